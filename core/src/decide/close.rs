@@ -1,0 +1,311 @@
+//! What ends a hold or follows its end: confirm, release, return; and extend, which puts the end off.
+
+use super::replay;
+use super::work::Work;
+use crate::answer::Answer;
+use crate::facts::{Entry, Hold, LevelId, Micros, Operation};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
+use crate::request::{Line, Request};
+use crate::standing::{Claim, LineStanding, Standing};
+
+/// Takes held units out of the stock; units whose hold has lapsed are taken again if they are there.
+pub(super) fn confirm(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
+    let outcome = |entry: &Entry| match entry.expires_at {
+        Some(_) => Outcome::ConfirmedLate,
+        None => Outcome::Confirmed,
+    };
+    let standing = work.standing(&request.key);
+    let open = |line: &LineStanding| line.live() + line.lapsed();
+    let parts = match parts(work, request, lines, &standing, &open, &outcome) {
+        Ok(parts) => parts,
+        Err(answers) => return Ok(answers),
+    };
+    let judged: Vec<_> = parts.iter().map(|part| judge_confirm(work, request, part)).collect();
+    if judged.iter().any(Result::is_err) {
+        let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
+        return Ok(refuse_parts(work, request, &parts, &refused));
+    }
+    for (part, covering) in parts.iter().zip(judged.into_iter().flatten()) {
+        work.expire(covering)?;
+        apply_confirm(work, request, part)?;
+    }
+    Ok(accept(work, request, &parts, |part| match part.standing.live() {
+        0 => Outcome::ConfirmedLate,
+        _ => Outcome::Confirmed,
+    }))
+}
+
+/// In time, the units are there by right; late, they must be free.
+fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold>, Outcome> {
+    if part.standing.live() > 0 {
+        return Ok(Vec::new());
+    }
+    if !work.facts.confirm_late {
+        return Err(Outcome::ReservationExpired);
+    }
+    let own = if part.standing.overdue { part.quantity } else { 0 };
+    let short = |level: &crate::facts::Level| part.quantity - own - level.free();
+    let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
+    if work.cover(part.at(), short(level), &request.key).is_none() {
+        return Err(Outcome::ReservationExpired);
+    }
+    let line = Line { number: part.number, at: part.at().clone(), quantity: part.quantity, expected_version: None };
+    work.take_free(&request.key, &line, part.standing.buyer.as_ref(), own)
+}
+
+fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), Fault> {
+    let late = part.standing.live() == 0;
+    let held = part.standing.held > 0;
+    let confirm = Entry {
+        on_hand_delta: -part.quantity,
+        reserved_delta: if held { -part.quantity } else { 0 },
+        buyer: part.standing.buyer.clone(),
+        expires_at: late.then_some(part.standing.deadline),
+        ..work.entry(request, Operation::Confirm, part.number, part.at(), part.quantity)
+    };
+    work.post(confirm)?;
+    if held {
+        shrink(work, request, part);
+    }
+    Ok(())
+}
+
+/// Gives held units back; a key that nothing is known of is cancelled instead.
+pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
+    let standing = work.standing(&request.key);
+    if matches!(standing.claim, Claim::Free | Claim::Cancelled) {
+        return cancel(work, request, lines, standing.claim == Claim::Cancelled);
+    }
+    let parts = match parts(work, request, lines, &standing, &LineStanding::live, &|_| Outcome::Released) {
+        Ok(parts) => parts,
+        Err(answers) => return Ok(answers),
+    };
+    for part in &parts {
+        let release = Entry {
+            reserved_delta: -part.quantity,
+            buyer: part.standing.buyer.clone(),
+            ..work.entry(request, Operation::Release, part.number, part.at(), part.quantity)
+        };
+        work.post(release)?;
+        shrink(work, request, part);
+    }
+    Ok(accept(work, request, &parts, |_| Outcome::Released))
+}
+
+/// Remembers a release that overtook its reserve (MISSION B1). It claims the key itself, whatever its operation key.
+fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: bool) -> Result<Vec<Answer>, Fault> {
+    if !replayed {
+        let nowhere = LevelId { sku: Default::default(), location: Default::default() };
+        let entry = work.entry(request, Operation::Cancel, 1, &nowhere, 0);
+        work.post(Entry { at: None, operation_key: Default::default(), ..entry })?;
+    }
+    let row =
+        |number, at, quantity| Answer { replayed, ..work.answer(request, number, at, quantity, Outcome::Cancelled) };
+    Ok(match lines {
+        Some(lines) => lines.iter().map(|line| row(line.number, Some(&line.at), line.quantity)).collect(),
+        None => vec![row(1, None, 0)],
+    })
+}
+
+/// Takes confirmed goods back into the stock.
+pub(super) fn give_back(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
+    let standing = work.standing(&request.key);
+    let parts = match parts(work, request, lines, &standing, &LineStanding::returnable, &|_| Outcome::Returned) {
+        Ok(parts) => parts,
+        Err(answers) => return Ok(answers),
+    };
+    for part in &parts {
+        let entry = Entry {
+            on_hand_delta: part.quantity,
+            buyer: part.standing.buyer.clone(),
+            ..work.entry(request, Operation::Return, part.number, part.at(), part.quantity)
+        };
+        work.post(entry)?;
+    }
+    Ok(accept(work, request, &parts, |_| Outcome::Returned))
+}
+
+/// Moves the deadline of everything still held to `ttl` from now, never earlier than it was.
+pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<Vec<Answer>, Fault> {
+    let standing = work.standing(&request.key);
+    let parts = match parts(work, request, None, &standing, &LineStanding::live, &|_| Outcome::Extended) {
+        Ok(parts) => parts,
+        Err(answers) => return Ok(answers),
+    };
+    for part in &parts {
+        let deadline = part.standing.deadline.max(work.facts.now.saturating_add(ttl));
+        let entry = Entry {
+            buyer: part.standing.buyer.clone(),
+            expires_at: Some(deadline),
+            ..work.entry(request, Operation::Extend, part.number, part.at(), part.quantity)
+        };
+        work.post(entry)?;
+        work.effects.changed.push(super::HoldChange {
+            key: request.key.clone(),
+            line: part.standing.line,
+            quantity_before: part.standing.held,
+            after: Some((part.standing.held, deadline)),
+        });
+    }
+    Ok(accept(work, request, &parts, |_| Outcome::Extended))
+}
+
+/// The units of one line of a reservation that a request concerns.
+struct Part {
+    number: i32,
+    quantity: i64,
+    standing: LineStanding,
+}
+
+impl Part {
+    fn at(&self) -> &LevelId {
+        &self.standing.at
+    }
+}
+
+/// What the request takes of which line; or the answers, where the key was used before or the request must be
+/// refused. `open` counts what the operation may still take of a line.
+fn parts(
+    work: &Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+    standing: &Standing,
+    open: &dyn Fn(&LineStanding) -> i64,
+    outcome: &dyn Fn(&Entry) -> Outcome,
+) -> Result<Vec<Part>, Vec<Answer>> {
+    if let Some(answers) = earlier(work, request, lines, open, outcome) {
+        return Err(answers);
+    }
+    match standing.claim {
+        Claim::Free => return Err(unknown(work, request, lines, Outcome::UnknownReservation)),
+        Claim::Cancelled => return Err(unknown(work, request, lines, Outcome::AlreadyReleased)),
+        Claim::Reserved | Claim::Sold => {}
+    }
+    match lines {
+        None => all_parts(work, request, standing, open),
+        Some(lines) => named_parts(work, request, standing, lines, open),
+    }
+}
+
+/// The answer, where this operation key was used before.
+fn earlier(
+    work: &Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+    open: &dyn Fn(&LineStanding) -> i64,
+    outcome: &dyn Fn(&Entry) -> Outcome,
+) -> Option<Vec<Answer>> {
+    let history = work.history(&request.key);
+    let operation = request.action.operation();
+    let entries = replay::claimed(history, operation, &request.operation_key);
+    let last = entries.last()?;
+    let same = match lines {
+        Some(lines) => replay::same_lines(&entries, lines),
+        None => operation == Operation::Extend || took_all(history, last, open),
+    };
+    if same {
+        return Some(replay::answers(work, request, &entries, lines, outcome));
+    }
+    let standing = work.standing(&request.key);
+    Some(match lines {
+        Some(lines) => work.refuse_all(request, lines, Outcome::KeyConflict),
+        None => refuse_standing(work, request, &standing, |_| Outcome::KeyConflict),
+    })
+}
+
+/// True where an earlier request, whose last entry is given, left nothing that its operation could have taken: then
+/// "all that is open" names the lines that it took.
+fn took_all(history: &[Entry], last: &Entry, open: &dyn Fn(&LineStanding) -> i64) -> bool {
+    let until = history.iter().position(|entry| entry == last).map_or(history.len(), |place| place + 1);
+    Standing::at(&history[..until], last.recorded_at).lines.iter().all(|line| open(line) == 0)
+}
+
+fn all_parts(
+    work: &Work,
+    request: &Request,
+    standing: &Standing,
+    open: &dyn Fn(&LineStanding) -> i64,
+) -> Result<Vec<Part>, Vec<Answer>> {
+    let parts: Vec<Part> = (standing.lines.iter())
+        .filter(|line| open(line) > 0)
+        .zip(1..)
+        .map(|(line, number)| Part { number, quantity: open(line), standing: line.clone() })
+        .collect();
+    if parts.is_empty() {
+        let outcome = |line: &LineStanding| nothing_left(request, line);
+        return Err(refuse_standing(work, request, standing, outcome));
+    }
+    Ok(parts)
+}
+
+fn named_parts(
+    work: &Work,
+    request: &Request,
+    standing: &Standing,
+    lines: &[Line],
+    open: &dyn Fn(&LineStanding) -> i64,
+) -> Result<Vec<Part>, Vec<Answer>> {
+    let judged: Vec<Result<Part, Outcome>> = lines
+        .iter()
+        .map(|line| {
+            let found = standing.line(&line.at).ok_or(Outcome::MoreThanHeld)?;
+            match open(found) {
+                0 => Err(nothing_left(request, found)),
+                left if line.quantity > left => Err(Outcome::MoreThanHeld),
+                _ => Ok(Part { number: line.number, quantity: line.quantity, standing: found.clone() }),
+            }
+        })
+        .collect();
+    if judged.iter().any(Result::is_err) {
+        let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
+        return Err(work.refuse(request, lines, &refused));
+    }
+    Ok(judged.into_iter().flatten().collect())
+}
+
+/// Why an operation finds nothing to take of a line.
+fn nothing_left(request: &Request, line: &LineStanding) -> Outcome {
+    match request.action.operation() {
+        Operation::Return if line.live() > 0 || line.confirmed > 0 => Outcome::MoreThanHeld,
+        _ => line.ended(),
+    }
+}
+
+fn unknown(work: &Work, request: &Request, lines: Option<&[Line]>, outcome: Outcome) -> Vec<Answer> {
+    match lines {
+        Some(lines) => work.refuse_all(request, lines, outcome),
+        None => vec![work.answer(request, 1, None, 0, outcome)],
+    }
+}
+
+fn refuse_standing(
+    work: &Work,
+    request: &Request,
+    standing: &Standing,
+    outcome: impl Fn(&LineStanding) -> Outcome,
+) -> Vec<Answer> {
+    (standing.lines.iter())
+        .map(|line| work.answer(request, line.line, Some(&line.at), line.quantity, outcome(line)))
+        .collect()
+}
+
+fn refuse_parts(work: &Work, request: &Request, parts: &[Part], refused: &[Option<Outcome>]) -> Vec<Answer> {
+    (parts.iter().zip(refused))
+        .map(|(part, outcome)| {
+            let outcome = outcome.unwrap_or(Outcome::NotApplied);
+            work.answer(request, part.number, Some(part.at()), part.quantity, outcome)
+        })
+        .collect()
+}
+
+fn accept(work: &Work, request: &Request, parts: &[Part], outcome: impl Fn(&Part) -> Outcome) -> Vec<Answer> {
+    (parts.iter())
+        .map(|part| work.answer(request, part.number, Some(part.at()), part.quantity, outcome(part)))
+        .collect()
+}
+
+fn shrink(work: &mut Work, request: &Request, part: &Part) {
+    let line = &part.standing;
+    work.shrink(&request.key, line.line, &line.at, line.held, part.quantity, line.deadline);
+}

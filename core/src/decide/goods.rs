@@ -1,0 +1,150 @@
+//! Goods movements and settings: receive, adjust, set, transfer, limits, freeze.
+
+use super::replay;
+use super::work::Work;
+use crate::answer::Answer;
+use crate::facts::{Entry, Hold, LevelId};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
+use crate::request::{Action, Line, Request};
+
+/// Decides an operation on one level, or on two for a transfer.
+pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
+    let lines = asked(&request.action);
+    if let Some(answers) = earlier(work, request, &lines) {
+        return Ok(answers);
+    }
+    let covering = match judge(work, request) {
+        Ok(covering) => covering,
+        Err((refused, outcome)) => {
+            let refused: Vec<_> = lines.iter().map(|line| (line.at == refused).then_some(outcome)).collect();
+            return Ok(work.refuse(request, &lines, &refused));
+        }
+    };
+    work.expire(covering)?;
+    for entry in entries(work, request, &lines) {
+        work.post(entry)?;
+    }
+    let outcome = success(&request.action);
+    Ok(lines.iter().map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome)).collect())
+}
+
+/// The levels a request concerns, as lines to answer; the quantity is what makes one request differ from another.
+fn asked(action: &Action) -> Vec<Line> {
+    let line = |number, at: &LevelId, quantity| Line { number, at: at.clone(), quantity, expected_version: None };
+    match action {
+        Action::Receive { at, quantity } => vec![line(1, at, *quantity)],
+        Action::Adjust { at, delta, .. } => vec![line(1, at, *delta)],
+        Action::Set { at, on_hand, .. } => vec![line(1, at, *on_hand)],
+        Action::Transfer { from, to, quantity } => vec![line(1, from, *quantity), line(2, to, *quantity)],
+        Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => vec![line(1, at, 0)],
+        _ => Vec::new(),
+    }
+}
+
+fn success(action: &Action) -> Outcome {
+    match action {
+        Action::Receive { .. } => Outcome::Received,
+        Action::Adjust { .. } => Outcome::Adjusted,
+        Action::Set { .. } => Outcome::Set,
+        Action::Transfer { .. } => Outcome::Transferred,
+        Action::SetLimits { .. } => Outcome::LimitsSet,
+        Action::Freeze { .. } => Outcome::Frozen,
+        _ => Outcome::Unfrozen,
+    }
+}
+
+/// The answer, where the key was used before.
+fn earlier(work: &Work, request: &Request, lines: &[Line]) -> Option<Vec<Answer>> {
+    let entries = replay::claimed(work.history(&request.key), request.action.operation(), &request.operation_key);
+    let first = entries.first()?;
+    let same = replay::same_lines(&entries, lines)
+        && match &request.action {
+            Action::SetLimits { safety_stock, buyer_limit, .. } => {
+                first.safety_stock == *safety_stock && first.buyer_limit == *buyer_limit
+            }
+            Action::Transfer { from, .. } => {
+                entries.iter().all(|entry| (entry.on_hand_delta < 0) == (entry.at.as_ref() == Some(from)))
+            }
+            _ => true,
+        };
+    Some(if same {
+        replay::answers(work, request, &entries, Some(lines), |_| success(&request.action))
+    } else {
+        work.refuse_all(request, lines, Outcome::KeyConflict)
+    })
+}
+
+/// The overdue holds to close first, or the level and the reason why not.
+fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)> {
+    let refused = |at: &LevelId, outcome| Err((at.clone(), outcome));
+    match &request.action {
+        Action::Receive { .. } => Ok(Vec::new()),
+        Action::Adjust { at, delta, expected_version } => {
+            judge_stock(work, request, at, *expected_version, |on_hand| on_hand + delta)
+        }
+        Action::Set { at, on_hand, expected_version } => {
+            judge_stock(work, request, at, *expected_version, |_| *on_hand)
+        }
+        Action::Transfer { from, quantity, .. } => {
+            if work.level(from).is_some_and(|level| level.frozen) {
+                return refused(from, Outcome::LevelFrozen);
+            }
+            judge_stock(work, request, from, None, |on_hand| on_hand - quantity)
+        }
+        Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => match work.level(at) {
+            None => refused(at, Outcome::UnknownLevel),
+            Some(_) => Ok(Vec::new()),
+        },
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// A stock may be corrected down to what is reserved; overdue holds give way.
+fn judge_stock(
+    work: &Work,
+    request: &Request,
+    at: &LevelId,
+    expected_version: Option<i64>,
+    becomes: impl Fn(i64) -> i64,
+) -> Result<Vec<Hold>, (LevelId, Outcome)> {
+    let refused = |outcome| (at.clone(), outcome);
+    let level = work.level(at).ok_or(refused(Outcome::UnknownLevel))?;
+    if expected_version.is_some_and(|expected| expected != level.version) {
+        return Err(refused(Outcome::VersionConflict));
+    }
+    let on_hand = becomes(level.on_hand);
+    if on_hand < 0 {
+        return Err(refused(Outcome::BelowReserved));
+    }
+    work.cover(at, level.reserved - on_hand, &request.key).ok_or(refused(Outcome::BelowReserved))
+}
+
+/// The ledger entries of a request that is granted.
+fn entries(work: &Work, request: &Request, lines: &[Line]) -> Vec<Entry> {
+    lines
+        .iter()
+        .map(|line| {
+            let entry = work.entry(request, request.action.operation(), line.number, &line.at, line.quantity);
+            let on_hand = work.level(&line.at).map_or(0, |level| level.on_hand);
+            fill(entry, &request.action, line, on_hand)
+        })
+        .collect()
+}
+
+fn fill(entry: Entry, action: &Action, line: &Line, on_hand: i64) -> Entry {
+    match action {
+        Action::Receive { quantity, .. } => Entry { on_hand_delta: *quantity, ..entry },
+        Action::Adjust { delta, .. } => Entry { on_hand_delta: *delta, ..entry },
+        Action::Set { on_hand: counted, .. } => Entry { on_hand_delta: counted - on_hand, ..entry },
+        Action::Transfer { quantity, .. } => {
+            Entry { on_hand_delta: if line.number == 1 { -quantity } else { *quantity }, ..entry }
+        }
+        Action::SetLimits { safety_stock, buyer_limit, .. } => {
+            Entry { safety_stock: *safety_stock, buyer_limit: *buyer_limit, ..entry }
+        }
+        Action::Freeze { .. } => Entry { frozen: Some(true), ..entry },
+        Action::Unfreeze { .. } => Entry { frozen: Some(false), ..entry },
+        _ => entry,
+    }
+}

@@ -1,0 +1,150 @@
+//! The rules: what a request changes, or why it changes nothing.
+
+mod close;
+mod goods;
+mod replay;
+mod reserve;
+mod work;
+
+use std::collections::BTreeMap;
+
+use crate::answer::Answer;
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
+use crate::fault::Fault;
+use crate::name::Name;
+use crate::request::{Action, Request};
+use work::Work;
+
+/// What is answered, and what must be stored for the answers to be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The rows, in the order of the requests and their lines.
+    pub answers: Vec<Answer>,
+    /// What to store; empty for refusals and replays.
+    pub effects: Effects,
+    /// The condition under which the effects are right without a lock taken first, where one condition says it all.
+    pub guard: Option<Guard>,
+}
+
+/// What to store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// New ledger rows, in the order in which they happened.
+    pub entries: Vec<Entry>,
+    /// Levels that change.
+    pub levels: BTreeMap<LevelId, LevelChange>,
+    /// Holds that are opened.
+    pub opened: Vec<Hold>,
+    /// Holds that are closed, shrunk or extended.
+    pub changed: Vec<HoldChange>,
+    /// Change of what each buyer holds and has bought of each level.
+    pub bought: BTreeMap<(LevelId, Name), i64>,
+}
+
+impl Effects {
+    /// True where there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// One level that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LevelChange {
+    /// As it was; `None`: the level is created.
+    pub before: Option<Level>,
+    /// As it will be.
+    pub after: Level,
+}
+
+/// One open hold that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldChange {
+    /// The reservation.
+    pub key: Name,
+    /// Its line.
+    pub line: i32,
+    /// The units it must have now.
+    pub quantity_before: i64,
+    /// Units and deadline afterwards; `None`: the hold is closed.
+    pub after: Option<(i64, Micros)>,
+}
+
+/// The effects of a one-line reserve or sale hold if the level still has the units: checked by the very statement
+/// that changes the level, so that nobody waits for a lock in order to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The level.
+    pub at: LevelId,
+    /// Units it must have to promise.
+    pub quantity: i64,
+    /// The version it must have, if the caller demands one.
+    pub expected_version: Option<i64>,
+    /// No hold on it may be due by then.
+    pub now: Micros,
+}
+
+/// Decides requests in order, each all or nothing, each on what the ones before it left.
+///
+/// Several requests at once must all be reserves: `reserve_many` is the only batch.
+///
+/// # Errors
+/// A [`Fault`] where a level would exceed 10^15 units. Nothing is decided then.
+pub fn decide(facts: Facts, requests: &[Request]) -> Result<Decision, Fault> {
+    let mut work = Work::new(facts);
+    let mut answers = Vec::with_capacity(requests.len());
+    for request in requests {
+        answers.extend(decide_one(&mut work, request)?);
+    }
+    let guard = guard(&work, requests);
+    Ok(Decision { answers, effects: work.into_effects(), guard })
+}
+
+fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
+    let mark = work.mark();
+    let mut answers = match &request.action {
+        Action::Reserve { lines, ttl, buyer } => reserve::reserve(work, request, lines, *ttl, buyer.as_ref())?,
+        Action::Confirm { lines } => close::confirm(work, request, lines.as_deref())?,
+        Action::Release { lines } => close::release(work, request, lines.as_deref())?,
+        Action::Return { lines } => close::give_back(work, request, lines.as_deref())?,
+        Action::Extend { ttl } => close::extend(work, request, *ttl)?,
+        _ => goods::decide(work, request)?,
+    };
+    work.finish(mark, request, &mut answers);
+    Ok(answers)
+}
+
+/// The guard of a single one-line reserve or sale that needs nothing but free units.
+fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
+    let [Request { action: Action::Reserve { lines, .. }, .. }] = requests else { return None };
+    let [line] = lines.as_slice() else { return None };
+    let before = work.effects.levels.get(&line.at)?.before.as_ref()?;
+    let plain = before.buyer_limit.is_none() && before.next_due > work.facts.now && work.effects.changed.is_empty();
+    plain.then(|| Guard {
+        at: line.at.clone(),
+        quantity: line.quantity,
+        expected_version: line.expected_version,
+        now: work.facts.now,
+    })
+}
+
+impl Decision {
+    /// Moves a guarded decision onto the level as the guarded statement left it: others may have changed the level
+    /// since it was read, without making the decision wrong.
+    pub fn rebase(&mut self, actual: &Level) {
+        let Some(change) = self.effects.levels.values_mut().next() else { return };
+        let moved = |old: i64, from: i64, to: i64| old + (to - from);
+        let before = change.after.clone();
+        change.after = actual.clone();
+        for entry in &mut self.effects.entries {
+            entry.on_hand_after = moved(entry.on_hand_after, before.on_hand, actual.on_hand);
+            entry.reserved_after = moved(entry.reserved_after, before.reserved, actual.reserved);
+            entry.version = moved(entry.version, before.version, actual.version);
+            entry.available = actual.available();
+        }
+        for answer in &mut self.answers {
+            answer.available = Some(actual.available());
+            answer.version = Some(actual.version);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Reserve, and sell: a reserve that is confirmed at once.
+
+use super::replay;
+use super::work::Work;
+use crate::answer::Answer;
+use crate::facts::{Entry, Hold, Micros, Operation};
+use crate::fault::Fault;
+use crate::name::Name;
+use crate::outcome::Outcome;
+use crate::request::{Line, Request};
+use crate::standing::Claim;
+
+/// Decides a reserve; without a time to live it is a sale.
+pub(super) fn reserve(
+    work: &mut Work,
+    request: &Request,
+    lines: &[Line],
+    ttl: Option<Micros>,
+    buyer: Option<&Name>,
+) -> Result<Vec<Answer>, Fault> {
+    if let Some(answers) = earlier(work, request, lines, ttl, buyer) {
+        return Ok(answers);
+    }
+    let judged: Vec<_> = lines.iter().map(|line| work.take_free(&request.key, line, buyer, 0)).collect();
+    if judged.iter().any(Result::is_err) {
+        let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
+        return Ok(work.refuse(request, lines, &refused));
+    }
+    for (line, covering) in lines.iter().zip(judged.into_iter().flatten()) {
+        work.expire(covering)?;
+        apply(work, request, line, ttl, buyer)?;
+    }
+    let outcome = if ttl.is_some() { Outcome::Reserved } else { Outcome::Sold };
+    Ok(lines.iter().map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome)).collect())
+}
+
+/// The answer, where the key was used before.
+fn earlier(
+    work: &Work,
+    request: &Request,
+    lines: &[Line],
+    ttl: Option<Micros>,
+    buyer: Option<&Name>,
+) -> Option<Vec<Answer>> {
+    let (same_claim, outcome, answering) = match ttl {
+        Some(_) => (Claim::Reserved, Outcome::Reserved, Operation::Reserve),
+        None => (Claim::Sold, Outcome::Sold, Operation::Confirm),
+    };
+    let claim = work.standing(&request.key).claim;
+    match claim {
+        Claim::Free => return None,
+        Claim::Cancelled => return Some(work.refuse_all(request, lines, Outcome::AlreadyReleased)),
+        Claim::Reserved | Claim::Sold => {}
+    }
+    let history = work.history(&request.key);
+    let first = replay::claimed(history, Operation::Reserve, &Name::default());
+    let same_buyer = first.iter().all(|entry| entry.buyer.as_ref() == buyer);
+    if claim != same_claim || !same_buyer || !replay::same_lines(&first, lines) {
+        return Some(work.refuse_all(request, lines, Outcome::KeyConflict));
+    }
+    let entries = replay::claimed(history, answering, &Name::default());
+    Some(replay::answers(work, request, &entries, Some(lines), |_| outcome))
+}
+
+fn apply(
+    work: &mut Work,
+    request: &Request,
+    line: &Line,
+    ttl: Option<Micros>,
+    buyer: Option<&Name>,
+) -> Result<(), Fault> {
+    let deadline = ttl.map(|ttl| work.facts.now.saturating_add(ttl));
+    let reserve = Entry {
+        reserved_delta: line.quantity,
+        buyer: buyer.cloned(),
+        expires_at: deadline,
+        ..work.entry(request, Operation::Reserve, line.number, &line.at, line.quantity)
+    };
+    work.post(reserve)?;
+    match deadline {
+        Some(expires_at) => {
+            work.open(Hold {
+                key: request.key.clone(),
+                line: line.number,
+                at: line.at.clone(),
+                quantity: line.quantity,
+                buyer: buyer.cloned(),
+                expires_at,
+            });
+            Ok(())
+        }
+        None => {
+            let confirm = Entry {
+                on_hand_delta: -line.quantity,
+                reserved_delta: -line.quantity,
+                buyer: buyer.cloned(),
+                ..work.entry(request, Operation::Confirm, line.number, &line.at, line.quantity)
+            };
+            work.post(confirm)
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The desk on which requests are decided: the facts as they change, and the effects as they gather.
+
+use std::collections::BTreeMap;
+
+use super::{Effects, HoldChange, LevelChange};
+use crate::answer::Answer;
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, NEVER, Operation};
+use crate::fault::Fault;
+use crate::limits;
+use crate::name::Name;
+use crate::outcome::{Outcome, State};
+use crate::request::{Line, Request};
+use crate::standing::{Claim, LineStanding, Standing};
+
+pub(super) struct Work {
+    pub facts: Facts,
+    pub effects: Effects,
+}
+
+impl Work {
+    pub fn new(facts: Facts) -> Self {
+        Work { facts, effects: Effects::default() }
+    }
+
+    /// Where the entries of the next request begin.
+    pub fn mark(&self) -> usize {
+        self.effects.entries.len()
+    }
+
+    pub fn history(&self, key: &Name) -> &[Entry] {
+        self.facts.history.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub fn standing(&self, key: &Name) -> Standing {
+        Standing::at(self.history(key), self.facts.now)
+    }
+
+    pub fn level(&self, at: &LevelId) -> Option<&Level> {
+        self.facts.levels.get(at)
+    }
+
+    /// A ledger entry of a request that changes nothing yet.
+    pub fn entry(&self, request: &Request, operation: Operation, line: i32, at: &LevelId, quantity: i64) -> Entry {
+        Entry {
+            operation_key: request.operation_key.clone(),
+            reason: request.reason.clone(),
+            ..blank(request.key.clone(), operation, line, Some(at.clone()), quantity, self.facts.now)
+        }
+    }
+
+    /// Writes an entry and carries it out on its level.
+    pub fn post(&mut self, mut entry: Entry) -> Result<(), Fault> {
+        self.post_level(&mut entry)?;
+        self.post_buyer(&entry);
+        if let Some(history) = self.facts.history.get_mut(&entry.key) {
+            history.push(entry.clone());
+        }
+        self.effects.entries.push(entry);
+        Ok(())
+    }
+
+    fn post_level(&mut self, entry: &mut Entry) -> Result<(), Fault> {
+        let Some(at) = &entry.at else { return Ok(()) };
+        let before = self.facts.levels.get(at).cloned();
+        let level = self.facts.levels.entry(at.clone()).or_default();
+        if entry.operation.changes_level() {
+            level.on_hand = limits::add_stock(level.on_hand, entry.on_hand_delta)?;
+            level.reserved += entry.reserved_delta;
+            level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
+            level.buyer_limit = entry.buyer_limit.map_or(level.buyer_limit, |limit| (limit > 0).then_some(limit));
+            level.frozen = entry.frozen.unwrap_or(level.frozen);
+            level.version += 1;
+            self.effects.levels.entry(at.clone()).or_insert_with(|| LevelChange { before, after: level.clone() });
+        }
+        entry.on_hand_after = level.on_hand;
+        entry.reserved_after = level.reserved;
+        entry.version = level.version;
+        Ok(())
+    }
+
+    /// Counts what the buyer holds and has bought. Overdue holds were never in the facts' count, so that their end
+    /// changes only what is stored.
+    fn post_buyer(&mut self, entry: &Entry) {
+        let (Some(buyer), Some(at)) = (&entry.buyer, &entry.at) else { return };
+        let q = entry.quantity;
+        let late = entry.operation == Operation::Confirm && entry.expires_at.is_some();
+        let swept = late && entry.reserved_delta == 0;
+        let (stored, counted) = match entry.operation {
+            Operation::Reserve => (q, q),
+            Operation::Release | Operation::Return => (-q, -q),
+            Operation::Expire => (-q, 0),
+            Operation::Confirm => (if swept { q } else { 0 }, if late { q } else { 0 }),
+            _ => return,
+        };
+        let place = (at.clone(), buyer.clone());
+        if stored != 0 {
+            *self.effects.bought.entry(place.clone()).or_default() += stored;
+        }
+        if counted != 0 {
+            *self.facts.bought.entry(place).or_default() += counted;
+        }
+    }
+
+    /// The overdue holds, earliest deadline first, that cover a shortage; `None` where they cannot, empty where
+    /// there is none. Holds of the key that asks are left alone.
+    pub fn cover(&self, at: &LevelId, shortage: i64, asking: &Name) -> Option<Vec<Hold>> {
+        let mut missing = shortage;
+        let mut taken = Vec::new();
+        for hold in self.facts.overdue.get(at).into_iter().flatten().filter(|hold| hold.key != *asking) {
+            if missing <= 0 {
+                break;
+            }
+            missing -= hold.quantity;
+            taken.push(hold.clone());
+        }
+        (missing <= 0).then_some(taken)
+    }
+
+    /// Closes overdue holds.
+    pub fn expire(&mut self, holds: Vec<Hold>) -> Result<(), Fault> {
+        for hold in holds {
+            self.post(Entry {
+                reserved_delta: -hold.quantity,
+                buyer: hold.buyer.clone(),
+                expires_at: Some(hold.expires_at),
+                ..blank(
+                    hold.key.clone(),
+                    Operation::Expire,
+                    hold.line,
+                    Some(hold.at.clone()),
+                    hold.quantity,
+                    self.facts.now,
+                )
+            })?;
+            self.shrink(&hold.key, hold.line, &hold.at, hold.quantity, hold.quantity, hold.expires_at);
+        }
+        Ok(())
+    }
+
+    /// Opens a hold.
+    pub fn open(&mut self, hold: Hold) {
+        if let Some(level) = self.facts.levels.get_mut(&hold.at) {
+            level.next_due = level.next_due.min(hold.expires_at);
+            level.upcoming = level.upcoming.min(hold.expires_at);
+        }
+        self.effects.opened.push(hold);
+    }
+
+    /// Takes units out of a hold, and closes it with the last one.
+    pub fn shrink(&mut self, key: &Name, line: i32, at: &LevelId, held: i64, taken: i64, deadline: Micros) {
+        let rest = held - taken;
+        if deadline <= self.facts.now {
+            self.shrink_overdue(key, line, at, taken);
+        }
+        self.effects.changed.push(HoldChange {
+            key: key.clone(),
+            line,
+            quantity_before: held,
+            after: (rest > 0).then_some((rest, deadline)),
+        });
+    }
+
+    fn shrink_overdue(&mut self, key: &Name, line: i32, at: &LevelId, taken: i64) {
+        if let Some(level) = self.facts.levels.get_mut(at) {
+            level.overdue -= taken;
+        }
+        if let Some(holds) = self.facts.overdue.get_mut(at) {
+            for hold in holds.iter_mut().filter(|hold| hold.key == *key && hold.line == line) {
+                hold.quantity -= taken;
+            }
+            holds.retain(|hold| hold.quantity > 0);
+        }
+    }
+
+    /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue holds to close first.
+    /// `own` units of it are already held, overdue, by the key that asks.
+    pub fn take_free(&self, key: &Name, line: &Line, buyer: Option<&Name>, own: i64) -> Result<Vec<Hold>, Outcome> {
+        let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
+        if level.frozen {
+            return Err(Outcome::LevelFrozen);
+        }
+        if line.expected_version.is_some_and(|expected| expected != level.version) {
+            return Err(Outcome::VersionConflict);
+        }
+        self.check_buyer(level, line, buyer)?;
+        self.cover(&line.at, line.quantity - own - level.free(), key).ok_or(Outcome::InsufficientStock)
+    }
+
+    fn check_buyer(&self, level: &Level, line: &Line, buyer: Option<&Name>) -> Result<(), Outcome> {
+        let Some(limit) = level.buyer_limit else { return Ok(()) };
+        let buyer = buyer.ok_or(Outcome::BuyerRequired)?;
+        let bought = self.facts.bought.get(&(line.at.clone(), buyer.clone())).copied().unwrap_or(0);
+        if bought + line.quantity > limit { Err(Outcome::BuyerLimitExceeded) } else { Ok(()) }
+    }
+
+    /// One answer; availability and version are filled in when the whole request is done.
+    pub fn answer(
+        &self,
+        request: &Request,
+        line: i32,
+        at: Option<&LevelId>,
+        quantity: i64,
+        outcome: Outcome,
+    ) -> Answer {
+        Answer {
+            request: request.number,
+            line,
+            key: request.key.clone(),
+            at: at.cloned(),
+            quantity,
+            outcome,
+            state: State::None,
+            available: None,
+            version: None,
+            expires_at: None,
+            replayed: false,
+        }
+    }
+
+    /// The answers of a request of which some lines are refused: nothing is applied.
+    pub fn refuse(&self, request: &Request, lines: &[Line], refused: &[Option<Outcome>]) -> Vec<Answer> {
+        lines
+            .iter()
+            .zip(refused)
+            .map(|(line, outcome)| {
+                let outcome = outcome.unwrap_or(Outcome::NotApplied);
+                self.answer(request, line.number, Some(&line.at), line.quantity, outcome)
+            })
+            .collect()
+    }
+
+    /// Refuses every line for the same reason.
+    pub fn refuse_all(&self, request: &Request, lines: &[Line], outcome: Outcome) -> Vec<Answer> {
+        self.refuse(request, lines, &vec![Some(outcome); lines.len()])
+    }
+
+    /// Completes the answers of a request and its entries: state and availability are those after all of it.
+    pub fn finish(&mut self, mark: usize, request: &Request, answers: &mut [Answer]) {
+        for entry in &mut self.effects.entries[mark..] {
+            if let Some(level) = entry.at.as_ref().and_then(|at| self.facts.levels.get(at)) {
+                entry.available = level.available();
+            }
+        }
+        for answer in answers.iter_mut() {
+            let level = answer.at.as_ref().and_then(|at| self.facts.levels.get(at));
+            answer.available = answer.available.or(level.map(Level::available));
+            answer.version = answer.version.or(level.map(|level| level.version));
+        }
+        if request.action.concerns_reservation() {
+            let standing = self.standing(&request.key);
+            answers.iter_mut().for_each(|answer| tell_state(answer, &standing));
+        }
+    }
+
+    /// The effects, with each level as it is in the end.
+    pub fn into_effects(mut self) -> Effects {
+        let levels = std::mem::take(&mut self.effects.levels);
+        self.effects.levels = levels
+            .into_iter()
+            .map(|(at, mut change)| {
+                if let Some(level) = self.facts.levels.get(&at) {
+                    change.after = level.clone();
+                    change.after.next_due = self.next_due(&at, &change);
+                }
+                (at, change)
+            })
+            .collect::<BTreeMap<_, _>>();
+        self.effects
+    }
+
+    /// The lower bound of the deadlines of a level's holds, raised where it has passed and more is known.
+    fn next_due(&self, at: &LevelId, change: &LevelChange) -> Micros {
+        let before = change.before.as_ref().map_or(NEVER, |level| level.next_due);
+        if before > self.facts.now {
+            return change.after.next_due;
+        }
+        match self.facts.overdue.get(at).and_then(|holds| holds.first()) {
+            Some(hold) => hold.expires_at,
+            None if change.after.overdue > 0 => before,
+            None => change.after.upcoming,
+        }
+    }
+}
+
+/// What the answer's line is now, whatever was asked.
+fn tell_state(answer: &mut Answer, standing: &Standing) {
+    let line = answer.at.as_ref().and_then(|at| standing.line(at));
+    answer.state = match (line, standing.claim) {
+        (Some(line), _) => line.state(),
+        (None, Claim::Cancelled) => State::Cancelled,
+        (None, _) => State::None,
+    };
+    answer.expires_at = line.and_then(LineStanding::expires_at);
+}
+
+fn blank(key: Name, operation: Operation, line: i32, at: Option<LevelId>, quantity: i64, recorded_at: Micros) -> Entry {
+    Entry {
+        key,
+        operation,
+        operation_key: Name::default(),
+        line,
+        at,
+        quantity,
+        on_hand_delta: 0,
+        reserved_delta: 0,
+        on_hand_after: 0,
+        reserved_after: 0,
+        version: 0,
+        available: 0,
+        buyer: None,
+        expires_at: None,
+        reason: Name::default(),
+        safety_stock: None,
+        buyer_limit: None,
+        frozen: None,
+        recorded_at,
+    }
+}

@@ -1,0 +1,224 @@
+//! What the database knows, as far as a decision needs it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::name::Name;
+
+/// A moment or a span: microseconds, counted from 2000-01-01 00:00 UTC as PostgreSQL does.
+pub type Micros = i64;
+
+/// Later than every deadline: PostgreSQL's `infinity`.
+pub const NEVER: Micros = Micros::MAX;
+
+/// What is sold and where it lies. Ordered by byte: the one order in which levels are locked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LevelId {
+    /// What is sold.
+    pub sku: Name,
+    /// Where it lies.
+    pub location: Name,
+}
+
+/// The counters of one SKU at one location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Units physically there.
+    pub on_hand: i64,
+    /// Units promised to holds.
+    pub reserved: i64,
+    /// Units that are never promised.
+    pub safety_stock: i64,
+    /// Most units one buyer may hold and have bought; `None`: no limit.
+    pub buyer_limit: Option<i64>,
+    /// No sales while true.
+    pub frozen: bool,
+    /// Rises by one with each ledger entry that changes the level; the first gives 1.
+    pub version: i64,
+    /// A lower bound of the deadlines of its holds.
+    pub next_due: Micros,
+    /// Units in holds past their deadline: still in `reserved`, and free to whoever needs them.
+    pub overdue: i64,
+    /// The earliest deadline still to come, known only where `next_due` has passed.
+    pub upcoming: Micros,
+}
+
+impl Level {
+    /// A level on which nothing has happened yet.
+    pub fn new() -> Self {
+        Level {
+            on_hand: 0,
+            reserved: 0,
+            safety_stock: 0,
+            buyer_limit: None,
+            frozen: false,
+            version: 0,
+            next_due: NEVER,
+            overdue: 0,
+            upcoming: NEVER,
+        }
+    }
+
+    /// What may be promised without giving back overdue holds; negative when the safety stock is in use.
+    pub fn free(&self) -> i64 {
+        self.on_hand - self.reserved - self.safety_stock
+    }
+
+    /// What may still be promised: overdue holds count as free.
+    pub fn available(&self) -> i64 {
+        (self.free() + self.overdue).max(0)
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Level::new()
+    }
+}
+
+/// One open line of a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The reservation.
+    pub key: Name,
+    /// Its line.
+    pub line: i32,
+    /// The level it holds units of.
+    pub at: LevelId,
+    /// Units held.
+    pub quantity: i64,
+    /// For whom, where the caller said so.
+    pub buyer: Option<Name>,
+    /// Lapses at this moment: overdue from then on.
+    pub expires_at: Micros,
+}
+
+/// What a ledger entry records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the names are the contract's")]
+pub enum Operation {
+    Reserve,
+    Confirm,
+    Release,
+    Expire,
+    Cancel,
+    Extend,
+    Return,
+    Receive,
+    Adjust,
+    Set,
+    Transfer,
+    SetLimits,
+    Freeze,
+    Unfreeze,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Operation; 14] = [
+        Operation::Reserve,
+        Operation::Confirm,
+        Operation::Release,
+        Operation::Expire,
+        Operation::Cancel,
+        Operation::Extend,
+        Operation::Return,
+        Operation::Receive,
+        Operation::Adjust,
+        Operation::Set,
+        Operation::Transfer,
+        Operation::SetLimits,
+        Operation::Freeze,
+        Operation::Unfreeze,
+    ];
+
+    /// Its word in the ledger.
+    pub fn word(self) -> &'static str {
+        match self {
+            Operation::Reserve => "reserve",
+            Operation::Confirm => "confirm",
+            Operation::Release => "release",
+            Operation::Expire => "expire",
+            Operation::Cancel => "cancel",
+            Operation::Extend => "extend",
+            Operation::Return => "return",
+            Operation::Receive => "receive",
+            Operation::Adjust => "adjust",
+            Operation::Set => "set",
+            Operation::Transfer => "transfer",
+            Operation::SetLimits => "set_limits",
+            Operation::Freeze => "freeze",
+            Operation::Unfreeze => "unfreeze",
+        }
+    }
+
+    /// The operation of a ledger word.
+    pub fn from_word(word: &[u8]) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|operation| operation.word().as_bytes() == word)
+    }
+
+    /// True where the entry changes a level's counters or settings, and so raises its version.
+    pub fn changes_level(self) -> bool {
+        !matches!(self, Operation::Extend | Operation::Cancel)
+    }
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose claim it is.
+    pub key: Name,
+    /// What happened.
+    pub operation: Operation,
+    /// Tells several operations of one kind under one key apart; empty unless given.
+    pub operation_key: Name,
+    /// Its line in the request that made it; the reservation's line for `expire`.
+    pub line: i32,
+    /// The level; `None` for a cancellation.
+    pub at: Option<LevelId>,
+    /// Units asked: for `adjust` the difference, for `set` the stock counted, 0 where no units are meant.
+    pub quantity: i64,
+    /// Change of `on_hand`.
+    pub on_hand_delta: i64,
+    /// Change of `reserved`.
+    pub reserved_delta: i64,
+    /// `on_hand` afterwards.
+    pub on_hand_after: i64,
+    /// `reserved` afterwards.
+    pub reserved_after: i64,
+    /// The level's version afterwards.
+    pub version: i64,
+    /// The `available` that was answered.
+    pub available: i64,
+    /// For whom.
+    pub buyer: Option<Name>,
+    /// Of a reserve or an extension: the deadline; `None` on a reserve marks a sale.
+    /// Of a confirm: the deadline it missed, `None` if it came in time.
+    pub expires_at: Option<Micros>,
+    /// Why.
+    pub reason: Name,
+    /// The safety stock it set, if it set one.
+    pub safety_stock: Option<i64>,
+    /// The limit per buyer it set, if it set one; 0 lifted it.
+    pub buyer_limit: Option<i64>,
+    /// Whether it froze or unfroze the level, if it did either.
+    pub frozen: Option<bool>,
+    /// When it was decided.
+    pub recorded_at: Micros,
+}
+
+/// What is known when a request is decided.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The moment of the decision, by the database's clock and no other (MISSION C7).
+    pub now: Micros,
+    /// Whether a late confirm may take units again that are still there.
+    pub confirm_late: bool,
+    /// The levels that the requests concern; unknown levels are absent.
+    pub levels: BTreeMap<LevelId, Level>,
+    /// All ledger entries of the keys that the requests name, oldest first.
+    pub history: HashMap<Name, Vec<Entry>>,
+    /// Per level, overdue holds in the order of their deadlines: enough of them to cover what is asked, or all.
+    pub overdue: HashMap<LevelId, Vec<Hold>>,
+    /// Per level and buyer, held + confirmed - returned; overdue holds are not counted.
+    pub bought: HashMap<(LevelId, Name), i64>,
+}

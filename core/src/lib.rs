@@ -1,0 +1,36 @@
+//! The decisions of pg_stock.
+//!
+//! Requests and facts go in; answers and effects come out. Nothing in here knows PostgreSQL, reads a clock or
+//! touches a table: the extension loads the facts, asks [`decide`], and stores the effects.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`name`], [`limits`], [`fault`] | the values a caller may send, and how a bad one is refused |
+//! | [`request`], [`parse`] | what a caller asks, and how it is read from JSON |
+//! | [`facts`] | what the database knows: levels, holds, ledger entries |
+//! | [`standing`] | what has become of a reservation, computed from its ledger entries |
+//! | [`outcome`], [`answer`] | the closed list of answers, their SQLSTATEs, and the row a caller gets |
+//! | [`mod@decide`] | the rules |
+//! | [`table`] | the table of outcome by operation and state, made by running the rules |
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod answer;
+pub mod decide;
+pub mod facts;
+pub mod fault;
+pub mod limits;
+pub mod name;
+pub mod outcome;
+pub mod parse;
+pub mod request;
+pub mod standing;
+pub mod table;
+
+pub use answer::Answer;
+pub use decide::{Decision, Effects, decide};
+pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
+pub use fault::Fault;
+pub use name::Name;
+pub use outcome::{Outcome, State};
+pub use request::{Action, Line, Request};

@@ -1,0 +1,109 @@
+//! The limits on what a caller may send, and the checks that hold them. DESIGN: a limit on everything.
+
+use crate::facts::Micros;
+use crate::fault::Fault;
+use crate::name::Name;
+
+/// Longest key, SKU, location or buyer, in bytes.
+pub const MAX_NAME_BYTES: usize = 200;
+/// Longest reason, in bytes.
+pub const MAX_REASON_BYTES: usize = 1_000;
+/// Largest quantity and largest stock of one level, in units: exact in every language that reads JSON numbers
+/// as doubles.
+pub const MAX_QUANTITY: i64 = 1_000_000_000_000_000;
+/// Most lines in one request.
+pub const MAX_LINES: usize = 10_000;
+/// Most requests in one batch.
+pub const MAX_REQUESTS: usize = 10_000;
+/// Most lines in all requests of one batch together.
+pub const MAX_BATCH_LINES: usize = 100_000;
+/// Microseconds in a second.
+pub const SECOND: Micros = 1_000_000;
+/// Longest time to live of a hold: 366 days.
+pub const MAX_TTL: Micros = 366 * 24 * 3600 * SECOND;
+
+/// Takes a key, SKU, location or buyer of 1 to 200 bytes.
+pub fn name(path: &str, bytes: &[u8]) -> Result<Name, Fault> {
+    match bytes.len() {
+        0 => Err(Fault::invalid(path, format!("{path} must not be empty"))
+            .hint(format!("Give 1 to {MAX_NAME_BYTES} bytes."))),
+        n if n > MAX_NAME_BYTES => Err(Fault::invalid(path, format!("{path} is too long"))
+            .detail(format!("It has {n} bytes; at most {MAX_NAME_BYTES} are allowed."))
+            .hint("Use a shorter identifier.")),
+        _ => Ok(Name::from(bytes)),
+    }
+}
+
+/// Takes a reason of at most 1,000 bytes.
+pub fn reason(path: &str, bytes: &[u8]) -> Result<Name, Fault> {
+    if bytes.len() > MAX_REASON_BYTES {
+        return Err(Fault::invalid(path, format!("{path} is too long"))
+            .detail(format!("It has {} bytes; at most {MAX_REASON_BYTES} are allowed.", bytes.len()))
+            .hint("Shorten it."));
+    }
+    Ok(Name::from(bytes))
+}
+
+/// Takes a quantity of 1 to 10^15 units.
+pub fn quantity(path: &str, value: i64) -> Result<i64, Fault> {
+    if value < 1 {
+        return Err(Fault::invalid(path, format!("{path} must be at least 1"))
+            .detail(format!("It is {value}."))
+            .hint("Give the number of units as a positive integer."));
+    }
+    at_most(path, value)
+}
+
+/// Takes a stock or a limit of 0 to 10^15 units.
+pub fn stock(path: &str, value: i64) -> Result<i64, Fault> {
+    if value < 0 {
+        return Err(Fault::invalid(path, format!("{path} must not be negative"))
+            .detail(format!("It is {value}."))
+            .hint("Give the number of units as 0 or a positive integer."));
+    }
+    at_most(path, value)
+}
+
+/// Takes a change of stock: not 0, and at most 10^15 units either way.
+pub fn delta(path: &str, value: i64) -> Result<i64, Fault> {
+    if value == 0 {
+        return Err(Fault::invalid(path, format!("{path} must not be 0"))
+            .hint("Give the units to add, or the units to take away as a negative number."));
+    }
+    if value < -MAX_QUANTITY {
+        return Err(too_large(path, value));
+    }
+    at_most(path, value)
+}
+
+/// Takes a time to live of more than 0 and at most 366 days.
+pub fn ttl(path: &str, micros: i128) -> Result<Micros, Fault> {
+    let hint = "Give more than 0 and at most 366 days, '30 minutes' say.";
+    if micros <= 0 {
+        return Err(Fault::invalid(path, format!("{path} must be more than 0")).hint(hint));
+    }
+    match Micros::try_from(micros) {
+        Ok(ttl) if ttl <= MAX_TTL => Ok(ttl),
+        _ => Err(Fault::invalid(path, format!("{path} must be at most 366 days")).hint(hint)),
+    }
+}
+
+/// Adds to a stock that may not exceed 10^15 units.
+pub fn add_stock(stock: i64, added: i64) -> Result<i64, Fault> {
+    match stock.checked_add(added) {
+        Some(sum) if sum <= MAX_QUANTITY => Ok(sum),
+        _ => Err(Fault::overflow("on_hand", "the level would hold too many units")
+            .detail(format!("It has {stock}, {added} more would exceed {MAX_QUANTITY}."))
+            .hint("Check the quantity.")),
+    }
+}
+
+fn at_most(path: &str, value: i64) -> Result<i64, Fault> {
+    if value > MAX_QUANTITY { Err(too_large(path, value)) } else { Ok(value) }
+}
+
+fn too_large(path: &str, value: impl std::fmt::Display) -> Fault {
+    Fault::overflow(path, format!("{path} is out of range"))
+        .detail(format!("It is {value}; at most {MAX_QUANTITY} units are allowed."))
+        .hint("Check the quantity.")
+}

@@ -1,0 +1,324 @@
+//! Reads requests from JSON, and names the path of each fault.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde_json::value::RawValue;
+
+use crate::facts::LevelId;
+use crate::fault::Fault;
+use crate::limits;
+use crate::name::Name;
+use crate::request::Line;
+
+/// What the argument `options` may say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Time to live, as text that PostgreSQL reads as an interval.
+    pub ttl: Option<Name>,
+    /// For whom.
+    pub buyer: Option<Name>,
+}
+
+/// One request of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BatchRequest {
+    /// Its key.
+    pub key: Name,
+    /// Its lines.
+    pub lines: Vec<Line>,
+    /// Its options.
+    pub options: Options,
+}
+
+/// Reads `[{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]`.
+///
+/// A SKU and location named twice is summed into its first line.
+///
+/// # Errors
+/// A [`Fault`] with the path of what is malformed, unknown, missing, out of range or too much.
+pub fn lines(json: &[u8]) -> Result<Vec<Line>, Fault> {
+    check_lines("lines", read("lines", json)?)
+}
+
+/// Reads `{"ttl": "30 minutes", "buyer": "…"}`.
+///
+/// # Errors
+/// As [`lines`]; also where a `ttl` is given and the operation has none.
+pub fn options(json: &[u8], with_ttl: bool) -> Result<Options, Fault> {
+    let raw: RawOptions = read("options", json)?;
+    if raw.ttl.is_some() && !with_ttl {
+        return Err(Fault::invalid("options.ttl", "options.ttl is not allowed here")
+            .hint("What is sold at once is not held; leave ttl out."));
+    }
+    check_options("options", raw.ttl, raw.buyer)
+}
+
+/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …}, …]`.
+///
+/// # Errors
+/// As [`lines`].
+pub fn requests(json: &[u8]) -> Result<Vec<BatchRequest>, Fault> {
+    let raw: Vec<RawRequest> = read("requests", json)?;
+    check_count("requests", raw.len(), limits::MAX_REQUESTS)?;
+    let total = raw.iter().map(|request| request.lines.len()).sum();
+    check_count("requests", total, limits::MAX_BATCH_LINES)?;
+    raw.into_iter()
+        .enumerate()
+        .map(|(place, raw)| {
+            let path = format!("requests[{place}]");
+            Ok(BatchRequest {
+                key: limits::name(&format!("{path}.key"), &raw.key.0)?,
+                lines: check_lines(&format!("{path}.lines"), raw.lines)?,
+                options: check_options(&path, raw.ttl, raw.buyer)?,
+            })
+        })
+        .collect()
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLine<'a> {
+    sku: Text,
+    location: Text,
+    #[serde(borrow)]
+    quantity: &'a RawValue,
+    #[serde(borrow, default)]
+    expected_version: Option<&'a RawValue>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOptions {
+    #[serde(default)]
+    ttl: Option<Text>,
+    #[serde(default)]
+    buyer: Option<Text>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRequest<'a> {
+    key: Text,
+    #[serde(borrow)]
+    lines: Vec<RawLine<'a>>,
+    #[serde(default)]
+    ttl: Option<Text>,
+    #[serde(default)]
+    buyer: Option<Text>,
+}
+
+/// A JSON string, byte for byte: the database may not be encoded in UTF-8.
+struct Text(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(text.as_bytes().to_vec()))
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Text, E> {
+        Ok(Text(bytes.to_vec()))
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(argument: &str, json: &'a [u8]) -> Result<T, Fault> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let place = error.path().to_string();
+        let dot = if place.starts_with('[') { "" } else { "." };
+        let path = if place == "." { argument.into() } else { format!("{argument}{dot}{place}") };
+        let message = error.inner().to_string();
+        let what = message.split(" at line ").next().unwrap_or(&message);
+        Fault::invalid(&path, format!("{path}: {what}")).hint(form_of(argument))
+    })
+}
+
+fn form_of(argument: &str) -> &'static str {
+    match argument {
+        "lines" => {
+            r#"Give an array like [{"sku": "A-1", "location": "main", "quantity": 2, "expected_version": 7}]; expected_version is optional."#
+        }
+        "options" => r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7"}; both are optional."#,
+        _ => {
+            r#"Give an array like [{"key": "order-1", "lines": [{"sku": "A-1", "location": "main", "quantity": 2}], "ttl": "30 minutes", "buyer": "b-7"}]; ttl and buyer are optional."#
+        }
+    }
+}
+
+fn check_count(path: &str, count: usize, most: usize) -> Result<(), Fault> {
+    if count == 0 {
+        return Err(Fault::invalid(path, format!("{path} must not be empty")).hint("Give at least one."));
+    }
+    if count > most {
+        return Err(Fault::invalid(path, format!("{path} has too many entries"))
+            .detail(format!("There are {count}; at most {most} are allowed."))
+            .hint("Split the call."));
+    }
+    Ok(())
+}
+
+fn check_options(path: &str, ttl: Option<Text>, buyer: Option<Text>) -> Result<Options, Fault> {
+    let buyer = buyer.map(|buyer| limits::name(&format!("{path}.buyer"), &buyer.0)).transpose()?;
+    Ok(Options { ttl: ttl.map(|ttl| Name::from(ttl.0)), buyer })
+}
+
+fn check_lines(path: &str, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {
+    check_count(path, raw.len(), limits::MAX_LINES)?;
+    let mut lines: Vec<Line> = Vec::with_capacity(raw.len());
+    let mut places: HashMap<LevelId, usize> = HashMap::with_capacity(raw.len());
+    for (index, raw) in raw.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let line = check_line(&path, index, raw)?;
+        match places.get(&line.at) {
+            Some(&place) => join(&path, &mut lines[place], line)?,
+            None => {
+                places.insert(line.at.clone(), lines.len());
+                lines.push(line);
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn check_line(path: &str, index: usize, raw: &RawLine<'_>) -> Result<Line, Fault> {
+    let quantity_path = format!("{path}.quantity");
+    let version_path = format!("{path}.expected_version");
+    Ok(Line {
+        number: i32::try_from(index + 1).unwrap_or(i32::MAX),
+        at: LevelId {
+            sku: limits::name(&format!("{path}.sku"), &raw.sku.0)?,
+            location: limits::name(&format!("{path}.location"), &raw.location.0)?,
+        },
+        quantity: limits::quantity(&quantity_path, integer(&quantity_path, raw.quantity)?)?,
+        expected_version: raw.expected_version.map(|raw| integer(&version_path, raw)).transpose()?,
+    })
+}
+
+/// Sums a line into an earlier one of the same SKU and location.
+fn join(path: &str, first: &mut Line, again: Line) -> Result<(), Fault> {
+    first.quantity = limits::quantity(&format!("{path}.quantity"), first.quantity + again.quantity)?;
+    match (first.expected_version, again.expected_version) {
+        (Some(one), Some(other)) if one != other => {
+            Err(Fault::invalid(path, format!("{path}.expected_version differs from that of line {}", first.number))
+                .detail("Both lines name the same SKU and location.")
+                .hint("A level has one version; name it once."))
+        }
+        (None, version @ Some(_)) => {
+            first.expected_version = version;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads an integer from JSON: no fraction, no exponent, no text.
+fn integer(path: &str, raw: &RawValue) -> Result<i64, Fault> {
+    let text = raw.get();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let shown: String = text.chars().take(40).collect();
+        return Err(Fault::invalid(path, format!("{path} must be an integer"))
+            .detail(format!("It is {shown}."))
+            .hint("Give a whole number without quotes."));
+    }
+    text.parse().map_err(|_| {
+        Fault::overflow(path, format!("{path} is out of range"))
+            .detail(format!("It has {} digits.", digits.len()))
+            .hint(format!("At most {} units are allowed.", limits::MAX_QUANTITY))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultKind;
+
+    fn fault(json: &str) -> Fault {
+        lines(json.as_bytes()).expect_err(json)
+    }
+
+    #[test]
+    fn a_sound_line_is_read() {
+        let lines = lines(br#"[{"sku":"s","location":"l","quantity":2,"expected_version":7}]"#).expect("sound");
+        assert_eq!(lines.len(), 1);
+        assert_eq!((lines[0].number, lines[0].quantity, lines[0].expected_version), (1, 2, Some(7)));
+    }
+
+    #[test]
+    fn one_sku_twice_is_summed_into_its_first_line() {
+        let json = br#"[{"sku":"s","location":"l","quantity":2},{"sku":"t","location":"l","quantity":1},
+                        {"sku":"s","location":"l","quantity":3}]"#;
+        let lines = lines(json).expect("sound");
+        assert_eq!(lines.iter().map(|line| (line.number, line.quantity)).collect::<Vec<_>>(), [(1, 5), (2, 1)]);
+    }
+
+    #[test]
+    fn faults_name_their_path() {
+        let cases = [
+            (r#"[]"#, "lines"),
+            (r#"{}"#, "lines"),
+            (r#"null"#, "lines"),
+            (r#"[1]"#, "lines[0]"),
+            (r#"[{"sku":"s","location":"l"}]"#, "lines[0]"),
+            (r#"[{"sku":"s","location":"l","quantity":1},{"sku":5,"location":"l","quantity":1}]"#, "lines[1].sku"),
+            (r#"[{"sku":"s","location":null,"quantity":1}]"#, "lines[0].location"),
+            (r#"[{"sku":"","location":"l","quantity":1}]"#, "lines[0].sku"),
+            (r#"[{"sku":"s","location":"l","quantity":1.5}]"#, "lines[0].quantity"),
+            (r#"[{"sku":"s","location":"l","quantity":"1"}]"#, "lines[0].quantity"),
+            (r#"[{"sku":"s","location":"l","quantity":null}]"#, "lines[0].quantity"),
+            (r#"[{"sku":"s","location":"l","quantity":0}]"#, "lines[0].quantity"),
+            (r#"[{"sku":"s","location":"l","quantity":-1}]"#, "lines[0].quantity"),
+            (r#"[{"sku":"s","location":"l","quantity":1,"expected_version":true}]"#, "lines[0].expected_version"),
+        ];
+        for (json, path) in cases {
+            let fault = fault(json);
+            assert_eq!(fault.path, path, "{json}: {fault:?}");
+            assert_eq!(fault.kind, FaultKind::Invalid, "{json}");
+            assert!(fault.message.contains(path), "{json}: {fault:?}");
+            assert!(fault.hint.is_some(), "{json}");
+        }
+        assert!(fault(r#"[{"sku":"s","location":"l","quantity":1,"colour":"red"}]"#).message.contains("colour"));
+    }
+
+    #[test]
+    fn overflow_is_told_from_nonsense() {
+        for quantity in ["1000000000000001", "9223372036854775808", &"9".repeat(400)] {
+            let fault = fault(&format!(r#"[{{"sku":"s","location":"l","quantity":{quantity}}}]"#));
+            assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Overflow, "lines[0].quantity"));
+        }
+        let sum = r#"[{"sku":"s","location":"l","quantity":1000000000000000},{"sku":"s","location":"l","quantity":1}]"#;
+        assert_eq!(fault(sum).kind, FaultKind::Overflow);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_taken_as_given() {
+        let json = b"[{\"sku\":\"caf\xe9\",\"location\":\"l\",\"quantity\":1}]";
+        assert_eq!(lines(json).expect("sound")[0].at.sku.as_bytes(), b"caf\xe9");
+    }
+
+    #[test]
+    fn options_and_requests_name_their_paths() {
+        assert_eq!(options(br#"{"buyer":""}"#, true).expect_err("empty").path, "options.buyer");
+        assert_eq!(options(br#"{"ttl":"1 hour"}"#, false).expect_err("no ttl").path, "options.ttl");
+        assert_eq!(options(br#"{"ttl":5}"#, true).expect_err("number").path, "options.ttl");
+        let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":0}]}]"#;
+        assert_eq!(requests(json).expect_err("zero").path, "requests[0].lines[0].quantity");
+        let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":"x","more":1}]}]"#;
+        assert_eq!(requests(json).expect_err("unknown").path, "requests[0].lines[0].more");
+    }
+}

@@ -1,0 +1,113 @@
+//! What a caller asks.
+
+use crate::facts::{LevelId, Micros, Operation};
+use crate::name::Name;
+
+/// One request: one operation under one key, all or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its place in the batch, from 1.
+    pub number: i32,
+    /// The idempotency key: the reservation's name, or the name of a goods movement.
+    pub key: Name,
+    /// Tells several confirms, releases, returns or extensions of one reservation apart; empty unless given.
+    pub operation_key: Name,
+    /// Why, for the ledger; empty unless given.
+    pub reason: Name,
+    /// What to do.
+    pub action: Action,
+}
+
+/// One line of a request: a quantity at one level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its place in the request, from 1.
+    pub number: i32,
+    /// The SKU and location.
+    pub at: LevelId,
+    /// Units, 1 to 10^15.
+    pub quantity: i64,
+    /// The version the level must have, if the caller demands one.
+    pub expected_version: Option<i64>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the arguments of the SQL functions")]
+pub enum Action {
+    /// Hold the lines for `ttl`; with `ttl` `None`, sell them at once.
+    Reserve { lines: Vec<Line>, ttl: Option<Micros>, buyer: Option<Name> },
+    /// Take held units out of the stock; `None`: all that is still open.
+    Confirm { lines: Option<Vec<Line>> },
+    /// Give held units back; `None`: all that is still held.
+    Release { lines: Option<Vec<Line>> },
+    /// Take confirmed units back into the stock; `None`: all that was confirmed and not yet returned.
+    Return { lines: Option<Vec<Line>> },
+    /// Move the deadline of what is still held to `ttl` from now, never earlier than it was.
+    Extend { ttl: Micros },
+    /// Goods arrive; creates the level.
+    Receive { at: LevelId, quantity: i64 },
+    /// Correct the stock by a difference.
+    Adjust { at: LevelId, delta: i64, expected_version: Option<i64> },
+    /// Correct the stock to what was counted.
+    Set { at: LevelId, on_hand: i64, expected_version: Option<i64> },
+    /// Move goods to another location of the same SKU; creates the level there.
+    Transfer { from: LevelId, to: LevelId, quantity: i64 },
+    /// Change the safety stock and the limit per buyer; `None` leaves one as it is, a buyer limit of 0 lifts it.
+    SetLimits { at: LevelId, safety_stock: Option<i64>, buyer_limit: Option<i64> },
+    /// Stop sales from the level.
+    Freeze { at: LevelId },
+    /// Allow sales from the level again.
+    Unfreeze { at: LevelId },
+}
+
+impl Action {
+    /// The operation under which the ledger claims the key.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Action::Reserve { .. } => Operation::Reserve,
+            Action::Confirm { .. } => Operation::Confirm,
+            Action::Release { .. } => Operation::Release,
+            Action::Return { .. } => Operation::Return,
+            Action::Extend { .. } => Operation::Extend,
+            Action::Receive { .. } => Operation::Receive,
+            Action::Adjust { .. } => Operation::Adjust,
+            Action::Set { .. } => Operation::Set,
+            Action::Transfer { .. } => Operation::Transfer,
+            Action::SetLimits { .. } => Operation::SetLimits,
+            Action::Freeze { .. } => Operation::Freeze,
+            Action::Unfreeze { .. } => Operation::Unfreeze,
+        }
+    }
+
+    /// True where the answer tells what a line of a reservation is now.
+    pub fn concerns_reservation(&self) -> bool {
+        self.acts_on_reservation() || matches!(self, Action::Reserve { .. })
+    }
+
+    /// True where the levels follow from what the key holds, so that its entries must be read first.
+    pub fn acts_on_reservation(&self) -> bool {
+        matches!(self, Action::Confirm { .. } | Action::Release { .. } | Action::Return { .. } | Action::Extend { .. })
+    }
+
+    /// The levels that the request itself names, with the most units it may take from each.
+    pub fn named_levels(&self) -> Vec<(&LevelId, i64)> {
+        match self {
+            Action::Reserve { lines, .. } => each(lines),
+            Action::Confirm { lines } | Action::Release { lines } | Action::Return { lines } => {
+                lines.as_deref().map(each).unwrap_or_default()
+            }
+            Action::Extend { .. } => Vec::new(),
+            Action::Adjust { at, .. } | Action::Set { at, .. } => vec![(at, crate::limits::MAX_QUANTITY)],
+            Action::Transfer { from, to, quantity } => vec![(from, *quantity), (to, 0)],
+            Action::Receive { at, .. }
+            | Action::SetLimits { at, .. }
+            | Action::Freeze { at }
+            | Action::Unfreeze { at } => vec![(at, 0)],
+        }
+    }
+}
+
+fn each(lines: &[Line]) -> Vec<(&LevelId, i64)> {
+    lines.iter().map(|line| (&line.at, line.quantity)).collect()
+}

@@ -1,0 +1,172 @@
+//! What has become of a reservation, computed from its ledger entries and the time.
+
+use crate::facts::{Entry, LevelId, Micros, NEVER, Operation};
+use crate::name::Name;
+use crate::outcome::{Outcome, State};
+
+/// What the key of a reservation stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing is known of the key.
+    Free,
+    /// The key was reserved.
+    Reserved,
+    /// The key was sold without a hold.
+    Sold,
+    /// The key was released before it was reserved.
+    Cancelled,
+}
+
+/// A reservation as it stands at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What the key stands for.
+    pub claim: Claim,
+    /// Its lines, in the order of the request that made them.
+    pub lines: Vec<LineStanding>,
+}
+
+/// One line of a reservation as it stands at one moment; the quantities are units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineStanding {
+    /// The line's place in the request that reserved it.
+    pub line: i32,
+    /// Its level.
+    pub at: LevelId,
+    /// For whom.
+    pub buyer: Option<Name>,
+    /// Units reserved.
+    pub quantity: i64,
+    /// Units in an open hold, overdue or not.
+    pub held: i64,
+    /// Units confirmed.
+    pub confirmed: i64,
+    /// Units released.
+    pub released: i64,
+    /// Units whose hold was closed because it was overdue, less those that were confirmed late.
+    pub expired: i64,
+    /// Confirmed units that came back.
+    pub returned: i64,
+    /// The deadline of the hold.
+    pub deadline: Micros,
+    /// True where the hold is open but past its deadline.
+    pub overdue: bool,
+}
+
+impl Standing {
+    /// The standing at `now` of the key whose entries, oldest first, are given.
+    pub fn at(entries: &[Entry], now: Micros) -> Standing {
+        let mut standing = Standing { claim: Claim::Free, lines: Vec::new() };
+        for entry in entries {
+            standing.take(entry);
+        }
+        for line in &mut standing.lines {
+            line.overdue = line.held > 0 && line.deadline <= now;
+        }
+        standing
+    }
+
+    /// The line that holds, or held, units of a level.
+    pub fn line(&self, at: &LevelId) -> Option<&LineStanding> {
+        self.lines.iter().find(|line| line.at == *at)
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        match entry.operation {
+            Operation::Cancel => self.claim = Claim::Cancelled,
+            Operation::Reserve => {
+                self.claim = if entry.expires_at.is_some() { Claim::Reserved } else { Claim::Sold };
+                self.lines.extend(LineStanding::reserved(entry));
+            }
+            _ => {
+                if let Some(line) = self.lines.iter_mut().find(|line| Some(&line.at) == entry.at.as_ref()) {
+                    line.take(entry);
+                }
+            }
+        }
+    }
+}
+
+impl LineStanding {
+    fn reserved(entry: &Entry) -> Option<LineStanding> {
+        Some(LineStanding {
+            line: entry.line,
+            at: entry.at.clone()?,
+            buyer: entry.buyer.clone(),
+            quantity: entry.quantity,
+            held: entry.quantity,
+            confirmed: 0,
+            released: 0,
+            expired: 0,
+            returned: 0,
+            deadline: entry.expires_at.unwrap_or(NEVER),
+            overdue: false,
+        })
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        match entry.operation {
+            Operation::Confirm => {
+                self.confirmed += entry.quantity;
+                if entry.reserved_delta == 0 {
+                    self.expired -= entry.quantity;
+                } else {
+                    self.held -= entry.quantity;
+                }
+            }
+            Operation::Release => {
+                self.held -= entry.quantity;
+                self.released += entry.quantity;
+            }
+            Operation::Expire => {
+                self.held -= entry.quantity;
+                self.expired += entry.quantity;
+            }
+            Operation::Return => self.returned += entry.quantity,
+            Operation::Extend => self.deadline = entry.expires_at.unwrap_or(self.deadline),
+            _ => {}
+        }
+    }
+
+    /// Units held before their deadline.
+    pub fn live(&self) -> i64 {
+        if self.overdue { 0 } else { self.held }
+    }
+
+    /// Units whose deadline has passed, swept or not.
+    pub fn lapsed(&self) -> i64 {
+        self.expired + if self.overdue { self.held } else { 0 }
+    }
+
+    /// Confirmed units that have not come back.
+    pub fn returnable(&self) -> i64 {
+        self.confirmed - self.returned
+    }
+
+    /// What the line is now.
+    pub fn state(&self) -> State {
+        if self.live() > 0 {
+            State::Held
+        } else if self.confirmed > 0 {
+            State::Confirmed
+        } else if self.released > 0 {
+            State::Released
+        } else {
+            State::Expired
+        }
+    }
+
+    /// The deadline, where units are held.
+    pub fn expires_at(&self) -> Option<Micros> {
+        (self.live() > 0).then_some(self.deadline)
+    }
+
+    /// How a line on which nothing is held any more ended.
+    pub fn ended(&self) -> Outcome {
+        match self.state() {
+            State::Confirmed => Outcome::AlreadyConfirmed,
+            State::Released => Outcome::AlreadyReleased,
+            _ => Outcome::ReservationExpired,
+        }
+    }
+}
