@@ -1,0 +1,51 @@
+//! pg_stock: stock that cannot be oversold, enforced by PostgreSQL.
+//!
+//! This file holds names only. A call goes `api` -> `store` (load) -> `pg_stock_core` (decide) -> `store` (write).
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`api`] | the functions that SQL calls: arguments in, rows out |
+//! | [`store`] | loads the facts, asks for a decision, stores its effects |
+//! | [`settings`] | the settings `pg_stock.*` |
+//! | [`error`] | how a fault becomes a PostgreSQL error |
+//!
+//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, grants.sql.
+
+mod api;
+mod error;
+mod settings;
+mod store;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["tables"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
+extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
+
+/// Runs once in each backend, when PostgreSQL loads the library.
+#[pg_guard]
+#[allow(non_snake_case)]
+pub extern "C-unwind" fn _PG_init() {
+    error::keep_backtraces_to_ourselves();
+    settings::define();
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pgrx-tests/mod.rs"]
+mod pgrx_tests;
+
+/// The test framework asks for this module at the root of the crate.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing to prepare.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// No settings beyond PostgreSQL's own.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

@@ -1,7 +1,5 @@
 //! The row a caller gets for each line, and the report of a refusal.
 
-use serde::Deserialize;
-
 use crate::facts::{LevelId, Micros};
 use crate::name::Name;
 use crate::outcome::{Outcome, State};
@@ -33,19 +31,6 @@ pub struct Answer {
     pub replayed: bool,
 }
 
-/// The columns of an answer that a refusal's report shows, as the raising form passes them on.
-#[derive(Debug, Deserialize)]
-pub struct RefusedLine {
-    line: i32,
-    key: String,
-    sku: String,
-    location: String,
-    quantity: i64,
-    outcome: String,
-    available: Option<i64>,
-    version: Option<i64>,
-}
-
 /// The error that the raising form raises.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {
@@ -62,45 +47,35 @@ pub struct Report {
 /// Most lines that a report spells out.
 const SHOWN: usize = 20;
 
-/// Reports the refusal that a JSON array of answers contains; the first outcome by precedence gives the SQLSTATE.
-/// `None` where no answer is a refusal.
-pub fn report(answers: &str) -> Option<Report> {
-    let lines: Vec<RefusedLine> = serde_json::from_str(answers).ok()?;
-    let failed: Vec<(Outcome, &RefusedLine)> = lines
-        .iter()
-        .filter_map(|line| Some((Outcome::from_word(&line.outcome)?, line)))
-        .filter(|(outcome, _)| outcome.is_refusal() && *outcome != Outcome::NotApplied)
+/// Reports a refusal; the first outcome by precedence gives the SQLSTATE. `None` where no answer is a refusal.
+pub fn report(answers: &[Answer]) -> Option<Report> {
+    let failed: Vec<&Answer> = (answers.iter())
+        .filter(|answer| answer.outcome.is_refusal() && answer.outcome != Outcome::NotApplied)
         .collect();
-    let (first, worst) = failed.iter().min_by_key(|(outcome, _)| *outcome)?;
-    let mut detail: Vec<String> = failed.iter().take(SHOWN).map(|(outcome, line)| line.show(*outcome)).collect();
+    let worst = failed.iter().min_by_key(|answer| answer.outcome)?;
+    let mut detail: Vec<String> = failed.iter().take(SHOWN).map(|answer| answer.show()).collect();
     if failed.len() > SHOWN {
         detail.push(format!("And {} more lines.", failed.len() - SHOWN));
     }
     Some(Report {
-        sqlstate: first.sqlstate()?,
-        message: format!("{}: {} (key \"{}\")", first.word(), first.meaning(), worst.key),
+        sqlstate: worst.outcome.sqlstate()?,
+        message: format!("{}: {} (key \"{}\")", worst.outcome.word(), worst.outcome.meaning(), worst.key),
         detail: detail.join("\n"),
-        hint: first.hint(),
+        hint: worst.outcome.hint(),
     })
 }
 
-impl RefusedLine {
-    fn show(&self, outcome: Outcome) -> String {
+impl Answer {
+    /// The answer in a sentence, with what was asked and what there is.
+    fn show(&self) -> String {
+        let word = self.outcome.word();
+        let Some(at) = &self.at else { return format!("Line {}: {word}.", self.line) };
         let there = match (self.available, self.version) {
             (Some(available), Some(version)) => format!("{available} available, version {version}"),
             _ => "no such level".into(),
         };
-        if self.sku.is_empty() && self.location.is_empty() {
-            return format!("Line {}: {}.", self.line, outcome.word());
-        }
-        format!(
-            "Line {}: SKU \"{}\" at \"{}\": {}: {} asked, {there}.",
-            self.line,
-            self.sku,
-            self.location,
-            outcome.word(),
-            self.quantity
-        )
+        let LevelId { sku, location } = at;
+        format!("Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}.", self.line, self.quantity)
     }
 }
 
@@ -108,15 +83,25 @@ impl RefusedLine {
 mod tests {
     use super::*;
 
+    fn row(line: i32, outcome: Outcome) -> Answer {
+        Answer {
+            request: 1,
+            line,
+            key: "k".into(),
+            at: Some(LevelId { sku: "s".into(), location: "l".into() }),
+            quantity: 3,
+            outcome,
+            state: State::None,
+            available: Some(2),
+            version: Some(7),
+            expires_at: None,
+            replayed: false,
+        }
+    }
+
     #[test]
     fn the_first_outcome_by_precedence_gives_the_sqlstate() {
-        let row = |line: i32, outcome: &str| {
-            format!(
-                r#"{{"request":1,"line":{line},"key":"k","sku":"s","location":"l","quantity":3,"outcome":"{outcome}",
-                    "state":"none","available":2,"version":7,"expires_at":null,"replayed":false}}"#
-            )
-        };
-        let rows = format!("[{},{},{}]", row(1, "not_applied"), row(2, "insufficient_stock"), row(3, "level_frozen"));
+        let rows = [row(1, Outcome::NotApplied), row(2, Outcome::InsufficientStock), row(3, Outcome::LevelFrozen)];
         let report = report(&rows).expect("a refusal");
         assert_eq!(report.sqlstate, "ST010");
         assert!(report.detail.contains("Line 2: SKU \"s\" at \"l\": insufficient_stock: 3 asked, 2 available"));
@@ -126,6 +111,7 @@ mod tests {
 
     #[test]
     fn a_success_is_not_reported() {
-        assert_eq!(report("[]"), None);
+        assert_eq!(report(&[row(1, Outcome::Reserved)]), None);
+        assert_eq!(report(&[]), None);
     }
 }

@@ -106,11 +106,6 @@ impl Outcome {
         }
     }
 
-    /// The outcome of a word.
-    pub fn from_word(word: &str) -> Option<Outcome> {
-        Outcome::ALL.into_iter().find(|outcome| outcome.word() == word)
-    }
-
     /// The SQLSTATE the raising form uses; `None` for a success. Numbers are given once and never change.
     pub fn sqlstate(self) -> Option<&'static str> {
         Some(match self {

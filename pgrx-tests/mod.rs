@@ -1,0 +1,1 @@
+//! Tests inside the database, one file per room of src/.

@@ -1,0 +1,96 @@
+-- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
+--   read        the views, and the functions that only look
+--   operate     reserve, sell, confirm, release, return, extend
+--   administer  receive, adjust, set, transfer, limits, freeze
+
+CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
+       ('refused', 'operate'), ('refusal', 'operate'), ('raise_refusal', 'operate'),
+       ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
+       ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
+       ('confirm_stock', 'operate'), ('try_confirm_stock', 'operate'),
+       ('release_stock', 'operate'), ('try_release_stock', 'operate'),
+       ('return_stock', 'operate'), ('try_return_stock', 'operate'),
+       ('extend_reservation', 'operate'), ('try_extend_reservation', 'operate'),
+       ('receive_stock', 'administer'), ('try_receive_stock', 'administer'),
+       ('adjust_stock', 'administer'), ('try_adjust_stock', 'administer'),
+       ('set_stock', 'administer'), ('try_set_stock', 'administer'),
+       ('transfer_stock', 'administer'), ('try_transfer_stock', 'administer'),
+       ('set_limits', 'administer'), ('try_set_limits', 'administer'),
+       ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
+       ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer')
+$$;
+COMMENT ON FUNCTION stock.access_of_functions() IS 'The access level that each function belongs to; what is not listed is for the owner alone.';
+
+CREATE FUNCTION stock.access_rank(access text) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE access WHEN 'read' THEN 1 WHEN 'operate' THEN 2 WHEN 'administer' THEN 3 END;
+END
+$$;
+COMMENT ON FUNCTION stock.access_rank(text) IS 'The place of an access level in their order; NULL for no access level.';
+
+CREATE FUNCTION stock.check_access(role text, access text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF role IS NULL OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = $1) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('role "%s" does not exist', role),
+            HINT = 'Name an existing role, without quotes around it.';
+    END IF;
+    IF stock.access_rank(access) IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('"%s" is not an access level', access),
+            HINT = 'The access levels are read, operate and administer.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION stock.check_access(text, text) IS 'Raises unless the role (42704) and the access level (22023) exist.';
+
+CREATE FUNCTION stock.grant_access(role text, access text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    f regprocedure;
+BEGIN
+    PERFORM stock.check_access(role, access);
+    EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
+    EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
+    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows TO %I', role);
+    FOR f IN SELECT p.oid::regprocedure
+               FROM stock.access_of_functions() a
+               JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
+              WHERE stock.access_rank(a.access) <= stock.access_rank($2)
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f, role);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION stock.grant_access(text, text) IS 'Grants a role an access level (read, operate, administer) with all below it. Only for the owner of the extension.';
+
+CREATE FUNCTION stock.revoke_access(role text, access text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    f regprocedure;
+BEGIN
+    PERFORM stock.check_access(role, access);
+    FOR f IN SELECT p.oid::regprocedure
+               FROM stock.access_of_functions() a
+               JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
+              WHERE stock.access_rank(a.access) >= stock.access_rank($2)
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM %I', f, role);
+    END LOOP;
+    IF access = 'read' THEN
+        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows FROM %I', role);
+        EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
+        EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION stock.revoke_access(text, text) IS 'Takes an access level, and all above it, back from a role; what is below it stays. Only for the owner of the extension.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA stock FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA stock FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA stock FROM PUBLIC;
+REVOKE ALL ON TYPE stock.answer FROM PUBLIC;

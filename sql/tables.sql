@@ -1,0 +1,183 @@
+-- The data: levels, open holds, the ledger. Only the extension's functions write here.
+
+CREATE SCHEMA stock;
+COMMENT ON SCHEMA stock IS 'pg_stock: stock that cannot be oversold. PUBLIC may do nothing here; see stock.grant_access.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- level: the counters of one SKU at one location.
+-- No index on a column that changes, and room on each page, so that every UPDATE is a heap-only one.
+
+CREATE TABLE stock.level (
+    on_hand      bigint      NOT NULL,
+    reserved     bigint      NOT NULL,
+    safety_stock bigint      NOT NULL DEFAULT 0,
+    buyer_limit  bigint,
+    version      bigint      NOT NULL,
+    next_due     timestamptz NOT NULL DEFAULT 'infinity',
+    updated_at   timestamptz NOT NULL,
+    frozen       boolean     NOT NULL DEFAULT false,
+    sku          text        NOT NULL COLLATE "C",
+    location     text        NOT NULL COLLATE "C",
+    CONSTRAINT level_pkey PRIMARY KEY (sku, location),
+    -- The last wall: whatever goes wrong above, nothing is sold twice.
+    CONSTRAINT level_counters CHECK (on_hand >= 0 AND reserved >= 0 AND reserved <= on_hand)
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE stock.level IS 'The counters of one SKU at one location.';
+COMMENT ON COLUMN stock.level.sku IS 'What is sold; 1 to 200 bytes, taken as given.';
+COMMENT ON COLUMN stock.level.location IS 'Where it lies; 1 to 200 bytes, taken as given.';
+COMMENT ON COLUMN stock.level.on_hand IS 'Units physically there.';
+COMMENT ON COLUMN stock.level.reserved IS 'Units promised to open holds.';
+COMMENT ON COLUMN stock.level.safety_stock IS 'Units that are never promised.';
+COMMENT ON COLUMN stock.level.buyer_limit IS 'Most units that one buyer may hold and have bought; NULL: no limit.';
+COMMENT ON COLUMN stock.level.frozen IS 'While true, nothing is sold or transferred from here.';
+COMMENT ON COLUMN stock.level.version IS 'Rises by one with each ledger row that changes the level; the first gives 1.';
+COMMENT ON COLUMN stock.level.next_due IS 'No hold on the level has a deadline before this; infinity: there is none.';
+COMMENT ON COLUMN stock.level.updated_at IS 'When the level last changed.';
+COMMENT ON CONSTRAINT level_pkey ON stock.level IS 'One level for each SKU and location.';
+COMMENT ON CONSTRAINT level_counters ON stock.level IS 'Nothing is sold twice: 0 <= reserved <= on_hand.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- hold: one open line of a reservation. Closing it deletes its row: the table stays as small as what is open.
+
+CREATE TABLE stock.hold (
+    quantity    bigint      NOT NULL,
+    expires_at  timestamptz NOT NULL,
+    reserved_at timestamptz NOT NULL,
+    line        integer     NOT NULL,
+    key         text        NOT NULL COLLATE "C",
+    sku         text        NOT NULL COLLATE "C",
+    location    text        NOT NULL COLLATE "C",
+    buyer       text        COLLATE "C",
+    CONSTRAINT hold_pkey PRIMARY KEY (key, line),
+    CONSTRAINT hold_quantity CHECK (quantity > 0)
+);
+CREATE INDEX hold_due ON stock.hold (sku, location, expires_at);
+
+COMMENT ON TABLE stock.hold IS 'One open line of a reservation; closing it deletes the row, the ledger remembers it.';
+COMMENT ON COLUMN stock.hold.key IS 'The reservation, usually the order number.';
+COMMENT ON COLUMN stock.hold.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.hold.sku IS 'What is held.';
+COMMENT ON COLUMN stock.hold.location IS 'Where it is held.';
+COMMENT ON COLUMN stock.hold.quantity IS 'Units still held.';
+COMMENT ON COLUMN stock.hold.buyer IS 'For whom, where the caller said so.';
+COMMENT ON COLUMN stock.hold.expires_at IS 'The deadline: from then on the units are free to whoever needs them.';
+COMMENT ON COLUMN stock.hold.reserved_at IS 'When the units were reserved.';
+COMMENT ON CONSTRAINT hold_pkey ON stock.hold IS 'One hold for each line of a reservation.';
+COMMENT ON CONSTRAINT hold_quantity ON stock.hold IS 'A hold without units is closed.';
+COMMENT ON INDEX stock.hold_due IS 'Finds the overdue holds of a level.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- ledger: every change to every level, for ever. It is the record of which key did what, and the truth when it and
+-- a balance disagree.
+
+CREATE SEQUENCE stock.ledger_position_seq;
+COMMENT ON SEQUENCE stock.ledger_position_seq IS 'Hands out ledger positions; in order of insertion, not of commit.';
+
+CREATE TABLE stock.ledger (
+    position         bigint      NOT NULL DEFAULT nextval('stock.ledger_position_seq'),
+    xact             xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    recorded_at      timestamptz NOT NULL,
+    expires_at       timestamptz,
+    quantity         bigint      NOT NULL,
+    on_hand_delta    bigint      NOT NULL,
+    reserved_delta   bigint      NOT NULL,
+    on_hand_after    bigint,
+    reserved_after   bigint,
+    available        bigint,
+    version          bigint,
+    safety_stock     bigint,
+    buyer_limit      bigint,
+    line             integer     NOT NULL,
+    frozen           boolean,
+    key              text        NOT NULL COLLATE "C",
+    operation        text        NOT NULL COLLATE "C",
+    operation_key    text        NOT NULL COLLATE "C" DEFAULT '',
+    sku              text        COLLATE "C",
+    location         text        COLLATE "C",
+    buyer            text        COLLATE "C",
+    reason           text,
+    actor            text        NOT NULL DEFAULT CASE current_setting('role') WHEN 'none' THEN session_user::text
+                                                       ELSE current_setting('role') END,
+    client_addr      inet        DEFAULT inet_client_addr(),
+    application_name text        DEFAULT nullif(current_setting('application_name'), ''),
+    context          text
+);
+ALTER SEQUENCE stock.ledger_position_seq OWNED BY stock.ledger.position;
+
+-- The claim: one key does one thing once. A cancellation takes the place of the reserve that it
+-- forestalls, so that the two collide. The one index of the ledger: it also answers what a key did.
+CREATE UNIQUE INDEX ledger_claim ON stock.ledger
+    (key, (CASE operation WHEN 'cancel' THEN 'reserve' ELSE operation END), operation_key, line);
+
+COMMENT ON TABLE stock.ledger IS 'Every change to every level: what, how much, before and after, by which key, by whom, when. Append-only.';
+COMMENT ON COLUMN stock.ledger.position IS 'Order of insertion; not a cursor, for transactions commit in another order.';
+COMMENT ON COLUMN stock.ledger.xact IS 'The transaction that wrote the row.';
+COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the database''s clock.';
+COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
+COMMENT ON COLUMN stock.ledger.operation IS 'reserve, confirm, release, expire, cancel, extend, return, receive, adjust, set, transfer, set_limits, freeze or unfreeze.';
+COMMENT ON COLUMN stock.ledger.operation_key IS 'Tells several operations of one kind under one key apart; empty unless given.';
+COMMENT ON COLUMN stock.ledger.line IS 'The line of the request; of an expire, the line of the reservation.';
+COMMENT ON COLUMN stock.ledger.sku IS 'What changed; NULL for a cancellation.';
+COMMENT ON COLUMN stock.ledger.location IS 'Where it changed; NULL for a cancellation.';
+COMMENT ON COLUMN stock.ledger.quantity IS 'Units asked; of an adjust the difference, of a set the units counted.';
+COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';
+COMMENT ON COLUMN stock.ledger.reserved_delta IS 'Change of reserved.';
+COMMENT ON COLUMN stock.ledger.on_hand_after IS 'on_hand after this row.';
+COMMENT ON COLUMN stock.ledger.reserved_after IS 'reserved after this row.';
+COMMENT ON COLUMN stock.ledger.available IS 'The availability that was answered: that after the whole request.';
+COMMENT ON COLUMN stock.ledger.version IS 'The level''s version after this row.';
+COMMENT ON COLUMN stock.ledger.buyer IS 'For whom.';
+COMMENT ON COLUMN stock.ledger.expires_at IS 'Of a reserve or extend: the deadline, NULL marks a sale without a hold. Of an expire: the deadline that passed. Of a confirm: the deadline it missed, NULL if it came in time.';
+COMMENT ON COLUMN stock.ledger.safety_stock IS 'The safety stock it set, if it set one.';
+COMMENT ON COLUMN stock.ledger.buyer_limit IS 'The limit per buyer it set, if it set one; 0 lifted it.';
+COMMENT ON COLUMN stock.ledger.frozen IS 'Whether it froze (true) or unfroze (false) the level, if it did either.';
+COMMENT ON COLUMN stock.ledger.reason IS 'Why, where the caller said so.';
+COMMENT ON COLUMN stock.ledger.actor IS 'The role that acted: the one of SET ROLE, else the one that logged in.';
+COMMENT ON COLUMN stock.ledger.client_addr IS 'From where; NULL over a Unix socket.';
+COMMENT ON COLUMN stock.ledger.application_name IS 'The application_name of the session.';
+COMMENT ON COLUMN stock.ledger.context IS 'The setting pg_stock.context of the session (a trace id, say), up to 1,000 bytes.';
+COMMENT ON INDEX stock.ledger_claim IS 'One key does one thing once.';
+
+-- Refuses every statement that would change the past, whoever sends it.
+CREATE FUNCTION stock.refuse_ledger_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'insufficient_privilege',
+        MESSAGE = format('%s is not allowed on stock.ledger: it is append-only', TG_OP),
+        HINT = 'Correct stock with stock.adjust_stock or stock.set_stock; the correction is an entry of its own.';
+END
+$$;
+COMMENT ON FUNCTION stock.refuse_ledger_change() IS 'Refuses UPDATE, DELETE and TRUNCATE of the ledger (42501).';
+
+CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON stock.ledger
+    FOR EACH STATEMENT EXECUTE FUNCTION stock.refuse_ledger_change();
+COMMENT ON TRIGGER ledger_is_append_only ON stock.ledger IS 'The past does not change.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- buyer_quantity: what each buyer holds and has bought of each level, for the limit per buyer.
+
+CREATE TABLE stock.buyer_quantity (
+    quantity bigint NOT NULL,
+    sku      text   NOT NULL COLLATE "C",
+    location text   NOT NULL COLLATE "C",
+    buyer    text   NOT NULL COLLATE "C",
+    CONSTRAINT buyer_quantity_pkey PRIMARY KEY (sku, location, buyer)
+) WITH (fillfactor = 70);
+
+COMMENT ON TABLE stock.buyer_quantity IS 'What each buyer holds and has bought of each level: held + confirmed - returned. Kept whenever a buyer is named, so that a limit set later counts what was bought before.';
+COMMENT ON COLUMN stock.buyer_quantity.sku IS 'What is counted.';
+COMMENT ON COLUMN stock.buyer_quantity.location IS 'Where it is counted.';
+COMMENT ON COLUMN stock.buyer_quantity.buyer IS 'Whose units are counted.';
+COMMENT ON COLUMN stock.buyer_quantity.quantity IS 'Units held + confirmed - returned.';
+COMMENT ON CONSTRAINT buyer_quantity_pkey ON stock.buyer_quantity IS 'One count for each level and buyer.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- pg_dump takes the data along; nothing is inserted here that a restore could collide with.
+
+SELECT pg_catalog.pg_extension_config_dump('stock.level', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.hold', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.ledger', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.ledger_position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.buyer_quantity', '');

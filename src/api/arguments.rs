@@ -1,0 +1,157 @@
+//! Reads the arguments of a call. PostgreSQL has checked their types; their values are checked here.
+
+use pg_stock_core::limits;
+use pg_stock_core::parse::{self, Options};
+use pg_stock_core::{Fault, LevelId, Line, Micros, Name};
+use pgrx::PgTryBuilder;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum};
+
+use crate::settings;
+
+/// The arguments of one call, counted from 0 as in the SQL signature.
+pub struct Arguments(pg_sys::FunctionCallInfo);
+
+impl Arguments {
+    /// The arguments of the call at hand.
+    pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        Arguments(fcinfo)
+    }
+
+    fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: PostgreSQL made fcinfo; the signature in sql/functions.sql has this argument.
+        unsafe { pgrx::fcinfo::pg_getarg_datum(self.0, place) }
+    }
+
+    fn bytes(&self, place: usize) -> Option<&[u8]> {
+        // SAFETY: the argument is text, which shares its representation with bytea.
+        self.datum(place).and_then(|datum| unsafe { <&[u8]>::from_datum(datum, false) })
+    }
+
+    /// A bigint that may be NULL.
+    pub fn opt_int(&self, place: usize) -> Option<i64> {
+        self.datum(place).map(|datum| datum.value() as i64)
+    }
+
+    /// A bigint.
+    pub fn int(&self, place: usize, name: &str) -> Result<i64, Fault> {
+        self.opt_int(place).ok_or_else(|| missing(name))
+    }
+
+    /// A key, SKU, location or buyer.
+    pub fn name(&self, place: usize, name: &str) -> Result<Name, Fault> {
+        limits::name(name, self.bytes(place).ok_or_else(|| missing(name))?)
+    }
+
+    /// A buyer or operation key that may be NULL.
+    pub fn opt_name(&self, place: usize, name: &str) -> Result<Option<Name>, Fault> {
+        self.bytes(place).map(|bytes| limits::name(name, bytes)).transpose()
+    }
+
+    /// A reason that may be NULL.
+    pub fn opt_reason(&self, place: usize) -> Result<Name, Fault> {
+        limits::reason("reason", self.bytes(place).unwrap_or_default())
+    }
+
+    /// A reason that must be given.
+    pub fn reason(&self, place: usize) -> Result<Name, Fault> {
+        let reason = limits::reason("reason", self.bytes(place).ok_or_else(|| missing("reason"))?)?;
+        if reason.is_empty() {
+            return Err(Fault::invalid("reason", "reason must not be empty").hint("Say why, for the ledger."));
+        }
+        Ok(reason)
+    }
+
+    /// The SKU and location at two neighbouring places.
+    pub fn level(&self, place: usize) -> Result<LevelId, Fault> {
+        Ok(LevelId { sku: self.name(place, "sku")?, location: self.name(place + 1, "location")? })
+    }
+
+    /// A time to live; NULL means the setting `pg_stock.default_ttl`.
+    pub fn ttl(&self, place: usize) -> Result<Micros, Fault> {
+        match self.datum(place) {
+            None => Ok(settings::default_ttl()),
+            Some(datum) => limits::ttl("ttl", span(datum)),
+        }
+    }
+
+    /// A time to live that must be given.
+    pub fn required_ttl(&self, place: usize) -> Result<Micros, Fault> {
+        limits::ttl("ttl", span(self.datum(place).ok_or_else(|| missing("ttl"))?))
+    }
+
+    /// Lines that must be given.
+    pub fn lines(&self, place: usize) -> Result<Vec<Line>, Fault> {
+        parse::lines(&self.json(place).ok_or_else(|| missing("lines"))?)
+    }
+
+    /// Lines that may be NULL.
+    pub fn opt_lines(&self, place: usize) -> Result<Option<Vec<Line>>, Fault> {
+        self.json(place).map(|json| parse::lines(&json)).transpose()
+    }
+
+    /// Options; NULL means none.
+    pub fn options(&self, place: usize, with_ttl: bool) -> Result<Options, Fault> {
+        self.json(place).map_or(Ok(Options::default()), |json| parse::options(&json, with_ttl))
+    }
+
+    /// A jsonb argument as JSON text, in the encoding of the database. All encodings of a server contain ASCII, so
+    /// that its structure can be read byte by byte.
+    pub fn json(&self, place: usize) -> Option<Vec<u8>> {
+        let datum = self.datum(place)?;
+        // SAFETY: the argument is jsonb; its root follows the varlena header, and the size counts both.
+        unsafe {
+            let jsonb = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let root = jsonb.cast::<u8>().add(pg_sys::VARHDRSZ).cast();
+            let size = pgrx::varsize(jsonb) as i32;
+            let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, size);
+            Some(std::ffi::CStr::from_ptr(text).to_bytes().to_vec())
+        }
+    }
+}
+
+/// The fault of an argument that must not be NULL.
+pub fn missing(name: &str) -> Fault {
+    Fault::invalid(name, format!("{name} must not be null")).hint(format!("Give a value for {name}."))
+}
+
+/// An interval in microseconds; a month has 30 days and a day 24 hours, as where PostgreSQL compares intervals.
+fn span(interval: pg_sys::Datum) -> i128 {
+    const DAY: i128 = 24 * 3600 * limits::SECOND as i128;
+    // SAFETY: the argument is an interval.
+    let interval = unsafe { &*interval.cast_mut_ptr::<pg_sys::Interval>() };
+    i128::from(interval.time) + (i128::from(interval.day) + 30 * i128::from(interval.month)) * DAY
+}
+
+/// The time to live that options name, read as PostgreSQL reads an interval.
+pub fn ttl_of(path: &str, options: &Options) -> Result<Micros, Fault> {
+    let Some(text) = &options.ttl else { return Ok(settings::default_ttl()) };
+    let unreadable = || {
+        Fault::invalid(path, format!("{path} is not an interval"))
+            .detail(format!("It is \"{text}\"."))
+            .hint("Give more than 0 and at most 366 days, '30 minutes' say.")
+    };
+    let text = std::ffi::CString::new(text.as_bytes()).map_err(|_| unreadable())?;
+    limits::ttl(path, interval_in(&text).ok_or_else(unreadable)?)
+}
+
+/// Reads an interval; `None` where PostgreSQL cannot.
+fn interval_in(text: &std::ffi::CStr) -> Option<i128> {
+    let read = || {
+        let typmod = (-1i32).into_datum();
+        // SAFETY: the signature of interval_in: a C string, an element type, a type modifier.
+        let datum: Option<pg_sys::Datum> = unsafe {
+            pgrx::direct_function_call_as_datum(
+                pg_sys::interval_in,
+                &[Some(pg_sys::Datum::from(text.as_ptr())), Some(pg_sys::Datum::from(0)), typmod],
+            )
+        };
+        datum.map(span)
+    };
+    PgTryBuilder::new(read)
+        .catch_when(PgSqlErrorCode::ERRCODE_INVALID_DATETIME_FORMAT, |_| None)
+        .catch_when(PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, |_| None)
+        .catch_when(PgSqlErrorCode::ERRCODE_INTERVAL_FIELD_OVERFLOW, |_| None)
+        .execute()
+}

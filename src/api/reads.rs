@@ -1,0 +1,57 @@
+//! Reads that need the rules: what has become of a reservation.
+
+use pg_stock_core::outcome::State;
+use pg_stock_core::standing::{Claim, LineStanding};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::arguments::Arguments;
+use super::rows::{Column, int, opt_int, opt_text, send, text};
+use crate::error::{Error, or_raise};
+use crate::store;
+
+/// `reservation(key)`: line, sku, location, buyer, quantity, held, confirmed, released, expired, returned, state,
+/// expires_at.
+#[pg_extern(sql = false)]
+fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
+    let key = Arguments::of(fcinfo).name(0, "key").map_err(Error::from);
+    let (standing, _) = or_raise(key.and_then(|key| store::standing(&key)));
+    let cancelled = (standing.claim == Claim::Cancelled).then(cancelled);
+    send(fcinfo, standing.lines.iter().map(columns).chain(cancelled));
+}
+
+fn columns(line: &LineStanding) -> [Column; 12] {
+    [
+        int(line.line),
+        text(line.at.sku.as_bytes()),
+        text(line.at.location.as_bytes()),
+        opt_text(line.buyer.as_ref()),
+        int(line.quantity),
+        int(line.live()),
+        int(line.confirmed),
+        int(line.released),
+        int(line.lapsed()),
+        int(line.returned),
+        text(line.state().word().as_bytes()),
+        opt_int(line.expires_at()),
+    ]
+}
+
+/// The one line of a key that was released before it was reserved.
+fn cancelled() -> [Column; 12] {
+    let (nothing, none) = (int(0), text(b""));
+    [
+        int(1),
+        none,
+        none,
+        None,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        text(State::Cancelled.word().as_bytes()),
+        None,
+    ]
+}

@@ -1,0 +1,121 @@
+//! Reserve, sell, confirm, release, return, extend.
+
+use pg_stock_core::parse;
+use pg_stock_core::{Action, Fault, Line, Name, Request};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::arguments::{Arguments, missing, ttl_of};
+use super::{answer, request};
+use crate::error::Error;
+
+/// `try_reserve_stock(key, sku, location, quantity, ttl, buyer, expected_version)`
+#[pg_extern(sql = false)]
+fn try_reserve_line(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let key = args.name(0, "key")?;
+        let lines = vec![line(args, 6)?];
+        let (ttl, buyer) = (Some(args.ttl(4)?), args.opt_name(5, "buyer")?);
+        Ok(vec![request(key, Action::Reserve { lines, ttl, buyer })])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// `try_reserve_stock(key, lines, options)`
+#[pg_extern(sql = false)]
+fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let (key, lines, options) = (args.name(0, "key")?, args.lines(1)?, args.options(2, true)?);
+        let ttl = Some(ttl_of("options.ttl", &options)?);
+        Ok(vec![request(key, Action::Reserve { lines, ttl, buyer: options.buyer })])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// `try_sell_stock(key, sku, location, quantity, buyer, expected_version)`
+#[pg_extern(sql = false)]
+fn try_sell_line(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let (key, lines) = (args.name(0, "key")?, vec![line(args, 5)?]);
+        let buyer = args.opt_name(4, "buyer")?;
+        Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer })])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// `try_sell_stock(key, lines, options)`
+#[pg_extern(sql = false)]
+fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let (key, lines, options) = (args.name(0, "key")?, args.lines(1)?, args.options(2, false)?);
+        Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer: options.buyer })])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// `reserve_many(requests)`
+#[pg_extern(sql = false)]
+fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let json = args.json(0).ok_or_else(|| missing("requests"))?;
+        let batch = parse::requests(&json)?;
+        let reserve = |(place, asked): (usize, parse::BatchRequest)| {
+            let ttl = Some(ttl_of(&format!("requests[{place}].ttl"), &asked.options)?);
+            let action = Action::Reserve { lines: asked.lines, ttl, buyer: asked.options.buyer };
+            Ok(Request { number: place as i32 + 1, ..request(asked.key, action) })
+        };
+        batch.into_iter().enumerate().map(reserve).collect()
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// `try_confirm_stock(key, lines, operation_key)`
+#[pg_extern(sql = false)]
+fn try_confirm(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, |lines| Action::Confirm { lines }, false);
+}
+
+/// `try_release_stock(key, lines, operation_key, reason)`
+#[pg_extern(sql = false)]
+fn try_release(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, |lines| Action::Release { lines }, true);
+}
+
+/// `try_return_stock(key, lines, operation_key, reason)`
+#[pg_extern(sql = false)]
+fn try_return(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, |lines| Action::Return { lines }, true);
+}
+
+/// `try_extend_reservation(key, ttl, operation_key)`
+#[pg_extern(sql = false)]
+fn try_extend(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let key = args.name(0, "key")?;
+        let action = Action::Extend { ttl: args.required_ttl(1)? };
+        let operation_key = args.opt_name(2, "operation_key")?.unwrap_or_default();
+        Ok(vec![Request { operation_key, ..request(key, action) }])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// Confirm, release and return take the same arguments, the first without a reason.
+fn close(fcinfo: pg_sys::FunctionCallInfo, action: fn(Option<Vec<Line>>) -> Action, with_reason: bool) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        let (key, action) = (args.name(0, "key")?, action(args.opt_lines(1)?));
+        let operation_key = args.opt_name(2, "operation_key")?.unwrap_or_default();
+        let reason = if with_reason { args.opt_reason(3)? } else { Name::default() };
+        Ok(vec![Request { operation_key, reason, ..request(key, action) }])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// The one line that the arguments sku, location and quantity make.
+fn line(args: &Arguments, expected_version: usize) -> Result<Line, Fault> {
+    Ok(Line {
+        number: 1,
+        at: args.level(1)?,
+        quantity: pg_stock_core::limits::quantity("quantity", args.int(3, "quantity")?)?,
+        expected_version: args.opt_int(expected_version),
+    })
+}

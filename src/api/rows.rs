@@ -1,0 +1,75 @@
+//! Sends rows: the whole result at once, in a tuplestore, as set-returning functions in FROM want it.
+
+use pg_stock_core::{Answer, Name};
+use pgrx::IntoDatum;
+use pgrx::pg_sys;
+
+/// One column of a row; `None` is NULL.
+pub type Column = Option<pg_sys::Datum>;
+
+/// A text column.
+pub fn text(value: &[u8]) -> Column {
+    value.into_datum()
+}
+
+/// A text column that may be NULL.
+pub fn opt_text(value: Option<&Name>) -> Column {
+    value.and_then(|value| text(value.as_bytes()))
+}
+
+/// An integer or bigint or timestamptz column that may be NULL.
+pub fn opt_int(value: Option<i64>) -> Column {
+    value.map(pg_sys::Datum::from)
+}
+
+/// An integer or bigint column.
+pub fn int(value: impl Into<i64>) -> Column {
+    opt_int(Some(value.into()))
+}
+
+/// Sends answers as rows of the type stock.answer.
+pub fn send_answers(fcinfo: pg_sys::FunctionCallInfo, answers: &[Answer]) {
+    send(fcinfo, answers.iter().map(columns));
+}
+
+fn columns(answer: &Answer) -> [Column; 12] {
+    let at = answer.at.as_ref();
+    [
+        int(answer.request),
+        int(answer.line),
+        text(answer.key.as_bytes()),
+        text(at.map_or(b"", |at| at.sku.as_bytes())),
+        text(at.map_or(b"", |at| at.location.as_bytes())),
+        int(answer.quantity),
+        text(answer.outcome.word().as_bytes()),
+        text(answer.state.word().as_bytes()),
+        opt_int(answer.available),
+        opt_int(answer.version),
+        opt_int(answer.expires_at),
+        Some(pg_sys::Datum::from(answer.replayed)),
+    ]
+}
+
+/// Sends rows whose columns are those of the function's result type.
+pub fn send<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, rows: impl Iterator<Item = [Column; N]>) {
+    // SAFETY: PostgreSQL calls a set-returning function with a ReturnSetInfo; what outlives the call is made in the
+    // memory context of the query, as for every function that materializes its result.
+    unsafe {
+        let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let query_context = (*(*info).econtext).ecxt_per_query_memory;
+        let before = pg_sys::MemoryContextSwitchTo(query_context);
+        let store = pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem);
+        let mut described: pg_sys::TupleDesc = std::ptr::null_mut();
+        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut described);
+        let described = pg_sys::CreateTupleDescCopy(described);
+        pg_sys::MemoryContextSwitchTo(before);
+        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+        (*info).setResult = store;
+        (*info).setDesc = described;
+        for row in rows {
+            let mut values = row.map(|column| column.unwrap_or(pg_sys::Datum::null()));
+            let mut nulls = row.map(|column| column.is_none());
+            pg_sys::tuplestore_putvalues(store, described, values.as_mut_ptr(), nulls.as_mut_ptr());
+        }
+    }
+}

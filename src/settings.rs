@@ -1,0 +1,66 @@
+//! The settings `pg_stock.*`.
+
+use std::ffi::CString;
+
+use pg_stock_core::Micros;
+use pg_stock_core::limits::{MAX_TTL, SECOND};
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+/// Most bytes of `pg_stock.context` that a ledger row keeps.
+const MAX_CONTEXT_BYTES: usize = 1_000;
+
+static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
+static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Makes the settings known to PostgreSQL.
+pub fn define() {
+    GucRegistry::define_int_guc(
+        c"pg_stock.default_ttl",
+        c"How long a reservation holds its units unless the call says so.",
+        c"MISSION D1: thirty minutes. At most 366 days.",
+        &DEFAULT_TTL,
+        1,
+        (MAX_TTL / SECOND) as i32,
+        GucContext::Userset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_stock.confirm_late",
+        c"Whether a confirm that comes after the deadline takes the units again if they are still there.",
+        c"If off, it is refused as reservation_expired.",
+        &CONFIRM_LATE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_stock.context",
+        c"Text that each ledger row keeps, a trace id say.",
+        c"Only the first 1,000 bytes are kept.",
+        &CONTEXT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    // SAFETY: called once from _PG_init with a constant, NUL-terminated prefix.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_stock".as_ptr()) };
+}
+
+/// How long a reservation holds its units unless the call says so.
+pub fn default_ttl() -> Micros {
+    Micros::from(DEFAULT_TTL.get()) * SECOND
+}
+
+/// Whether a late confirm may take units again.
+pub fn confirm_late() -> bool {
+    CONFIRM_LATE.get()
+}
+
+/// The text that each ledger row keeps; cut between characters, so that it never fails a sale.
+pub fn context() -> Option<Vec<u8>> {
+    let text = CONTEXT.get()?.into_bytes();
+    let length = text.len().min(MAX_CONTEXT_BYTES);
+    // SAFETY: `text` has at least `length` bytes and is in the encoding of the database.
+    let kept = unsafe { pg_sys::pg_mbcliplen(text.as_ptr().cast(), text.len() as i32, length as i32) };
+    (kept > 0).then(|| text[..kept as usize].to_vec())
+}

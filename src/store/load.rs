@@ -1,0 +1,243 @@
+//! Reads what a decision needs. Levels are read before the entries of the keys: a key that is unknown afterwards had
+//! not changed the level that was read, so that a repeat is never told "sold out" by its own first effect.
+
+use std::collections::{BTreeSet, HashMap};
+
+use pg_stock_core::facts::NEVER;
+use pg_stock_core::standing::Standing;
+use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request};
+use pgrx::prelude::*;
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::datum::{self, Row};
+use super::sql::Statement;
+use super::statement::{execute, query};
+use crate::error::Error;
+use crate::settings;
+
+type History = HashMap<Name, Vec<Entry>>;
+
+/// The levels that requests concern: those they name, and those their reservations have lines on.
+pub fn levels_of(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<BTreeSet<LevelId>, Error> {
+    let named = requests.iter().flat_map(|request| request.action.named_levels());
+    let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
+    for request in requests.iter().filter(|request| request.action.acts_on_reservation()) {
+        let entries = history_of(client, &request.key)?;
+        levels.extend(entries.into_iter().filter_map(|entry| entry.at));
+    }
+    Ok(levels)
+}
+
+/// Locks levels in their one order: nobody else changes them or their holds until the transaction ends.
+pub fn lock(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> SpiResult<()> {
+    execute(client, Statement::LockLevels, &[skus(levels), locations(levels)]).map(|_| ())
+}
+
+/// Everything that deciding the requests needs.
+pub fn facts(client: &mut SpiClient<'_>, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
+    let mut facts = Facts { now: now(), confirm_late: settings::confirm_late(), ..Facts::default() };
+    facts.levels = read_levels(client, levels, facts.now)?.into_iter().collect();
+    facts.history = read_history(client, requests)?;
+    facts.overdue = read_overdue(client, requests, &facts)?;
+    facts.bought = read_bought(client, requests, &facts)?;
+    Ok(facts)
+}
+
+/// The ledger entries of one key, oldest first.
+pub fn history_of(client: &mut SpiClient<'_>, key: &Name) -> Result<Vec<Entry>, Error> {
+    query(client, Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
+}
+
+/// The database's clock, the only one that decides (MISSION C7).
+pub fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+fn read_levels(
+    client: &mut SpiClient<'_>,
+    levels: &BTreeSet<LevelId>,
+    now: Micros,
+) -> SpiResult<Vec<(LevelId, Level)>> {
+    match levels.len() {
+        0 => Ok(Vec::new()),
+        1 => {
+            let args = levels.iter().flat_map(|at| [datum::text(&at.sku), datum::text(&at.location)]);
+            query(client, Statement::Level, &args.chain([datum::time(now)]).collect::<Vec<_>>(), level)
+        }
+        _ => query(client, Statement::Levels, &[skus(levels), locations(levels), datum::time(now)], level),
+    }
+}
+
+fn read_history(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<History, Error> {
+    let mut history: History = requests.iter().map(|request| (request.key.clone(), Vec::new())).collect();
+    let entries = match requests {
+        [request] => history_of(client, &request.key)?,
+        _ => query(client, Statement::History, &[datum::texts(history.keys().map(Some))], entry)?
+            .into_iter()
+            .collect::<Result<_, _>>()?,
+    };
+    for entry in entries {
+        history.entry(entry.key.clone()).or_default().push(entry);
+    }
+    Ok(history)
+}
+
+/// Overdue holds of the levels that have some: enough for what may be asked of each.
+fn read_overdue(
+    client: &mut SpiClient<'_>,
+    requests: &[Request],
+    facts: &Facts,
+) -> SpiResult<HashMap<LevelId, Vec<Hold>>> {
+    let due: Vec<(&LevelId, &Level)> = facts.levels.iter().filter(|(_, level)| level.overdue > 0).collect();
+    if due.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let need = needed(requests, facts);
+    let holds = query(
+        client,
+        Statement::Overdue,
+        &[
+            datum::texts(due.iter().map(|(at, _)| Some(&at.sku))),
+            datum::texts(due.iter().map(|(at, _)| Some(&at.location))),
+            datum::ints(due.iter().map(|(at, _)| Some(need.get(at).copied().unwrap_or(1)))),
+            datum::times(due.iter().map(|(_, level)| Some(level.next_due))),
+            datum::time(facts.now),
+        ],
+        hold,
+    )?;
+    let mut overdue: HashMap<LevelId, Vec<Hold>> = HashMap::new();
+    for hold in holds {
+        overdue.entry(hold.at.clone()).or_default().push(hold);
+    }
+    Ok(overdue)
+}
+
+/// The most units that may have to come from overdue holds: what is asked, what the level is short of anyway, and
+/// as much again as the asking reservation has there itself, for its own holds do not count.
+fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
+    let mut need: HashMap<LevelId, i64> = HashMap::new();
+    for request in requests {
+        for (at, quantity) in request.action.named_levels() {
+            let most = need.entry(at.clone()).or_default();
+            *most = most.saturating_add(quantity);
+        }
+        if request.action.acts_on_reservation()
+            && let Some(entries) = facts.history.get(&request.key)
+        {
+            for line in Standing::at(entries, facts.now).lines {
+                let most = need.entry(line.at).or_default();
+                *most = most.saturating_add(line.quantity.saturating_mul(2));
+            }
+        }
+    }
+    for (at, most) in &mut need {
+        let short = facts.levels.get(at).map_or(0, |level| (-level.free()).max(0));
+        *most = most.saturating_add(short);
+    }
+    need
+}
+
+/// What the buyers hold and have bought of the levels that limit it.
+fn read_bought(
+    client: &mut SpiClient<'_>,
+    requests: &[Request],
+    facts: &Facts,
+) -> SpiResult<HashMap<(LevelId, Name), i64>> {
+    let limited: BTreeSet<(&LevelId, Name)> = requests
+        .iter()
+        .flat_map(|request| buyers(request, facts))
+        .filter(|(at, _)| facts.levels.get(at).is_some_and(|level| level.buyer_limit.is_some()))
+        .collect();
+    if limited.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let next_due = |at| facts.levels.get(at).map(|level| level.next_due);
+    let rows = query(
+        client,
+        Statement::Bought,
+        &[
+            datum::texts(limited.iter().map(|(at, _)| Some(&at.sku))),
+            datum::texts(limited.iter().map(|(at, _)| Some(&at.location))),
+            datum::texts(limited.iter().map(|(_, buyer)| Some(buyer))),
+            datum::times(limited.iter().map(|(at, _)| next_due(*at))),
+            datum::time(facts.now),
+        ],
+        |row| ((LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)), row.int(3)),
+    )?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The buyers whose counts a request depends on.
+fn buyers<'a>(request: &'a Request, facts: &'a Facts) -> Vec<(&'a LevelId, Name)> {
+    match &request.action {
+        Action::Reserve { lines, buyer: Some(buyer), .. } => {
+            lines.iter().map(|line| (&line.at, buyer.clone())).collect()
+        }
+        Action::Confirm { .. } => {
+            let entries = facts.history.get(&request.key).map(Vec::as_slice).unwrap_or_default();
+            entries.iter().filter_map(|entry| Some((entry.at.as_ref()?, entry.buyer.clone()?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn skus<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+    datum::texts(levels.iter().map(|at| Some(&at.sku)))
+}
+
+fn locations<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+    datum::texts(levels.iter().map(|at| Some(&at.location)))
+}
+
+fn level(row: Row<'_>) -> (LevelId, Level) {
+    let level = Level {
+        on_hand: row.int(2),
+        reserved: row.int(3),
+        safety_stock: row.int(4),
+        buyer_limit: row.opt_int(5),
+        frozen: row.opt_flag(6).unwrap_or(false),
+        version: row.int(7),
+        next_due: row.int(8),
+        overdue: row.int(9),
+        upcoming: row.opt_int(10).unwrap_or(NEVER),
+    };
+    (LevelId { sku: row.name(0), location: row.name(1) }, level)
+}
+
+fn entry(row: Row<'_>) -> Result<Entry, Error> {
+    let word = row.name(1);
+    let unknown = || Error::Corrupted(format!("the ledger has an operation \"{word}\" that is not known"));
+    Ok(Entry {
+        key: row.name(0),
+        operation: Operation::from_word(word.as_bytes()).ok_or_else(unknown)?,
+        operation_key: row.name(2),
+        line: row.line(3),
+        at: row.opt_name(4).zip(row.opt_name(5)).map(|(sku, location)| LevelId { sku, location }),
+        quantity: row.int(6),
+        on_hand_delta: row.int(7),
+        reserved_delta: row.int(8),
+        on_hand_after: row.int(9),
+        reserved_after: row.int(10),
+        version: row.int(11),
+        available: row.int(12),
+        buyer: row.opt_name(13),
+        expires_at: row.opt_int(14),
+        reason: row.name(15),
+        safety_stock: row.opt_int(16),
+        buyer_limit: row.opt_int(17),
+        frozen: row.opt_flag(18),
+        recorded_at: row.int(19),
+    })
+}
+
+fn hold(row: Row<'_>) -> Hold {
+    Hold {
+        key: row.name(0),
+        line: row.line(1),
+        at: LevelId { sku: row.name(2), location: row.name(3) },
+        quantity: row.int(4),
+        buyer: row.opt_name(5),
+        expires_at: row.int(6),
+    }
+}

@@ -1,0 +1,105 @@
+//! The one path: load the facts, decide, store the effects.
+//!
+//! Everything that changes stock comes through [`run`]. A request is judged first from an unlocked read, so that
+//! a refusal or a replay takes no lock, no transaction id, and writes nothing. A one-line reserve is then stored
+//! under a guard; everything else locks its levels in their one order, reads again, and decides again.
+
+mod datum;
+mod load;
+mod sql;
+mod statement;
+mod subtransaction;
+mod write;
+
+use std::collections::BTreeSet;
+
+use pg_stock_core::standing::Standing;
+use pg_stock_core::{Answer, Decision, Fault, LevelId, Micros, Name, Request, decide};
+use pgrx::prelude::*;
+use pgrx::spi::{SpiClient, SpiError};
+
+use crate::error::Error;
+
+/// How often a call starts again because others changed what it had read; each time it sees more of what they did.
+const ATTEMPTS: usize = 100;
+
+/// Why a store did not happen.
+enum Setback {
+    /// Another connection used the key or created the level: read again with a new snapshot.
+    Outrun,
+    /// The decision, made under the locks, changes nothing.
+    Settled(Vec<Answer>),
+    /// The call cannot be answered.
+    Failed(Error),
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        Setback::Failed(error)
+    }
+}
+
+impl From<SpiError> for Setback {
+    fn from(error: SpiError) -> Self {
+        Setback::Failed(error.into())
+    }
+}
+
+impl From<Fault> for Setback {
+    fn from(fault: Fault) -> Self {
+        Setback::Failed(fault.into())
+    }
+}
+
+/// Answers requests in order, each all or nothing, and stores what they change.
+pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    Spi::connect_mut(|client| run_connected(client, requests))
+}
+
+fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    let mut levels = load::levels_of(client, requests)?;
+    let decision = decide(load::facts(client, requests, &levels)?, requests)?;
+    if decision.effects.is_empty() {
+        return Ok(decision.answers);
+    }
+    if decision.guard.is_some()
+        && let Some(answers) = write::guarded(client, decision)?
+    {
+        return Ok(answers);
+    }
+    for _ in 0..ATTEMPTS {
+        match subtransaction::run(|| locked(client, requests, &levels)) {
+            Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
+            Err(Setback::Failed(error)) => return Err(error),
+            Err(Setback::Outrun) => levels.extend(load::levels_of(client, requests)?),
+        }
+    }
+    Err(Error::Contended)
+}
+
+/// Decides and stores under the locks of all levels concerned.
+fn locked(
+    client: &mut SpiClient<'_>,
+    requests: &[Request],
+    levels: &BTreeSet<LevelId>,
+) -> Result<Vec<Answer>, Setback> {
+    load::lock(client, levels)?;
+    let decision: Decision = decide(load::facts(client, requests, levels)?, requests)?;
+    if decision.effects.is_empty() {
+        return Err(Setback::Settled(decision.answers));
+    }
+    if !decision.effects.levels.keys().all(|at| levels.contains(at)) {
+        return Err(Setback::Outrun);
+    }
+    write::locked(client, &decision.effects)?;
+    Ok(decision.answers)
+}
+
+/// What has become of the reservation of a key, and the time for which that holds.
+pub fn standing(key: &Name) -> Result<(Standing, Micros), Error> {
+    Spi::connect_mut(|client| {
+        let entries = load::history_of(client, key)?;
+        let now = load::now();
+        Ok((Standing::at(&entries, now), now))
+    })
+}

@@ -1,0 +1,64 @@
+//! Prepared statements, kept for the life of the backend.
+
+use std::cell::OnceCell;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::{self, PgOid};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiResult};
+
+use super::datum::Row;
+use super::sql::Statement;
+
+thread_local! {
+    /// One slot for each statement. A plan is never freed: a backend needs it again.
+    static PLANS: [OnceCell<&'static OwnedPreparedStatement>; Statement::COUNT] =
+        const { [const { OnceCell::new() }; Statement::COUNT] };
+}
+
+/// Runs a statement that changes rows; says how many.
+pub fn execute(client: &mut SpiClient<'_>, statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<usize> {
+    client.update(plan(client, statement)?, None, args)?;
+    // SAFETY: SPI set it when it ran the statement.
+    Ok(unsafe { pg_sys::SPI_processed } as usize)
+}
+
+/// Runs a statement and takes each of its rows.
+pub fn query<T>(
+    client: &mut SpiClient<'_>,
+    statement: Statement,
+    args: &[DatumWithOid<'_>],
+    take: impl FnMut(Row<'_>) -> T,
+) -> SpiResult<Vec<T>> {
+    client.update(plan(client, statement)?, None, args)?;
+    Ok(rows(take))
+}
+
+/// Takes the rows of the statement that ran last.
+fn rows<T>(mut take: impl FnMut(Row<'_>) -> T) -> Vec<T> {
+    // SAFETY: SPI_tuptable is the result of the statement that ran last, or null; values and nulls have room for
+    // its columns.
+    unsafe {
+        let Some(table) = pg_sys::SPI_tuptable.as_ref() else { return Vec::new() };
+        let width = (*table.tupdesc).natts as usize;
+        let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); width], vec![false; width]);
+        (0..table.numvals as usize)
+            .map(|place| {
+                let tuple = *table.vals.add(place);
+                pg_sys::heap_deform_tuple(tuple, table.tupdesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                take(Row { values: &values, nulls: &nulls })
+            })
+            .collect()
+    }
+}
+
+fn plan(client: &SpiClient<'_>, statement: Statement) -> SpiResult<&'static OwnedPreparedStatement> {
+    let slot = statement as usize;
+    if let Some(plan) = PLANS.with(|plans| plans[slot].get().copied()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = statement.types().iter().map(|oid| PgOid::from(*oid)).collect();
+    let plan: &'static OwnedPreparedStatement =
+        Box::leak(Box::new(client.prepare_mut(statement.text(), &types)?.keep()));
+    PLANS.with(|plans| plans[slot].set(plan).ok());
+    Ok(plan)
+}

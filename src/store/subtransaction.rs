@@ -1,0 +1,69 @@
+//! Undo inside a transaction.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::PgTryBuilder;
+use pgrx::pg_sys;
+
+/// Runs `work` in a subtransaction, which stands if it succeeds and leaves no trace, not even its locks, if not.
+///
+/// An error of PostgreSQL's ends the subtransaction before it travels on: an EXCEPTION block of the caller's would
+/// otherwise roll back ours instead of its own.
+pub fn run<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // SAFETY: the sequence of PL/pgSQL's exec_stmt_block: begin, stay in the caller's memory context; at the end
+    // release or roll back, and return to the caller's memory context and resource owner.
+    unsafe {
+        let place = Place { context: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(place.context);
+        let result = PgTryBuilder::new(AssertUnwindSafe(work))
+            .catch_others(|error| {
+                place.roll_back();
+                error.rethrow()
+            })
+            .catch_rust_panic(|error| {
+                place.roll_back();
+                error.rethrow()
+            })
+            .execute();
+        match result {
+            Ok(value) => {
+                pg_sys::ReleaseCurrentSubTransaction();
+                place.back();
+                Ok(value)
+            }
+            Err(error) => {
+                place.roll_back();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Where the caller was.
+#[derive(Clone, Copy)]
+struct Place {
+    context: pg_sys::MemoryContext,
+    owner: pg_sys::ResourceOwner,
+}
+
+impl Place {
+    /// # Safety
+    /// The subtransaction that began at this place must be the current one.
+    unsafe fn roll_back(self) {
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(self.context);
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            self.back();
+        }
+    }
+
+    /// # Safety
+    /// The subtransaction that began at this place must have ended.
+    unsafe fn back(self) {
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(self.context);
+            pg_sys::CurrentResourceOwner = self.owner;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Stores the effects of a decision. Nothing else writes the tables.
+
+use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
+use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micros, Name};
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::Setback;
+use super::datum::{self, int, opt_int, text, time};
+use super::sql::Statement;
+use super::statement::{execute, query};
+use crate::error::Error;
+use crate::settings;
+
+/// Stores a one-line reserve or sale by one guarded UPDATE; `None` where the guard failed or the key was taken.
+///
+/// The statement that changes the level checks it: waiting buyers queue for the row once, and need no lock in order
+/// to look. If another connection turns out to have used the key, the level is put back; nobody has seen it.
+pub fn guarded(client: &mut SpiClient<'_>, mut decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
+    let (Some(guard), Some(change)) = (decision.guard.clone(), decision.effects.levels.values().next().cloned()) else {
+        return Ok(None);
+    };
+    let Some(actual) = update_level(client, &guard, &change, &decision.effects)? else { return Ok(None) };
+    decision.rebase(&actual);
+    if !claim_guarded(client, &decision.effects)? {
+        undo(client, &guard, &change)?;
+        return Ok(None);
+    }
+    if let [hold] = decision.effects.opened.as_slice() {
+        open_hold(client, hold, guard.now)?;
+    }
+    add_bought(client, &decision.effects)?;
+    Ok(Some(decision.answers))
+}
+
+/// Stores effects that were decided under the locks of their levels.
+pub fn locked(client: &mut SpiClient<'_>, effects: &Effects) -> Result<(), Setback> {
+    let Some(now) = effects.entries.first().map(|entry| entry.recorded_at) else { return Ok(()) };
+    let mut entries: Vec<&Entry> = effects.entries.iter().collect();
+    entries.sort_by(|a, b| (&a.key, a.line).cmp(&(&b.key, b.line)));
+    if claim(client, &entries)? < entries.len() {
+        return Err(Setback::Outrun);
+    }
+    if !create_levels(client, effects, now)? {
+        return Err(Setback::Outrun);
+    }
+    change_levels(client, effects, now)?;
+    open_holds(client, &effects.opened, now)?;
+    change_holds(client, &effects.changed)?;
+    add_bought(client, effects)?;
+    Ok(())
+}
+
+fn update_level(
+    client: &mut SpiClient<'_>,
+    guard: &Guard,
+    change: &LevelChange,
+    effects: &Effects,
+) -> SpiResult<Option<Level>> {
+    let next_due = effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at);
+    let mut args = Vec::from(undo_args(guard, change));
+    args.extend([time(next_due), time(guard.now), int(guard.quantity), opt_int(guard.expected_version)]);
+    let level = |row: datum::Row<'_>| Level {
+        on_hand: row.int(0),
+        reserved: row.int(1),
+        safety_stock: row.int(2),
+        version: row.int(3),
+        ..change.after.clone()
+    };
+    Ok(query(client, Statement::GuardedUpdate, &args, level)?.pop())
+}
+
+fn undo(client: &mut SpiClient<'_>, guard: &Guard, change: &LevelChange) -> SpiResult<()> {
+    execute(client, Statement::UndoGuardedUpdate, &undo_args(guard, change)).map(|_| ())
+}
+
+/// The level and by how much its counters and version change.
+fn undo_args<'a>(guard: &'a Guard, change: &LevelChange) -> [pgrx::datum::DatumWithOid<'a>; 5] {
+    let by = |counter: fn(&Level) -> i64| int(counter(&change.after) - change.before.as_ref().map_or(0, counter));
+    [
+        text(&guard.at.sku),
+        text(&guard.at.location),
+        by(|level| level.on_hand),
+        by(|level| level.reserved),
+        by(|level| level.version),
+    ]
+}
+
+/// Writes the ledger rows of a guarded decision; false where the key was taken.
+fn claim_guarded(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<bool> {
+    let ([entry], Some(at)) = (effects.entries.as_slice(), effects.levels.keys().next()) else {
+        let entries: Vec<&Entry> = effects.entries.iter().collect();
+        return claim_in_turn(client, &entries);
+    };
+    let claimed = execute(
+        client,
+        Statement::ClaimReserve,
+        &[
+            time(entry.recorded_at),
+            text(&entry.key),
+            line(entry.line),
+            text(&at.sku),
+            text(&at.location),
+            int(entry.quantity),
+            int(entry.on_hand_after),
+            int(entry.reserved_after),
+            int(entry.version),
+            int(entry.available),
+            datum::opt_text(entry.buyer.as_ref().map(Name::as_bytes)),
+            time(entry.expires_at.unwrap_or(pg_stock_core::facts::NEVER)),
+            datum::opt_text(settings::context().as_deref()),
+        ],
+    )?;
+    Ok(claimed == 1)
+}
+
+/// Writes the rows of a sale, the claim of the key first: where that fails nothing else is written.
+fn claim_in_turn(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<bool> {
+    for entry in entries {
+        if claim(client, std::slice::from_ref(entry))? == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn line<'a>(number: i32) -> pgrx::datum::DatumWithOid<'a> {
+    // SAFETY: an i32 is an integer.
+    unsafe { pgrx::datum::DatumWithOid::new(number, pgrx::pg_sys::INT4OID) }
+}
+
+/// Writes ledger rows; says how many were written, fewer than given where a key was taken.
+fn claim(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<usize> {
+    let now = entries.first().map_or(0, |entry| entry.recorded_at);
+    let each = || entries.iter().copied();
+    let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
+    execute(
+        client,
+        Statement::Claim,
+        &[
+            datum::texts(each().map(|entry| Some(&entry.key))),
+            datum::words(each().map(|entry| entry.operation.word())),
+            datum::texts(each().map(|entry| Some(&entry.operation_key))),
+            datum::lines(each().map(|entry| entry.line)),
+            datum::texts(each().map(|entry| entry.at.as_ref().map(|at| &at.sku))),
+            datum::texts(each().map(|entry| entry.at.as_ref().map(|at| &at.location))),
+            datum::ints(each().map(|entry| Some(entry.quantity))),
+            datum::ints(each().map(|entry| Some(entry.on_hand_delta))),
+            datum::ints(each().map(|entry| Some(entry.reserved_delta))),
+            datum::ints(each().map(|entry| level(entry, entry.on_hand_after))),
+            datum::ints(each().map(|entry| level(entry, entry.reserved_after))),
+            datum::ints(each().map(|entry| level(entry, entry.version))),
+            datum::ints(each().map(|entry| level(entry, entry.available))),
+            datum::texts(each().map(|entry| entry.buyer.as_ref())),
+            datum::times(each().map(|entry| entry.expires_at)),
+            datum::texts(each().map(|entry| Some(&entry.reason).filter(|reason| !reason.is_empty()))),
+            datum::ints(each().map(|entry| entry.safety_stock)),
+            datum::ints(each().map(|entry| entry.buyer_limit)),
+            datum::flags(each().map(|entry| entry.frozen)),
+            time(now),
+            datum::opt_text(settings::context().as_deref()),
+        ],
+    )
+}
+
+/// Creates the levels that did not exist; false where another connection created one of them first.
+fn create_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> SpiResult<bool> {
+    let created: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_none()).collect();
+    if created.is_empty() {
+        return Ok(true);
+    }
+    Ok(execute(client, Statement::CreateLevels, &level_args(&created, now))? == created.len())
+}
+
+fn change_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> Result<(), Error> {
+    let changed: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_some()).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let done = execute(client, Statement::ChangeLevels, &level_args(&changed, now))?;
+    expect(done, changed.len(), "levels that were locked could not be changed")
+}
+
+fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::datum::DatumWithOid<'b>; 10] {
+    let each = || levels.iter().map(|(_, change)| &change.after);
+    [
+        datum::texts(levels.iter().map(|(at, _)| Some(&at.sku))),
+        datum::texts(levels.iter().map(|(at, _)| Some(&at.location))),
+        datum::ints(each().map(|level| Some(level.on_hand))),
+        datum::ints(each().map(|level| Some(level.reserved))),
+        datum::ints(each().map(|level| Some(level.safety_stock))),
+        datum::ints(each().map(|level| level.buyer_limit)),
+        datum::flags(each().map(|level| Some(level.frozen))),
+        datum::ints(each().map(|level| Some(level.version))),
+        datum::times(each().map(|level| Some(level.next_due))),
+        time(now),
+    ]
+}
+
+fn open_hold(client: &mut SpiClient<'_>, hold: &Hold, now: Micros) -> SpiResult<()> {
+    let args = [
+        text(&hold.key),
+        line(hold.line),
+        text(&hold.at.sku),
+        text(&hold.at.location),
+        int(hold.quantity),
+        datum::opt_text(hold.buyer.as_ref().map(Name::as_bytes)),
+        time(hold.expires_at),
+        time(now),
+    ];
+    execute(client, Statement::OpenHold, &args).map(|_| ())
+}
+
+fn open_holds(client: &mut SpiClient<'_>, holds: &[Hold], now: Micros) -> SpiResult<()> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let each = || holds.iter();
+    let args = [
+        datum::texts(each().map(|hold| Some(&hold.key))),
+        datum::lines(each().map(|hold| hold.line)),
+        datum::texts(each().map(|hold| Some(&hold.at.sku))),
+        datum::texts(each().map(|hold| Some(&hold.at.location))),
+        datum::ints(each().map(|hold| Some(hold.quantity))),
+        datum::texts(each().map(|hold| hold.buyer.as_ref())),
+        datum::times(each().map(|hold| Some(hold.expires_at))),
+        time(now),
+    ];
+    execute(client, Statement::OpenHolds, &args).map(|_| ())
+}
+
+/// Closes and changes holds. Their levels are locked, so that each must be as it was read.
+fn change_holds(client: &mut SpiClient<'_>, changes: &[HoldChange]) -> Result<(), Error> {
+    let (kept, closed): (Vec<&HoldChange>, Vec<&HoldChange>) =
+        changes.iter().partition(|change| change.after.is_some());
+    let keys = |changes: &[&HoldChange]| datum::texts(changes.iter().map(|change| Some(&change.key)));
+    let lines = |changes: &[&HoldChange]| datum::lines(changes.iter().map(|change| change.line));
+    let before = |changes: &[&HoldChange]| datum::ints(changes.iter().map(|change| Some(change.quantity_before)));
+    let mut done = 0;
+    if !closed.is_empty() {
+        done += execute(client, Statement::CloseHolds, &[keys(&closed), lines(&closed), before(&closed)])?;
+    }
+    if !kept.is_empty() {
+        let quantities = datum::ints(kept.iter().map(|change| change.after.map(|(quantity, _)| quantity)));
+        let deadlines = datum::times(kept.iter().map(|change| change.after.map(|(_, deadline)| deadline)));
+        let args = [keys(&kept), lines(&kept), before(&kept), quantities, deadlines];
+        done += execute(client, Statement::ChangeHolds, &args)?;
+    }
+    expect(done, changes.len(), "holds disagree with the ledger")
+}
+
+fn add_bought(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+    if effects.bought.is_empty() {
+        return Ok(());
+    }
+    let args = [
+        datum::texts(effects.bought.keys().map(|(at, _)| Some(&at.sku))),
+        datum::texts(effects.bought.keys().map(|(at, _)| Some(&at.location))),
+        datum::texts(effects.bought.keys().map(|(_, buyer)| Some(buyer))),
+        datum::ints(effects.bought.values().map(|quantity| Some(*quantity))),
+    ];
+    execute(client, Statement::AddBought, &args).map(|_| ())
+}
+
+fn expect(done: usize, expected: usize, what: &str) -> Result<(), Error> {
+    if done == expected { Ok(()) } else { Err(Error::Corrupted(format!("{what} ({done} of {expected})"))) }
+}
