@@ -19,7 +19,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"pg_stock.default_ttl",
         c"How long a reservation holds its units unless the call says so.",
-        c"MISSION D1: thirty minutes. At most 366 days.",
+        c"Thirty minutes unless set. At most 366 days.",
         &DEFAULT_TTL,
         1,
         (MAX_TTL / SECOND) as i32,

@@ -209,7 +209,7 @@ pub struct Entry {
 /// What is known when a request is decided.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The moment of the decision, by the database's clock and no other (MISSION C7).
+    /// The moment of the decision, by the database's clock and no other (ARCHITECTURE, C7).
     pub now: Micros,
     /// Whether a late confirm may take units again that are still there.
     pub confirm_late: bool,

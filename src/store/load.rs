@@ -48,7 +48,7 @@ pub fn history_of(client: &mut SpiClient<'_>, key: &Name) -> Result<Vec<Entry>, 
     query(client, Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
 }
 
-/// The database's clock, the only one that decides (MISSION C7).
+/// The database's clock, the only one that decides (ARCHITECTURE, C7).
 pub fn now() -> Micros {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }

@@ -44,14 +44,13 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     if !work.facts.confirm_late {
         return Err(Outcome::ReservationExpired);
     }
-    let own = if part.standing.overdue { part.quantity } else { 0 };
-    let short = |level: &crate::facts::Level| part.quantity - own - level.free();
+    let own = if part.standing.overdue { part.standing.held } else { 0 };
     let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
-    if work.cover(part.at(), short(level), &request.key).is_none() {
+    if work.cover(part.at(), part.quantity - own - level.free(), Some(&request.key)).is_none() {
         return Err(Outcome::ReservationExpired);
     }
     let line = Line { number: part.number, at: part.at().clone(), quantity: part.quantity, expected_version: None };
-    work.take_free(&request.key, &line, part.standing.buyer.as_ref(), own)
+    work.take_free(&line, part.standing.buyer.as_ref(), Some((&request.key, own)))
 }
 
 fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), Fault> {
@@ -93,7 +92,7 @@ pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>
     Ok(accept(work, request, &parts, |_| Outcome::Released))
 }
 
-/// Remembers a release that overtook its reserve (MISSION B1). It claims the key itself, whatever its operation key.
+/// Remembers a release that overtook its reserve (ARCHITECTURE, B1). It claims the key itself, whatever its operation key.
 fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: bool) -> Result<Vec<Answer>, Fault> {
     if !replayed {
         let nowhere = LevelId { sku: Default::default(), location: Default::default() };

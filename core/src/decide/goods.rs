@@ -81,16 +81,14 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
     match &request.action {
         Action::Receive { .. } => Ok(Vec::new()),
         Action::Adjust { at, delta, expected_version } => {
-            judge_stock(work, request, at, *expected_version, |on_hand| on_hand + delta)
+            judge_stock(work, at, *expected_version, |on_hand| on_hand + delta)
         }
-        Action::Set { at, on_hand, expected_version } => {
-            judge_stock(work, request, at, *expected_version, |_| *on_hand)
-        }
+        Action::Set { at, on_hand, expected_version } => judge_stock(work, at, *expected_version, |_| *on_hand),
         Action::Transfer { from, quantity, .. } => {
             if work.level(from).is_some_and(|level| level.frozen) {
                 return refused(from, Outcome::LevelFrozen);
             }
-            judge_stock(work, request, from, None, |on_hand| on_hand - quantity)
+            judge_stock(work, from, None, |on_hand| on_hand - quantity)
         }
         Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => match work.level(at) {
             None => refused(at, Outcome::UnknownLevel),
@@ -103,7 +101,6 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
 /// A stock may be corrected down to what is reserved; overdue holds give way.
 fn judge_stock(
     work: &Work,
-    request: &Request,
     at: &LevelId,
     expected_version: Option<i64>,
     becomes: impl Fn(i64) -> i64,
@@ -117,7 +114,7 @@ fn judge_stock(
     if on_hand < 0 {
         return Err(refused(Outcome::BelowReserved));
     }
-    work.cover(at, level.reserved - on_hand, &request.key).ok_or(refused(Outcome::BelowReserved))
+    work.cover(at, level.reserved - on_hand, None).ok_or(refused(Outcome::BelowReserved))
 }
 
 /// The ledger entries of a request that is granted.

@@ -52,9 +52,6 @@ impl Work {
     pub fn post(&mut self, mut entry: Entry) -> Result<(), Fault> {
         self.post_level(&mut entry)?;
         self.post_buyer(&entry);
-        if let Some(history) = self.facts.history.get_mut(&entry.key) {
-            history.push(entry.clone());
-        }
         self.effects.entries.push(entry);
         Ok(())
     }
@@ -102,11 +99,11 @@ impl Work {
     }
 
     /// The overdue holds, earliest deadline first, that cover a shortage; `None` where they cannot, empty where
-    /// there is none. Holds of the key that asks are left alone.
-    pub fn cover(&self, at: &LevelId, shortage: i64, asking: &Name) -> Option<Vec<Hold>> {
+    /// there is none. Holds of the key `but` are left alone.
+    pub fn cover(&self, at: &LevelId, shortage: i64, but: Option<&Name>) -> Option<Vec<Hold>> {
         let mut missing = shortage;
         let mut taken = Vec::new();
-        for hold in self.facts.overdue.get(at).into_iter().flatten().filter(|hold| hold.key != *asking) {
+        for hold in self.facts.overdue.get(at).into_iter().flatten().filter(|hold| Some(&hold.key) != but) {
             if missing <= 0 {
                 break;
             }
@@ -173,8 +170,13 @@ impl Work {
     }
 
     /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue holds to close first.
-    /// `own` units of it are already held, overdue, by the key that asks.
-    pub fn take_free(&self, key: &Name, line: &Line, buyer: Option<&Name>, own: i64) -> Result<Vec<Hold>, Outcome> {
+    /// `own` are the key whose overdue hold is to be confirmed and the units in it, which count as free to itself.
+    pub fn take_free(
+        &self,
+        line: &Line,
+        buyer: Option<&Name>,
+        own: Option<(&Name, i64)>,
+    ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
         if level.frozen {
             return Err(Outcome::LevelFrozen);
@@ -183,7 +185,9 @@ impl Work {
             return Err(Outcome::VersionConflict);
         }
         self.check_buyer(level, line, buyer)?;
-        self.cover(&line.at, line.quantity - own - level.free(), key).ok_or(Outcome::InsufficientStock)
+        let (key, held) = own.unzip();
+        let shortage = line.quantity - held.unwrap_or(0) - level.free();
+        self.cover(&line.at, shortage, key).ok_or(Outcome::InsufficientStock)
     }
 
     fn check_buyer(&self, level: &Level, line: &Line, buyer: Option<&Name>) -> Result<(), Outcome> {
@@ -239,6 +243,9 @@ impl Work {
         for entry in &mut self.effects.entries[mark..] {
             if let Some(level) = entry.at.as_ref().and_then(|at| self.facts.levels.get(at)) {
                 entry.available = level.available();
+            }
+            if let Some(history) = self.facts.history.get_mut(&entry.key) {
+                history.push(entry.clone());
             }
         }
         for answer in answers.iter_mut() {

@@ -1,0 +1,166 @@
+//! A database in memory: loads facts, stores effects, and checks the invariants as stock.verify() does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pg_stock_core::facts::NEVER;
+use pg_stock_core::{Answer, Effects, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request, decide};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    pub now: Micros,
+    pub confirm_late: bool,
+    pub levels: BTreeMap<LevelId, Level>,
+    pub holds: BTreeMap<(Name, i32), Hold>,
+    pub entries: Vec<Entry>,
+    pub bought: BTreeMap<(LevelId, Name), i64>,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Database {
+            now: 1,
+            confirm_late: true,
+            levels: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            entries: Vec::new(),
+            bought: BTreeMap::new(),
+        }
+    }
+}
+
+impl Database {
+    pub fn run(&mut self, requests: &[Request]) -> Vec<Answer> {
+        let decision = decide(self.facts(), requests).expect("quantities are small");
+        let refused = decision.answers.iter().all(|answer| answer.outcome.is_refusal() || answer.replayed);
+        assert_eq!(decision.effects.is_empty(), refused, "refusals and replays write nothing, all else does");
+        self.store(&decision.effects);
+        decision.answers
+    }
+
+    /// Closes the overdue holds of a level, as a sweeper would.
+    pub fn sweep(&mut self, at: &LevelId) {
+        let due: Vec<Hold> = self.overdue(at);
+        for hold in due {
+            let Some(level) = self.levels.get_mut(at) else { return };
+            level.reserved -= hold.quantity;
+            level.version += 1;
+            self.entries.push(Entry {
+                key: hold.key.clone(),
+                operation: Operation::Expire,
+                operation_key: Name::default(),
+                line: hold.line,
+                at: Some(at.clone()),
+                quantity: hold.quantity,
+                on_hand_delta: 0,
+                reserved_delta: -hold.quantity,
+                on_hand_after: level.on_hand,
+                reserved_after: level.reserved,
+                version: level.version,
+                available: 0,
+                buyer: hold.buyer.clone(),
+                expires_at: Some(hold.expires_at),
+                reason: Name::default(),
+                safety_stock: None,
+                buyer_limit: None,
+                frozen: None,
+                recorded_at: self.now,
+            });
+            if let Some(buyer) = &hold.buyer {
+                *self.bought.entry((at.clone(), buyer.clone())).or_default() -= hold.quantity;
+            }
+            self.holds.remove(&(hold.key, hold.line));
+        }
+    }
+
+    fn overdue(&self, at: &LevelId) -> Vec<Hold> {
+        let due = |hold: &&Hold| hold.at == *at && hold.expires_at <= self.now;
+        let mut holds: Vec<Hold> = self.holds.values().filter(due).cloned().collect();
+        holds.sort_by(|a, b| (a.expires_at, &a.key, a.line).cmp(&(b.expires_at, &b.key, b.line)));
+        holds
+    }
+
+    /// As the extension loads them: overdue holds are only looked for from next_due on.
+    fn facts(&self) -> Facts {
+        let mut facts = Facts { now: self.now, confirm_late: self.confirm_late, ..Facts::default() };
+        for (at, level) in &self.levels {
+            let (mut level, mut holds) = (level.clone(), Vec::new());
+            (level.overdue, level.upcoming) = (0, NEVER);
+            if level.next_due <= self.now {
+                holds = self.overdue(at).into_iter().filter(|hold| hold.expires_at >= level.next_due).collect();
+                level.overdue = holds.iter().map(|hold| hold.quantity).sum();
+                let later = self.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
+                level.upcoming = later.map(|hold| hold.expires_at).min().unwrap_or(NEVER);
+            }
+            for ((place, buyer), quantity) in self.bought.iter().filter(|((place, _), _)| place == at) {
+                let lapsed = holds.iter().filter(|hold| hold.buyer.as_ref() == Some(buyer));
+                let counted = quantity - lapsed.map(|hold| hold.quantity).sum::<i64>();
+                facts.bought.insert((place.clone(), buyer.clone()), counted);
+            }
+            facts.overdue.insert(at.clone(), holds);
+            facts.levels.insert(at.clone(), level);
+        }
+        let mut history: HashMap<Name, Vec<Entry>> = HashMap::new();
+        for entry in &self.entries {
+            history.entry(entry.key.clone()).or_default().push(entry.clone());
+        }
+        for key in 0..4 {
+            history.entry(Name::from(format!("k{key}").as_str())).or_default();
+        }
+        facts.history = history;
+        facts
+    }
+
+    fn store(&mut self, effects: &Effects) {
+        self.entries.extend(effects.entries.iter().cloned());
+        for (at, change) in &effects.levels {
+            let mut level = change.after.clone();
+            (level.overdue, level.upcoming) = (0, NEVER);
+            self.levels.insert(at.clone(), level);
+        }
+        for hold in &effects.opened {
+            assert!(self.holds.insert((hold.key.clone(), hold.line), hold.clone()).is_none(), "a hold opened twice");
+        }
+        for change in &effects.changed {
+            let place = (change.key.clone(), change.line);
+            let hold = self.holds.get_mut(&place).expect("the hold that changes");
+            assert_eq!(hold.quantity, change.quantity_before);
+            match change.after {
+                Some((quantity, expires_at)) => (hold.quantity, hold.expires_at) = (quantity, expires_at),
+                None => drop(self.holds.remove(&place)),
+            }
+        }
+        for (place, quantity) in &effects.bought {
+            *self.bought.entry(place.clone()).or_default() += quantity;
+        }
+    }
+
+    pub fn check(&self) {
+        for (at, level) in &self.levels {
+            let entries = || self.entries.iter().filter(|e| e.at.as_ref() == Some(at) && e.operation.changes_level());
+            let holds = || self.holds.values().filter(|hold| hold.at == *at);
+            assert!(0 <= level.reserved && level.reserved <= level.on_hand, "{at:?} {level:?}");
+            assert_eq!(level.on_hand, entries().map(|entry| entry.on_hand_delta).sum::<i64>(), "on_hand {at:?}");
+            assert_eq!(level.reserved, entries().map(|entry| entry.reserved_delta).sum::<i64>(), "reserved {at:?}");
+            assert_eq!(level.reserved, holds().map(|hold| hold.quantity).sum::<i64>(), "holds {at:?}");
+            assert_eq!(level.version, entries().count() as i64, "version {at:?}");
+            assert!(holds().all(|hold| hold.expires_at >= level.next_due), "next_due {at:?}");
+            let (mut on_hand, mut reserved) = (0, 0);
+            for (entry, version) in entries().zip(1..) {
+                (on_hand, reserved) = (on_hand + entry.on_hand_delta, reserved + entry.reserved_delta);
+                assert_eq!((entry.version, entry.on_hand_after, entry.reserved_after), (version, on_hand, reserved));
+            }
+        }
+        assert!(self.bought.values().all(|quantity| *quantity >= 0), "{:?}", self.bought);
+        let mut claims: Vec<_> = self.entries.iter().map(claim).collect();
+        claims.sort();
+        let count = claims.len();
+        claims.dedup();
+        assert_eq!(claims.len(), count, "one key does one thing once");
+    }
+}
+
+/// The unique key of the ledger: a cancellation takes the place of the reserve it forestalls.
+fn claim(entry: &Entry) -> (Name, Operation, Name, i32) {
+    let operation = if entry.operation == Operation::Cancel { Operation::Reserve } else { entry.operation };
+    (entry.key.clone(), operation, entry.operation_key.clone(), entry.line)
+}

@@ -1,0 +1,183 @@
+//! The rules against a naive model: random operations must be answered alike, and the stored effects must keep the
+//! invariants, after every step.
+
+mod database;
+mod naive;
+
+use database::Database;
+use naive::Naive;
+use pg_stock_core::facts::LevelId;
+use pg_stock_core::limits::SECOND;
+use pg_stock_core::{Action, Line, Name, Request};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+/// One step of a random history.
+#[derive(Clone, Debug)]
+enum Step {
+    Run(Request),
+    Batch(Vec<Request>),
+    Wait(i64),
+    ConfirmLate(bool),
+    /// What a sweeper does: closes the overdue holds of a level.
+    Sweep(LevelId),
+}
+
+fn name(prefix: &'static str, count: u8) -> impl Strategy<Value = Name> {
+    (0..count).prop_map(move |number| Name::from(format!("{prefix}{number}").as_str()))
+}
+
+fn level() -> impl Strategy<Value = LevelId> {
+    (name("s", 2), name("l", 2)).prop_map(|(sku, location)| LevelId { sku, location })
+}
+
+fn lines() -> impl Strategy<Value = Vec<Line>> {
+    vec((level(), 1..5i64, option::weighted(0.1, 0..6i64)), 1..3).prop_map(|lines| {
+        let mut kept: Vec<Line> = Vec::new();
+        for (at, quantity, expected_version) in lines {
+            if kept.iter().all(|line| line.at != at) {
+                kept.push(Line { number: kept.len() as i32 + 1, at, quantity, expected_version });
+            }
+        }
+        kept
+    })
+}
+
+/// Versions are left to single requests: the naive model learns them between steps.
+fn without_versions(lines: Vec<Line>) -> Vec<Line> {
+    lines.into_iter().map(|line| Line { expected_version: None, ..line }).collect()
+}
+
+fn reserve(lines: impl Strategy<Value = Vec<Line>>) -> impl Strategy<Value = Action> {
+    (lines, option::weighted(0.8, (1..4i64).prop_map(|n| n * SECOND)), option::weighted(0.5, name("b", 2)))
+        .prop_map(|(lines, ttl, buyer)| Action::Reserve { lines, ttl, buyer })
+}
+
+fn some_lines() -> impl Strategy<Value = Option<Vec<Line>>> {
+    option::weighted(0.4, lines())
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        8 => reserve(lines()),
+        4 => some_lines().prop_map(|lines| Action::Confirm { lines }),
+        4 => some_lines().prop_map(|lines| Action::Release { lines }),
+        2 => some_lines().prop_map(|lines| Action::Return { lines }),
+        2 => (1..4i64).prop_map(|n| Action::Extend { ttl: n * SECOND }),
+        3 => (level(), 1..8i64).prop_map(|(at, quantity)| Action::Receive { at, quantity }),
+        1 => (level(), prop_oneof![-4..0i64, 1..4i64], option::weighted(0.2, 0..6i64))
+            .prop_map(|(at, delta, expected_version)| Action::Adjust { at, delta, expected_version }),
+        1 => (level(), 0..8i64, option::weighted(0.2, 0..6i64))
+            .prop_map(|(at, on_hand, expected_version)| Action::Set { at, on_hand, expected_version }),
+        1 => (name("s", 2), any::<bool>(), 1..5i64).prop_map(|(sku, there, quantity)| {
+            let at = |location: &str| LevelId { sku: sku.clone(), location: location.into() };
+            let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
+            Action::Transfer { from: at(from), to: at(to), quantity }
+        }),
+        1 => (level(), option::of(0..3i64), option::of(0..6i64))
+            .prop_map(|(at, safety_stock, buyer_limit)| Action::SetLimits { at, safety_stock, buyer_limit }),
+        1 => (level(), any::<bool>())
+            .prop_map(|(at, freeze)| if freeze { Action::Freeze { at } } else { Action::Unfreeze { at } }),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    (name("k", 4), action(), 0..3u8).prop_map(|(key, action, part)| {
+        let operation_key = match part {
+            part if part > 0 && action.acts_on_reservation() => Name::from(format!("p{part}").as_str()),
+            _ => Name::default(),
+        };
+        Request { number: 1, key, operation_key, reason: Name::default(), action }
+    })
+}
+
+fn batch() -> impl Strategy<Value = Vec<Request>> {
+    vec((name("k", 4), reserve(lines().prop_map(without_versions))), 1..5).prop_map(|requests| {
+        (requests.into_iter().zip(1..))
+            .map(|((key, action), number)| Request {
+                number,
+                key,
+                operation_key: Name::default(),
+                reason: Name::default(),
+                action,
+            })
+            .collect()
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => request().prop_map(Step::Run),
+        2 => batch().prop_map(Step::Batch),
+        4 => (0..4i64).prop_map(|n| Step::Wait(n * SECOND)),
+        1 => any::<bool>().prop_map(Step::ConfirmLate),
+        2 => level().prop_map(Step::Sweep),
+    ]
+}
+
+/// How many random histories one run tries; each has about forty requests.
+const HISTORIES: u32 = 4_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_answer_as_the_naive_model_does(steps in vec(step(), 1..80)) {
+        let (mut database, mut naive) = (Database::default(), Naive::default());
+        for step in &steps {
+            match step {
+                Step::Wait(micros) => {
+                    database.now += micros;
+                    naive.now += micros;
+                }
+                Step::ConfirmLate(on) => {
+                    database.confirm_late = *on;
+                    naive.confirm_late = *on;
+                }
+                Step::Sweep(at) => database.sweep(at),
+                Step::Run(request) => {
+                    let got = database.run(std::slice::from_ref(request));
+                    prop_assert_eq!(naive.seen(&got), naive.run(request), "{:?}", request);
+                }
+                Step::Batch(requests) => {
+                    let got = database.run(requests);
+                    let expected: Vec<_> = requests.iter().flat_map(|request| naive.run(request)).collect();
+                    prop_assert_eq!(naive.seen(&got), expected, "{:?}", requests);
+                }
+            }
+            database.check();
+            naive.compare(&database);
+        }
+    }
+}
+
+/// What a batch decides in one go is what its requests decide one after the other, row for row.
+#[test]
+fn a_batch_equals_its_requests_in_turn() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: HISTORIES,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let history = (vec(step(), 0..30), batch());
+    runner
+        .run(&history, |(steps, batch)| {
+            let mut database = Database::default();
+            for step in steps {
+                match step {
+                    Step::Wait(micros) => database.now += micros,
+                    Step::Run(request) => drop(database.run(&[request])),
+                    _ => {}
+                }
+            }
+            let mut in_turn = database.clone();
+            let together = database.run(&batch);
+            let one_by_one: Vec<_> =
+                batch.iter().flat_map(|request| in_turn.run(std::slice::from_ref(request))).collect();
+            prop_assert_eq!(together, one_by_one);
+            prop_assert_eq!(database, in_turn);
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,509 @@
+//! The rules once more, as simply as they can be said: no reserved counter, no overdue holds, no guards. A hold is in
+//! force until its deadline and is then gone; what is available is what is there less what is in force.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pg_stock_core::facts::LevelId;
+use pg_stock_core::{Action, Answer, Line, Micros, Name, Operation, Outcome, Request, State};
+
+use crate::database::Database;
+
+#[derive(Clone, Debug, Default)]
+struct Level {
+    on_hand: i64,
+    safety_stock: i64,
+    buyer_limit: Option<i64>,
+    frozen: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    at: LevelId,
+    buyer: Option<Name>,
+    reserved: i64,
+    confirmed: i64,
+    released: i64,
+    returned: i64,
+    deadline: Micros,
+}
+
+impl Part {
+    fn open(&self) -> i64 {
+        self.reserved - self.confirmed - self.released
+    }
+
+    fn live(&self, now: Micros) -> i64 {
+        if self.deadline > now { self.open() } else { 0 }
+    }
+}
+
+/// What a claim answered, so that a repeat can be told from another request.
+#[derive(Clone, Debug)]
+struct Claim {
+    lines: Vec<(LevelId, i64)>,
+    extra: String,
+    took_all: bool,
+    outcome: Vec<(LevelId, Outcome)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Naive {
+    pub now: Micros,
+    pub confirm_late: bool,
+    levels: BTreeMap<LevelId, Level>,
+    versions: BTreeMap<LevelId, i64>,
+    orders: BTreeMap<Name, Vec<Part>>,
+    cancelled: Vec<Name>,
+    claims: HashMap<(Name, Operation, Name), Claim>,
+}
+
+impl Default for Naive {
+    fn default() -> Self {
+        Naive {
+            now: 1,
+            confirm_late: true,
+            levels: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            cancelled: Vec::new(),
+            claims: HashMap::new(),
+        }
+    }
+}
+
+/// What is compared of an answer: where, how much, outcome, state, replayed, deadline; and, unless it is a replay,
+/// what is available.
+type Seen = (Option<LevelId>, i64, Outcome, State, bool, Option<Micros>, Option<i64>);
+
+impl Naive {
+    pub fn seen(&self, answers: &[Answer]) -> Vec<Seen> {
+        answers
+            .iter()
+            .map(|answer| {
+                let available = answer.available.filter(|_| !answer.replayed);
+                let Answer { at, quantity, outcome, state, replayed, expires_at, .. } = answer.clone();
+                (at, quantity, outcome, state, replayed, expires_at, available)
+            })
+            .collect()
+    }
+
+    /// Levels and holds in force must agree; versions are taken over, for expiry raises them too.
+    pub fn compare(&mut self, database: &Database) {
+        assert_eq!(self.levels.keys().collect::<Vec<_>>(), database.levels.keys().collect::<Vec<_>>());
+        for (at, level) in &database.levels {
+            let live = database.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
+            assert_eq!(live.map(|hold| hold.quantity).sum::<i64>(), self.promised(at), "holds in force at {at:?}");
+            assert_eq!(self.levels[at].on_hand, level.on_hand, "on_hand at {at:?}");
+            self.versions.insert(at.clone(), level.version);
+        }
+    }
+
+    fn promised(&self, at: &LevelId) -> i64 {
+        let parts = self.orders.values().flatten().filter(|part| part.at == *at);
+        parts.map(|part| part.live(self.now)).sum()
+    }
+
+    fn bought(&self, at: &LevelId, buyer: &Name) -> i64 {
+        let parts = self.orders.values().flatten().filter(|part| part.at == *at && part.buyer.as_ref() == Some(buyer));
+        parts.map(|part| part.live(self.now) + part.confirmed - part.returned).sum()
+    }
+
+    fn free(&self, at: &LevelId) -> i64 {
+        self.levels.get(at).map_or(0, |level| level.on_hand - self.promised(at) - level.safety_stock)
+    }
+
+    pub fn run(&mut self, request: &Request) -> Vec<Seen> {
+        match &request.action {
+            Action::Reserve { lines, ttl, buyer } => self.reserve(request, lines, *ttl, buyer.as_ref()),
+            Action::Confirm { lines } => self.close(request, lines.as_deref()),
+            Action::Release { lines } => self.close(request, lines.as_deref()),
+            Action::Return { lines } => self.close(request, lines.as_deref()),
+            Action::Extend { .. } => self.close(request, None),
+            _ => self.goods(request),
+        }
+    }
+
+    fn state(&self, key: &Name, at: Option<&LevelId>) -> State {
+        if self.cancelled.contains(key) {
+            return State::Cancelled;
+        }
+        let part = self.orders.get(key).and_then(|parts| parts.iter().find(|part| Some(&part.at) == at));
+        match part {
+            None => State::None,
+            Some(part) if part.live(self.now) > 0 => State::Held,
+            Some(part) if part.confirmed > 0 => State::Confirmed,
+            Some(part) if part.released > 0 => State::Released,
+            Some(_) => State::Expired,
+        }
+    }
+
+    fn row(&self, key: &Name, at: Option<&LevelId>, quantity: i64, outcome: Outcome, replayed: bool) -> Seen {
+        let state = self.state(key, at);
+        let part = self.orders.get(key).and_then(|parts| find(parts, at?));
+        let deadline = part.filter(|_| state == State::Held).map(|part| part.deadline);
+        let known = at.filter(|at| self.levels.contains_key(at) && !replayed);
+        (at.cloned(), quantity, outcome, state, replayed, deadline, known.map(|at| self.free(at).max(0)))
+    }
+
+    fn rows(&self, key: &Name, lines: &[(LevelId, i64)], outcome: impl Fn(&LevelId) -> Outcome) -> Vec<Seen> {
+        lines.iter().map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), false)).collect()
+    }
+
+    fn refusals(&self, key: &Name, lines: &[(LevelId, i64)], refused: &[Option<Outcome>]) -> Vec<Seen> {
+        let row = |((at, quantity), outcome): (&(LevelId, i64), &Option<Outcome>)| {
+            self.row(key, Some(at), *quantity, outcome.unwrap_or(Outcome::NotApplied), false)
+        };
+        lines.iter().zip(refused).map(row).collect()
+    }
+
+    /// The answer of a repeat, in the order in which its lines stand now.
+    fn repeat(&self, key: &Name, claim: &Claim, order: Option<&[(LevelId, i64)]>) -> Vec<Seen> {
+        let lines = order.map_or_else(|| claim.lines.clone(), <[_]>::to_vec);
+        let outcome = |at: &LevelId| claim.outcome.iter().find(|(place, _)| place == at).expect("recorded").1;
+        lines.iter().map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), true)).collect()
+    }
+
+    fn reserve(&mut self, request: &Request, lines: &[Line], ttl: Option<Micros>, buyer: Option<&Name>) -> Vec<Seen> {
+        let asked = pairs(lines);
+        let place = (request.key.clone(), Operation::Reserve, Name::default());
+        let extra = format!("{buyer:?} {}", ttl.is_some());
+        if self.cancelled.contains(&request.key) {
+            return self.rows(&request.key, &asked, |_| Outcome::AlreadyReleased);
+        }
+        if let Some(claim) = self.claims.get(&place) {
+            return if same(&claim.lines, &asked) && claim.extra == extra {
+                self.repeat(&request.key, claim, Some(&asked))
+            } else {
+                self.rows(&request.key, &asked, |_| Outcome::KeyConflict)
+            };
+        }
+        let refused: Vec<_> = lines.iter().map(|line| self.why_not(line, buyer)).collect();
+        if refused.iter().any(Option::is_some) {
+            return self.refusals(&request.key, &asked, &refused);
+        }
+        let mut parts = Vec::new();
+        for line in lines {
+            if ttl.is_none() {
+                self.level(&line.at).on_hand -= line.quantity;
+            }
+            parts.push(Part {
+                at: line.at.clone(),
+                buyer: buyer.cloned(),
+                reserved: line.quantity,
+                confirmed: if ttl.is_none() { line.quantity } else { 0 },
+                released: 0,
+                returned: 0,
+                deadline: ttl.map_or(Micros::MAX, |ttl| self.now + ttl),
+            });
+        }
+        self.orders.insert(request.key.clone(), parts);
+        let outcome = if ttl.is_some() { Outcome::Reserved } else { Outcome::Sold };
+        self.claim(place, &asked, extra, false, |_| outcome);
+        if ttl.is_none() {
+            let confirm = (request.key.clone(), Operation::Confirm, Name::default());
+            self.claim(confirm, &asked, String::new(), true, |_| Outcome::Confirmed);
+        }
+        self.rows(&request.key, &asked, |_| outcome)
+    }
+
+    fn claim(
+        &mut self,
+        place: (Name, Operation, Name),
+        lines: &[(LevelId, i64)],
+        extra: String,
+        took_all: bool,
+        outcome: impl Fn(&LevelId) -> Outcome,
+    ) {
+        let outcome = lines.iter().map(|(at, _)| (at.clone(), outcome(at))).collect();
+        self.claims.insert(place, Claim { lines: lines.to_vec(), extra, took_all, outcome });
+    }
+
+    fn level(&mut self, at: &LevelId) -> &mut Level {
+        self.levels.entry(at.clone()).or_default()
+    }
+
+    fn why_not(&self, line: &Line, buyer: Option<&Name>) -> Option<Outcome> {
+        let Some(level) = self.levels.get(&line.at) else { return Some(Outcome::UnknownLevel) };
+        if level.frozen {
+            return Some(Outcome::LevelFrozen);
+        }
+        if line.expected_version.is_some_and(|version| version != self.versions[&line.at]) {
+            return Some(Outcome::VersionConflict);
+        }
+        if let Some(limit) = level.buyer_limit {
+            match buyer {
+                None => return Some(Outcome::BuyerRequired),
+                Some(buyer) if self.bought(&line.at, buyer) + line.quantity > limit => {
+                    return Some(Outcome::BuyerLimitExceeded);
+                }
+                Some(_) => {}
+            }
+        }
+        (self.free(&line.at) < line.quantity).then_some(Outcome::InsufficientStock)
+    }
+
+    /// What an operation may still take of a part.
+    fn may(&self, operation: Operation, part: &Part) -> i64 {
+        match operation {
+            Operation::Confirm => part.open(),
+            Operation::Return => part.confirmed - part.returned,
+            _ => part.live(self.now),
+        }
+    }
+
+    fn close(&mut self, request: &Request, lines: Option<&[Line]>) -> Vec<Seen> {
+        let operation = request.action.operation();
+        let key = &request.key;
+        let named = lines.map(pairs);
+        if let Some(rows) = self.without_order(request, named.as_deref()) {
+            return rows;
+        }
+        let place = (key.clone(), operation, request.operation_key.clone());
+        if let Some(claim) = self.claims.get(&place) {
+            let equal = match &named {
+                Some(named) => same(&claim.lines, named),
+                None => claim.took_all,
+            };
+            return match (equal, &named) {
+                (true, _) => self.repeat(key, claim, named.as_deref()),
+                (false, Some(named)) => self.rows(key, named, |_| Outcome::KeyConflict),
+                (false, None) => self.rows(key, &self.whole(key), |_| Outcome::KeyConflict),
+            };
+        }
+        let parts = self.orders[key].clone();
+        let asked = match named {
+            Some(named) => {
+                let refused: Vec<_> = named.iter().map(|line| self.why_not_close(operation, &parts, line)).collect();
+                if refused.iter().any(Option::is_some) {
+                    return self.refusals(key, &named, &refused);
+                }
+                named
+            }
+            None => {
+                let open = parts.iter().filter(|part| self.may(operation, part) > 0);
+                let open: Vec<_> = open.map(|part| (part.at.clone(), self.may(operation, part))).collect();
+                if open.is_empty() {
+                    let why = |at: &LevelId| self.nothing(operation, find(&parts, at).expect("its own part"));
+                    return self.rows(key, &self.whole(key), why);
+                }
+                open
+            }
+        };
+        let refused: Vec<_> = asked.iter().map(|line| self.why_not_late(operation, &parts, line)).collect();
+        if refused.iter().any(Option::is_some) {
+            return self.refusals(key, &asked, &refused);
+        }
+        let late = |at: &LevelId| find(&parts, at).is_some_and(|part| part.live(self.now) == 0);
+        let outcomes: HashMap<LevelId, Outcome> = (asked.iter())
+            .map(|(at, _)| {
+                let outcome = match operation {
+                    Operation::Confirm if late(at) => Outcome::ConfirmedLate,
+                    Operation::Confirm => Outcome::Confirmed,
+                    Operation::Release => Outcome::Released,
+                    Operation::Return => Outcome::Returned,
+                    _ => Outcome::Extended,
+                };
+                (at.clone(), outcome)
+            })
+            .collect();
+        for (at, quantity) in &asked {
+            self.apply_close(request, at, *quantity);
+        }
+        let parts = &self.orders[key];
+        let took_all = operation == Operation::Extend || parts.iter().all(|part| self.may(operation, part) == 0);
+        self.claim(place, &asked, String::new(), took_all, |at| outcomes[at]);
+        self.rows(key, &asked, |at| outcomes[at])
+    }
+
+    fn apply_close(&mut self, request: &Request, at: &LevelId, quantity: i64) {
+        let now = self.now;
+        let parts = self.orders.get_mut(&request.key).expect("checked");
+        let part = parts.iter_mut().find(|part| part.at == *at).expect("checked");
+        let moved = match &request.action {
+            Action::Confirm { .. } => {
+                part.confirmed += quantity;
+                -quantity
+            }
+            Action::Release { .. } => {
+                part.released += quantity;
+                0
+            }
+            Action::Return { .. } => {
+                part.returned += quantity;
+                quantity
+            }
+            Action::Extend { ttl } => {
+                part.deadline = part.deadline.max(now + ttl);
+                0
+            }
+            _ => unreachable!("not about a reservation"),
+        };
+        self.level(at).on_hand += moved;
+    }
+
+    /// The answers where the key has no reservation.
+    fn without_order(&mut self, request: &Request, named: Option<&[(LevelId, i64)]>) -> Option<Vec<Seen>> {
+        let key = &request.key;
+        if self.orders.contains_key(key) {
+            return None;
+        }
+        let known = self.cancelled.contains(key);
+        let (outcome, replayed) = match request.action {
+            Action::Release { .. } => {
+                if !known {
+                    self.cancelled.push(key.clone());
+                }
+                (Outcome::Cancelled, known)
+            }
+            _ if known => (Outcome::AlreadyReleased, false),
+            _ => (Outcome::UnknownReservation, false),
+        };
+        let row = |at, quantity| self.row(key, at, quantity, outcome, replayed);
+        Some(match named {
+            Some(named) => named.iter().map(|(at, quantity)| row(Some(at), *quantity)).collect(),
+            None => vec![row(None, 0)],
+        })
+    }
+
+    fn whole(&self, key: &Name) -> Vec<(LevelId, i64)> {
+        self.orders[key].iter().map(|part| (part.at.clone(), part.reserved)).collect()
+    }
+
+    fn nothing(&self, operation: Operation, part: &Part) -> Outcome {
+        if operation == Operation::Return && (part.live(self.now) > 0 || part.confirmed > 0) {
+            Outcome::MoreThanHeld
+        } else if part.confirmed > 0 {
+            Outcome::AlreadyConfirmed
+        } else if part.released > 0 {
+            Outcome::AlreadyReleased
+        } else {
+            Outcome::ReservationExpired
+        }
+    }
+
+    fn why_not_close(&self, operation: Operation, parts: &[Part], line: &(LevelId, i64)) -> Option<Outcome> {
+        let Some(part) = find(parts, &line.0) else { return Some(Outcome::MoreThanHeld) };
+        match self.may(operation, part) {
+            0 => Some(self.nothing(operation, part)),
+            left if line.1 > left => Some(Outcome::MoreThanHeld),
+            _ => None,
+        }
+    }
+
+    fn why_not_late(&self, operation: Operation, parts: &[Part], line: &(LevelId, i64)) -> Option<Outcome> {
+        let part = find(parts, &line.0)?;
+        if operation != Operation::Confirm || part.live(self.now) > 0 {
+            return None;
+        }
+        if !self.confirm_late || self.free(&part.at) < line.1 {
+            return Some(Outcome::ReservationExpired);
+        }
+        let again = Line { number: 1, at: part.at.clone(), quantity: line.1, expected_version: None };
+        self.why_not(&again, part.buyer.as_ref())
+    }
+
+    fn goods(&mut self, request: &Request) -> Vec<Seen> {
+        let asked: Vec<(LevelId, i64)> = match &request.action {
+            Action::Receive { at, quantity } => vec![(at.clone(), *quantity)],
+            Action::Adjust { at, delta, .. } => vec![(at.clone(), *delta)],
+            Action::Set { at, on_hand, .. } => vec![(at.clone(), *on_hand)],
+            Action::Transfer { from, to, quantity } => vec![(from.clone(), *quantity), (to.clone(), *quantity)],
+            Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => vec![(at.clone(), 0)],
+            _ => unreachable!("not about goods"),
+        };
+        let (extra, outcome) = match &request.action {
+            Action::Receive { .. } => (String::new(), Outcome::Received),
+            Action::Adjust { .. } => (String::new(), Outcome::Adjusted),
+            Action::Set { .. } => (String::new(), Outcome::Set),
+            Action::Transfer { from, .. } => (format!("{from:?}"), Outcome::Transferred),
+            Action::SetLimits { safety_stock, buyer_limit, .. } => {
+                (format!("{safety_stock:?} {buyer_limit:?}"), Outcome::LimitsSet)
+            }
+            Action::Freeze { .. } => (String::new(), Outcome::Frozen),
+            _ => (String::new(), Outcome::Unfrozen),
+        };
+        let stateless = |rows: Vec<Seen>| {
+            rows.into_iter().map(|row| (row.0, row.1, row.2, State::None, row.4, None, row.6)).collect()
+        };
+        let place = (request.key.clone(), request.action.operation(), Name::default());
+        if let Some(claim) = self.claims.get(&place) {
+            return stateless(if same(&claim.lines, &asked) && claim.extra == extra {
+                self.repeat(&request.key, claim, Some(&asked))
+            } else {
+                self.rows(&request.key, &asked, |_| Outcome::KeyConflict)
+            });
+        }
+        if let Some(why) = self.why_not_goods(&request.action) {
+            let mut refused = vec![None; asked.len()];
+            refused[0] = Some(why);
+            return stateless(self.refusals(&request.key, &asked, &refused));
+        }
+        self.apply_goods(&request.action);
+        self.claim(place, &asked, extra, false, |_| outcome);
+        stateless(self.rows(&request.key, &asked, |_| outcome))
+    }
+
+    fn why_not_goods(&self, action: &Action) -> Option<Outcome> {
+        let (at, becomes, version): (&LevelId, i64, Option<i64>) = match action {
+            Action::Receive { .. } => return None,
+            Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
+                return (!self.levels.contains_key(at)).then_some(Outcome::UnknownLevel);
+            }
+            Action::Adjust { at, delta, expected_version } => (at, self.on_hand(at) + delta, *expected_version),
+            Action::Set { at, on_hand, expected_version } => (at, *on_hand, *expected_version),
+            Action::Transfer { from, quantity, .. } => (from, self.on_hand(from) - quantity, None),
+            _ => unreachable!("not about goods"),
+        };
+        let Some(level) = self.levels.get(at) else { return Some(Outcome::UnknownLevel) };
+        if level.frozen && matches!(action, Action::Transfer { .. }) {
+            return Some(Outcome::LevelFrozen);
+        }
+        if version.is_some_and(|version| version != self.versions[at]) {
+            return Some(Outcome::VersionConflict);
+        }
+        (becomes < self.promised(at)).then_some(Outcome::BelowReserved)
+    }
+
+    fn on_hand(&self, at: &LevelId) -> i64 {
+        self.levels.get(at).map_or(0, |level| level.on_hand)
+    }
+
+    fn apply_goods(&mut self, action: &Action) {
+        match action {
+            Action::Receive { at, quantity } => self.level(at).on_hand += quantity,
+            Action::Adjust { at, delta, .. } => self.level(at).on_hand += delta,
+            Action::Set { at, on_hand, .. } => self.level(at).on_hand = *on_hand,
+            Action::Transfer { from, to, quantity } => {
+                self.level(from).on_hand -= quantity;
+                self.level(to).on_hand += quantity;
+            }
+            Action::SetLimits { at, safety_stock, buyer_limit } => {
+                let level = self.level(at);
+                level.safety_stock = safety_stock.unwrap_or(level.safety_stock);
+                level.buyer_limit = match buyer_limit {
+                    None => level.buyer_limit,
+                    Some(0) => None,
+                    limit => *limit,
+                };
+            }
+            Action::Freeze { at } => self.level(at).frozen = true,
+            Action::Unfreeze { at } => self.level(at).frozen = false,
+            _ => unreachable!("not about goods"),
+        }
+    }
+}
+
+fn pairs(lines: &[Line]) -> Vec<(LevelId, i64)> {
+    lines.iter().map(|line| (line.at.clone(), line.quantity)).collect()
+}
+
+fn same(recorded: &[(LevelId, i64)], asked: &[(LevelId, i64)]) -> bool {
+    let (mut recorded, mut asked) = (recorded.to_vec(), asked.to_vec());
+    recorded.sort();
+    asked.sort();
+    recorded == asked
+}
+
+fn find<'a>(parts: &'a [Part], at: &LevelId) -> Option<&'a Part> {
+    parts.iter().find(|part| part.at == *at)
+}
