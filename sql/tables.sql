@@ -49,8 +49,7 @@ CREATE TABLE stock.hold (
     sku         text        NOT NULL COLLATE "C",
     location    text        NOT NULL COLLATE "C",
     buyer       text        COLLATE "C",
-    CONSTRAINT hold_pkey PRIMARY KEY (key, line),
-    CONSTRAINT hold_quantity CHECK (quantity > 0)
+    CONSTRAINT hold_pkey PRIMARY KEY (key, line)
 );
 CREATE INDEX hold_due ON stock.hold (sku, location, expires_at);
 
@@ -64,7 +63,6 @@ COMMENT ON COLUMN stock.hold.buyer IS 'For whom, where the caller said so.';
 COMMENT ON COLUMN stock.hold.expires_at IS 'The deadline: from then on the units are free to whoever needs them.';
 COMMENT ON COLUMN stock.hold.reserved_at IS 'When the units were reserved.';
 COMMENT ON CONSTRAINT hold_pkey ON stock.hold IS 'One hold for each line of a reservation.';
-COMMENT ON CONSTRAINT hold_quantity ON stock.hold IS 'A hold without units is closed.';
 COMMENT ON INDEX stock.hold_due IS 'Finds the overdue holds of a level.';
 
 -- ---------------------------------------------------------------------------------------------------------------

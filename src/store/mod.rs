@@ -57,14 +57,15 @@ pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
 }
 
 fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    if let Some(facts) = load::glance(client, requests)? {
+        let decision = decide(facts, requests)?;
+        if let Some(answers) = unlocked(client, decision)? {
+            return Ok(answers);
+        }
+    }
     let mut levels = load::levels_of(client, requests)?;
     let decision = decide(load::facts(client, requests, &levels)?, requests)?;
-    if decision.effects.is_empty() {
-        return Ok(decision.answers);
-    }
-    if decision.guard.is_some()
-        && let Some(answers) = write::guarded(client, decision)?
-    {
+    if let Some(answers) = unlocked(client, decision)? {
         return Ok(answers);
     }
     for _ in 0..ATTEMPTS {
@@ -75,6 +76,12 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
         }
     }
     Err(Error::Contended)
+}
+
+/// The answers of a decision that was made without locks, if it can stand: it changes nothing, or it is stored under
+/// its guard.
+fn unlocked(client: &mut SpiClient<'_>, decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
+    if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(client, decision) }
 }
 
 /// Decides and stores under the locks of all levels concerned.

@@ -12,6 +12,8 @@ use pgrx::pg_sys::{
 /// A statement of the engine; its place is the slot of its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statement {
+    /// Reads one level as it is, and whether a key is known.
+    Glance,
     /// Reads one level.
     Level,
     /// Reads levels.
@@ -80,6 +82,11 @@ impl Statement {
     /// Its text.
     pub fn text(self) -> &'static str {
         match self {
+            Statement::Glance => {
+                "SELECT l.on_hand, l.reserved, l.safety_stock, l.buyer_limit, l.frozen, l.version, l.next_due,
+                        EXISTS (SELECT FROM stock.ledger g WHERE g.key = $3) AS known
+                   FROM stock.level l WHERE l.sku = $1 AND l.location = $2"
+            }
             Statement::Level => concat!(
                 "SELECT ",
                 level_columns!(),
@@ -236,6 +243,7 @@ impl Statement {
         const ZS: Oid = TIMESTAMPTZARRAYOID;
         const BS: Oid = BOOLARRAYOID;
         match self {
+            Statement::Glance => &[T, T, T],
             Statement::Level => &[T, T, Z],
             Statement::Levels => &[TS, TS, Z],
             Statement::LockLevels => &[TS, TS],

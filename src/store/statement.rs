@@ -15,9 +15,12 @@ thread_local! {
         const { [const { OnceCell::new() }; Statement::COUNT] };
 }
 
+// Each statement is prepared as one that may write, so that it sees what the statements before it did, and run by
+// `select`, because `update` would take a transaction id before a refusal is even considered.
+
 /// Runs a statement that changes rows; says how many.
 pub fn execute(client: &mut SpiClient<'_>, statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<usize> {
-    client.update(plan(client, statement)?, None, args)?;
+    client.select(plan(client, statement)?, None, args)?;
     // SAFETY: SPI set it when it ran the statement.
     Ok(unsafe { pg_sys::SPI_processed } as usize)
 }
@@ -29,7 +32,7 @@ pub fn query<T>(
     args: &[DatumWithOid<'_>],
     take: impl FnMut(Row<'_>) -> T,
 ) -> SpiResult<Vec<T>> {
-    client.update(plan(client, statement)?, None, args)?;
+    client.select(plan(client, statement)?, None, args)?;
     Ok(rows(take))
 }
 
