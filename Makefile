@@ -1,0 +1,75 @@
+# pg_stock. `make help` lists the targets. Each installs what it needs; none touches an existing cluster or, but for
+# `make install`, the PostgreSQL of the system: tests and demo run on a private copy of it.
+
+PG       ?= 15
+PGRX     := 0.18.1
+SYSTEM   ?= /usr/lib/postgresql/$(PG)/bin/pg_config
+
+# The copy must be readable for the user postgres, as whom the servers run when make is run by root.
+STAGE    := /var/tmp/pg_stock-$(shell id -u)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
+COPY     := $(STAGE)/pg$(PG)
+CONFIG   := $(COPY)$(SYSTEM)
+TOOLS    := $(CURDIR)/.tools
+
+export PATH       := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+export PGRX_HOME  := $(TOOLS)/pgrx
+# PostgreSQL's own environment variables must not lead a test to somebody's cluster.
+unexport PGHOST PGPORT PGUSER PGDATABASE PGDATA PGSERVICE PGOPTIONS
+export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
+
+FEATURES := --no-default-features --features pg$(PG)
+RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
+
+.PHONY: help demo test test-core test-database test-outside bench lint install package clean setup stage stage-release
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
+	@echo '  Settings: PG=15|16|17|18 (default 15), SYSTEM=path of another pg_config'
+
+demo: stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
+	cargo run --quiet --release -p pg_stock_bench -- flash-sale
+
+test: test-core test-database test-outside ## all tests
+
+test-core: setup ## the rules alone, against a naive model
+	cargo test -p pg_stock_core
+
+test-database: stage ## inside the database
+	@rm -rf $(STAGE)/pgrx-data && mkdir -p $(STAGE)
+	@$(if $(RUNAS),install -d -o postgres -g postgres -m 700 $(STAGE)/pgrx-data)
+	cargo pgrx test $(RUNAS) --pgdata $(STAGE)/pgrx-data $(FEATURES) pg$(PG)
+	@rm -rf $(STAGE)/pgrx-data
+
+test-outside: stage ## over real connections: races, interruptions, dumps, hostile input
+	cargo test -p pg_stock_tests
+
+bench: stage-release ## the single call against its peers, side by side (about ten minutes); writes bench/results/
+	cargo run --quiet --release -p pg_stock_bench -- compare
+
+lint: stage ## formatting, warnings, documentation, import direction, SQL safety
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
+	scripts/lint.sh $(COPY)$(shell $(SYSTEM) --sharedir 2>/dev/null)/extension $(TOOLS)
+
+install: setup ## build and install into the system's PostgreSQL
+	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
+
+package: setup ## build a tree to be packed: target/release/pg_stock-pg$(PG)
+	cargo pgrx package --pg-config $(SYSTEM) $(FEATURES)
+
+clean: ## remove everything that was built
+	rm -rf target .tools $(STAGE)
+
+setup:
+	@scripts/setup.sh packages $(PG)
+	@scripts/setup.sh pgrx $(PGRX) $(TOOLS)
+	@scripts/setup.sh copy $(SYSTEM) $(COPY)
+	@mkdir -p $(PGRX_HOME)
+	@cargo pgrx init --pg$(PG) $(CONFIG) >/dev/null 2>&1
+
+stage: setup
+	cargo pgrx install --pg-config $(CONFIG) $(FEATURES)
+
+stage-release: setup
+	cargo pgrx install --release --pg-config $(CONFIG) $(FEATURES)

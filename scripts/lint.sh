@@ -1,0 +1,27 @@
+#!/bin/sh
+# What the compiler does not check: import direction, and the safety of the generated SQL.
+#   lint.sh EXTENSION_DIR TOOLS_DIR
+set -eu
+extension_dir=$1 tools=$2
+status=0
+
+fail() {
+    echo "lint: $1" >&2
+    status=1
+}
+
+# One-way imports: api -> (core, store), store -> core, core -> neither.
+grep -rnE 'pgrx|pg_sys' core/src && fail 'core/ must not know PostgreSQL'
+grep -rnE 'crate::api|super::super::api' src/store && fail 'store must not use api'
+grep -rnE '"[^"]*\b(SELECT|INSERT INTO|UPDATE|DELETE FROM)\b ' src --include='*.rs' | grep -v '^src/store/sql.rs:' \
+    && fail 'SQL text belongs into src/store/sql.rs'
+
+# The install script: nothing that a hostile schema could catch.
+script=$(find "$extension_dir" -name 'pg_stock--*.sql' | sort | tail -n 1)
+grep -nE 'OR REPLACE|IF NOT EXISTS' "$script" && fail 'the install script must create, not replace'
+if [ ! -x "$tools/python/bin/pgspot" ]; then
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check pgspot
+fi
+"$tools/python/bin/pgspot" "$script" || fail 'pgspot found something'
+exit $status

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs what building and testing need, and makes a private copy of PostgreSQL to install into.
+#   setup.sh packages PG        Debian packages: PostgreSQL PG, its headers, libclang, a C compiler
+#   setup.sh copy PG_CONFIG DIR a copy of that PostgreSQL below DIR: nothing is installed into the system's own
+#   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
+set -eu
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+packages() {
+    wanted="postgresql-$1 postgresql-server-dev-$1 libclang-dev clang build-essential pkg-config libssl-dev sudo
+            python3-venv ca-certificates"
+    missing=""
+    for package in $wanted; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
+    done
+    [ -z "$missing" ] && return
+    # Without this, the package would create and start a cluster of its own.
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        as_root mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
+    as_root apt-get update -q
+    # shellcheck disable=SC2086 # a list of words
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+        -o Dpkg::Options::=--force-confold $missing
+}
+
+# PostgreSQL finds its files relative to its programs, so that a copy of the tree is a whole installation.
+copy() {
+    config=$1 dir=$2
+    version=$("$config" --version)
+    [ "$(cat "$dir/version" 2>/dev/null)" = "$version" ] && return
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    chmod 755 "$dir"
+    for part in bindir sharedir pkglibdir includedir-server; do
+        path=$("$config" "--$part")
+        mkdir -p "$dir$(dirname "$path")"
+        [ -e "$dir$path" ] || cp -a "$path" "$dir$path"
+    done
+    echo "$version" >"$dir/version"
+}
+
+pgrx() {
+    "$2/bin/cargo-pgrx" pgrx --version 2>/dev/null | grep -q " $1\$" && return
+    cargo install cargo-pgrx --version "$1" --locked --debug --root "$2"
+}
+
+command=$1
+shift
+"$command" "$@"

@@ -1,0 +1,67 @@
+//! Backup: what is dumped and restored into a new cluster is all there, and the next reservation works.
+
+use super::support::{call, cluster, outcome, sqlstate, value};
+use pg_stock_tests::{Cluster, invariants};
+
+#[test]
+fn a_dump_restored_into_a_new_cluster_keeps_everything() {
+    let database = cluster().database();
+    let mut client = database.connect();
+    client.batch_execute("CREATE ROLE shop LOGIN; SELECT stock.grant_access('shop', 'operate')").unwrap();
+    client
+        .batch_execute(
+            "SELECT stock.receive_stock('r' || i, 'sku' || i, 'main', 100) FROM generate_series(1, 20) i;
+             SELECT stock.set_limits('limits', 'sku1', 'main', 5, 10);
+             SELECT stock.freeze_level('recall', 'sku2', 'main', 'recall');
+             SELECT stock.reserve_stock('open ' || i, 'sku' || i, 'main', 2, buyer => 'b') FROM generate_series(3, 9) i;
+             SELECT stock.reserve_stock('lapsed', 'sku10', 'main', 2, '1 ms');
+             SELECT stock.sell_stock('sold', 'sku11', 'main', 2);
+             SELECT stock.confirm_stock('open 3'); SELECT stock.release_stock('open 4');
+             SELECT stock.release_stock('early');",
+        )
+        .unwrap();
+    let new = Cluster::start(&["fsync=off"]);
+    let mut target = new.connect("postgres");
+    target.batch_execute("CREATE ROLE shop LOGIN").unwrap();
+    let folder = tempfile_for_all();
+    for format in ["plain", "custom", "directory", "tar"] {
+        let file = format!("{}/dump.{format}", folder.path().display());
+        cluster().run("pg_dump", &["-F", format, "-f", &file, "-d", database.name()]);
+        target.batch_execute(&format!("CREATE DATABASE restored_{format}")).unwrap();
+        let into = format!("restored_{format}");
+        match format {
+            "plain" => new.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &into, "-f", &file]),
+            _ => new.run("pg_restore", &["--exit-on-error", "-d", &into, &file]),
+        };
+        let mut restored = new.connect(&into);
+        for table in ["level", "hold", "ledger", "buyer_quantity"] {
+            let content = format!("SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t");
+            assert_eq!(value(&mut restored, &content), value(&mut client, &content), "{table}, {format}");
+        }
+        invariants::assert_hold(&mut restored);
+        works(&mut restored, format);
+        invariants::assert_hold(&mut restored);
+    }
+    client.batch_execute("DROP OWNED BY shop; DROP ROLE shop").unwrap();
+}
+
+/// The next calls work, as the role that had the right before, and an earlier key is still known.
+fn works(client: &mut postgres::Client, format: &str) {
+    client.batch_execute("SET SESSION AUTHORIZATION shop").unwrap();
+    let rows = call(client, "reserve_stock('open 5', 'sku5', 'main', 2, buyer => 'b')").unwrap();
+    assert!(rows[0].replayed && rows[0].state == "held", "{format}: {rows:?}");
+    assert_eq!(outcome(client, "reserve_stock('next', 'sku5', 'main', 2)"), "reserved", "{format}");
+    assert_eq!(outcome(client, "confirm_stock('open 6')"), "confirmed", "{format}");
+    assert_eq!(outcome(client, "try_reserve_stock('early', 'sku5', 'main', 2)"), "already_released", "{format}");
+    let refused = call(client, "receive_stock('x', 'sku5', 'main', 1)").unwrap_err();
+    assert_eq!(sqlstate(&refused), "42501", "{format}: the role may not administer");
+    client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
+}
+
+/// A folder that the server's programs may write into, whoever they run as.
+fn tempfile_for_all() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    folder
+}

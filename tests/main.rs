@@ -1,0 +1,12 @@
+//! Tests from outside: real connections, a real server. One file for each promise.
+
+mod bad_input;
+mod dump;
+mod interruptions;
+mod isolation;
+mod outcome_table;
+mod races;
+mod security;
+mod support;
+mod values;
+mod verify;

@@ -1,0 +1,277 @@
+//! Many connections at once: nothing is sold twice, one key has one effect, opposed orders never deadlock.
+
+use std::collections::HashMap;
+
+use super::support::{Answer, at_once, call, database, finish, outcome, sqlstate, stocked, value};
+use postgres::Client;
+
+const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
+
+/// Runs a call until it is not told to try again, as an application must in the stricter isolation levels.
+fn with_retries(client: &mut Client, isolation: &str, text: &str) -> Vec<Answer> {
+    client.batch_execute(&format!("SET default_transaction_isolation = '{isolation}'")).unwrap();
+    for _ in 0..1_000 {
+        match call(client, text) {
+            Ok(rows) => return rows,
+            Err(error) if sqlstate(&error) == "40001" => {}
+            Err(error) => panic!("{text}: {error:?}"),
+        }
+    }
+    panic!("{text}: no end of serialization failures");
+}
+
+fn count(outcomes: &[Vec<Answer>]) -> HashMap<String, usize> {
+    let mut count = HashMap::new();
+    for rows in outcomes {
+        let word = if rows[0].replayed { "replay".to_owned() } else { rows[0].outcome.clone() };
+        *count.entry(word).or_default() += 1;
+    }
+    count
+}
+
+#[test]
+fn of_many_buyers_exactly_as_many_succeed_as_there_are_units() {
+    let database = database();
+    stocked(&mut database.connect(), "hot", "main", 20);
+    let answers = at_once(database, 50, |number, client| {
+        call(client, &format!("try_reserve_stock('order {number}', 'hot', 'main', 1)")).unwrap()
+    });
+    assert_eq!(count(&answers), HashMap::from([("reserved".into(), 20), ("insufficient_stock".into(), 30)]));
+    finish(database);
+}
+
+#[test]
+fn a_sale_is_as_safe_as_a_reservation() {
+    let database = database();
+    stocked(&mut database.connect(), "hot", "main", 20);
+    let answers = at_once(database, 50, |number, client| {
+        call(client, &format!("try_sell_stock('order {number}', 'hot', 'main', 1)")).unwrap()
+    });
+    assert_eq!(count(&answers), HashMap::from([("sold".into(), 20), ("insufficient_stock".into(), 30)]));
+    assert_eq!(value(&mut database.connect(), "SELECT on_hand FROM stock.levels"), "0");
+    finish(database);
+}
+
+#[test]
+fn one_key_from_fifty_connections_has_one_effect_and_equal_answers() {
+    for isolation in LEVELS {
+        let database = database();
+        stocked(&mut database.connect(), "hot", "main", 1);
+        let answers = at_once(database, 50, |_, client| {
+            with_retries(client, isolation, "try_reserve_stock('order', 'hot', 'main', 1)")
+        });
+        assert_eq!(answers.iter().filter(|rows| !rows[0].replayed).count(), 1, "{isolation}");
+        let equal = Answer { replayed: false, ..answers[0][0].clone() };
+        for rows in &answers {
+            assert_eq!(Answer { replayed: false, ..rows[0].clone() }, equal, "{isolation}");
+        }
+        finish(database);
+    }
+}
+
+/// For each operation: two requests that differ, sent under one key at once. One has its effect, the other conflicts.
+#[test]
+fn one_key_with_different_requests_has_one_effect_and_one_conflict() {
+    let pairs = [
+        ("try_reserve_stock('k', 'a', 'm', 1)", "try_reserve_stock('k', 'a', 'm', 2)"),
+        ("try_reserve_stock('k', 'a', 'm', 1)", "try_reserve_stock('k', 'b', 'm', 1)"),
+        ("try_reserve_stock('k', 'a', 'm', 1)", "try_sell_stock('k', 'a', 'm', 1)"),
+        ("try_reserve_stock('k', 'a', 'm', 1, buyer => 'x')", "try_reserve_stock('k', 'a', 'm', 1, buyer => 'y')"),
+        (
+            r#"try_reserve_stock('k', '[{"sku":"b","location":"m","quantity":1}]')"#,
+            r#"try_reserve_stock('k', '[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]')"#,
+        ),
+        (
+            r#"try_confirm_stock('held', '[{"sku":"a","location":"m","quantity":1}]')"#,
+            r#"try_confirm_stock('held', '[{"sku":"b","location":"m","quantity":1}]')"#,
+        ),
+        (
+            r#"try_release_stock('held', '[{"sku":"a","location":"m","quantity":1}]')"#,
+            r#"try_release_stock('held', '[{"sku":"a","location":"m","quantity":2}]')"#,
+        ),
+        ("try_receive_stock('k', 'a', 'm', 1)", "try_receive_stock('k', 'new', 'm', 1)"),
+        ("try_adjust_stock('k', 'a', 'm', 1, 'found')", "try_adjust_stock('k', 'b', 'm', 1, 'found')"),
+        ("try_set_stock('k', 'a', 'm', 50, NULL)", "try_set_stock('k', 'a', 'm', 51, NULL)"),
+        ("try_transfer_stock('k', 'a', 'm', 'n', 1)", "try_transfer_stock('k', 'b', 'm', 'n', 1)"),
+        ("try_set_limits('k', 'a', 'm', 1)", "try_set_limits('k', 'a', 'm', 2)"),
+    ];
+    for isolation in LEVELS {
+        for (one, other) in pairs {
+            let database = database();
+            let mut client = database.connect();
+            stocked(&mut client, "a", "m", 100);
+            stocked(&mut client, "b", "m", 100);
+            let lines = r#"[{"sku":"a","location":"m","quantity":5},{"sku":"b","location":"m","quantity":5}]"#;
+            call(&mut client, &format!("try_reserve_stock('held', '{lines}')")).unwrap();
+            let answers = at_once(database, 8, |number, client| {
+                with_retries(client, isolation, if number % 2 == 0 { one } else { other })
+            });
+            let count = count(&answers);
+            assert_eq!(count.get("key_conflict"), Some(&4), "{isolation}: {one} / {other}: {count:?}");
+            assert_eq!(count.get("replay"), Some(&3), "{isolation}: {one} / {other}: {count:?}");
+            finish(database);
+        }
+    }
+}
+
+#[test]
+fn equal_operations_under_one_key_have_one_effect() {
+    let calls = [
+        "try_confirm_stock('held')",
+        "try_release_stock('held')",
+        "try_extend_reservation('held', '2 hours')",
+        "try_return_stock('bought')",
+        "try_release_stock('never reserved')",
+        "try_receive_stock('k', 'a', 'm', 5)",
+        "try_receive_stock('k', 'new', 'm', 5)",
+        "try_adjust_stock('k', 'a', 'm', -5, 'broken')",
+        "try_set_stock('k', 'a', 'm', 70, NULL)",
+        "try_transfer_stock('k', 'a', 'm', 'n', 5)",
+        "try_set_limits('k', 'a', 'm', 3)",
+        "try_freeze_level('k', 'a', 'm', 'recall')",
+    ];
+    for isolation in LEVELS {
+        for text in calls {
+            let database = database();
+            let mut client = database.connect();
+            stocked(&mut client, "a", "m", 100);
+            assert_eq!(outcome(&mut client, "try_reserve_stock('held', 'a', 'm', 5)"), "reserved");
+            assert_eq!(outcome(&mut client, "try_sell_stock('bought', 'a', 'm', 5)"), "sold");
+            let answers = at_once(database, 8, |_, client| with_retries(client, isolation, text));
+            assert_eq!(count(&answers).get("replay"), Some(&7), "{isolation}: {text}: {answers:?}");
+            assert!(answers.iter().all(|rows| rows[0].outcome == answers[0][0].outcome), "{isolation}: {text}");
+            finish(database);
+        }
+    }
+}
+
+#[test]
+fn confirm_and_release_of_one_reservation_end_it_once() {
+    for round in 0..20 {
+        let database = database();
+        stocked(&mut database.connect(), "a", "m", 10);
+        assert_eq!(outcome(&mut database.connect(), "try_reserve_stock('order', 'a', 'm', 4)"), "reserved");
+        let answers = at_once(database, 8, |number, client| {
+            let operation = if number % 2 == 0 { "confirm" } else { "release" };
+            call(client, &format!("try_{operation}_stock('order', operation_key => 'part {number}')")).unwrap()
+        });
+        let count = count(&answers);
+        let (confirmed, released) = (count.get("confirmed"), count.get("released"));
+        assert_eq!(confirmed.or(released), Some(&1), "round {round}: {count:?}");
+        assert!(confirmed.is_none() || released.is_none(), "round {round}: {count:?}");
+        let told = count.get("already_confirmed").or(count.get("already_released"));
+        assert_eq!(told, Some(&7), "round {round}: {count:?}");
+        finish(database);
+    }
+}
+
+/// The last units are in an overdue hold: its late confirm and new buyers want them at once.
+#[test]
+fn an_overdue_hold_goes_to_its_payer_or_to_a_buyer_never_to_both() {
+    for _ in 0..10 {
+        let database = database();
+        stocked(&mut database.connect(), "a", "m", 3);
+        assert_eq!(outcome(&mut database.connect(), "try_reserve_stock('late', 'a', 'm', 3, '1 ms')"), "reserved");
+        value(&mut database.connect(), "SELECT pg_sleep(0.01)");
+        let answers = at_once(database, 8, |number, client| match number {
+            0 | 1 => call(client, "try_confirm_stock('late')").unwrap(),
+            _ => call(client, &format!("try_reserve_stock('buyer {number}', 'a', 'm', 3)")).unwrap(),
+        });
+        let count = count(&answers);
+        let winners = count.get("confirmed_late").unwrap_or(&0) + count.get("reserved").unwrap_or(&0);
+        assert_eq!(winners, 1, "{count:?}");
+        finish(database);
+    }
+}
+
+#[test]
+fn orders_with_opposed_lines_never_deadlock() {
+    let database = database();
+    let mut client = database.connect();
+    let skus = ["a", "b", "c", "d", "e"];
+    skus.iter().for_each(|sku| stocked(&mut client, sku, "m", 1_000_000));
+    at_once(database, 16, |number, client| {
+        for turn in 0..40 {
+            let mut order: Vec<&str> = skus.to_vec();
+            order.rotate_left((number + turn) % 5);
+            if number % 2 == 0 {
+                order.reverse();
+            }
+            let line = |sku: &&str| format!(r#"{{"sku":"{sku}","location":"m","quantity":1}}"#);
+            let lines = order.iter().map(line).collect::<Vec<_>>().join(",");
+            let key = format!("order {number} {turn}");
+            assert_eq!(call(client, &format!("try_reserve_stock('{key}', '[{lines}]')")).unwrap().len(), 5);
+            let end = ["confirm", "release"][turn % 2];
+            assert_eq!(call(client, &format!("try_{end}_stock('{key}')")).unwrap().len(), 5);
+        }
+    });
+    finish(database);
+}
+
+/// Batches whose requests share keys and levels, in different orders.
+#[test]
+fn batches_that_overlap_never_deadlock_and_claim_each_key_once() {
+    let database = database();
+    let mut client = database.connect();
+    ["a", "b", "c"].iter().for_each(|sku| stocked(&mut client, sku, "m", 1_000_000));
+    let answers = at_once(database, 8, |number, client| {
+        let mut requests: Vec<String> = (0..60)
+            .map(|n| {
+                let sku = ["a", "b", "c"][n % 3];
+                format!(r#"{{"key":"k{n}","lines":[{{"sku":"{sku}","location":"m","quantity":1}}]}}"#)
+            })
+            .collect();
+        requests.rotate_left(number * 7);
+        call(client, &format!("reserve_many('[{}]')", requests.join(","))).unwrap()
+    });
+    let fresh = answers.iter().flatten().filter(|row| !row.replayed).count();
+    assert_eq!(fresh, 60, "each key has one effect");
+    assert!(answers.iter().flatten().all(|row| row.outcome == "reserved"));
+    finish(database);
+}
+
+#[test]
+fn a_key_is_free_again_after_its_transaction_was_rolled_back() {
+    let database = database();
+    let (mut one, mut other) = (database.connect(), database.connect());
+    stocked(&mut one, "a", "m", 5);
+    one.batch_execute("BEGIN").unwrap();
+    assert_eq!(outcome(&mut one, "try_reserve_stock('order', 'a', 'm', 5)"), "reserved");
+    one.batch_execute("ROLLBACK").unwrap();
+    let rows = call(&mut other, "try_reserve_stock('order', 'a', 'm', 4)").unwrap();
+    assert_eq!((rows[0].outcome.as_str(), rows[0].replayed), ("reserved", false));
+    assert_eq!(value(&mut one, "SELECT count(*) FROM stock.ledger WHERE key = 'order'"), "1");
+    finish(database);
+}
+
+#[test]
+fn sold_out_takes_no_transaction_id_and_waits_for_nobody() {
+    let database = database();
+    let (mut holder, mut buyer) = (database.connect(), database.connect());
+    stocked(&mut holder, "a", "m", 2);
+    assert_eq!(outcome(&mut holder, "try_reserve_stock('first', 'a', 'm', 2)"), "reserved");
+    holder.batch_execute("BEGIN; SELECT * FROM stock.level FOR UPDATE").unwrap();
+    buyer.batch_execute("SET lock_timeout = '1ms'; BEGIN").unwrap();
+    let lines = r#"'[{"sku":"a","location":"m","quantity":1},{"sku":"z","location":"m","quantity":1}]'"#;
+    for text in [
+        "try_reserve_stock('second', 'a', 'm', 1)".to_owned(),
+        "try_sell_stock('second', 'a', 'm', 1)".to_owned(),
+        format!("try_reserve_stock('second', {lines})"),
+        "try_reserve_stock('first', 'a', 'm', 2)".to_owned(),
+        "try_adjust_stock('second', 'a', 'm', -1, 'lost')".to_owned(),
+    ] {
+        let rows = call(&mut buyer, &text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        assert!(rows[0].replayed || rows[0].outcome != "reserved", "{rows:?}");
+        assert_eq!(
+            value(&mut buyer, "SELECT coalesce(pg_current_xact_id_if_assigned()::text, 'none')"),
+            "none",
+            "{text}"
+        );
+        let locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'RowShareLock'
+                        OR pid = pg_backend_pid() AND mode = 'RowExclusiveLock'";
+        assert_eq!(value(&mut buyer, locks), "0", "{text}");
+    }
+    holder.batch_execute("ROLLBACK").unwrap();
+    drop(buyer);
+    finish(database);
+}

@@ -1,0 +1,299 @@
+//! Who may do what, and what a hostile caller can do: nothing.
+
+use super::support::{call, cluster, database, finish, outcome, sqlstate, stocked, value};
+
+/// A call of each function that answers where it is allowed.
+const CALLS: &[(&str, &str)] = &[
+    ("read", "SELECT stock.available('a', 'm')"),
+    ("read", "SELECT * FROM stock.reservation('k')"),
+    ("read", "SELECT * FROM stock.verify()"),
+    ("read", "SELECT * FROM stock.levels"),
+    ("read", "SELECT * FROM stock.holds"),
+    ("read", "SELECT * FROM stock.ledger_rows"),
+    ("operate", "SELECT stock.refused()"),
+    ("operate", "SELECT * FROM stock.refusal()"),
+    ("operate", "SELECT * FROM stock.reserve_stock('k1', 'a', 'm', 1)"),
+    ("operate", r#"SELECT * FROM stock.reserve_stock('k2', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    ("operate", "SELECT * FROM stock.sell_stock('k3', 'a', 'm', 1)"),
+    ("operate", r#"SELECT * FROM stock.sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    (
+        "operate",
+        r#"SELECT * FROM stock.reserve_many('[{"key":"k5","lines":[{"sku":"a","location":"m","quantity":1}]}]')"#,
+    ),
+    ("operate", "SELECT * FROM stock.confirm_stock('k1')"),
+    ("operate", "SELECT * FROM stock.release_stock('k2')"),
+    ("operate", "SELECT * FROM stock.return_stock('k3')"),
+    ("operate", "SELECT * FROM stock.extend_reservation('k5', '1 hour')"),
+    ("operate", "SELECT * FROM stock.try_reserve_stock('k1', 'a', 'm', 1)"),
+    ("operate", r#"SELECT * FROM stock.try_reserve_stock('k2', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    ("operate", "SELECT * FROM stock.try_sell_stock('k3', 'a', 'm', 1)"),
+    ("operate", r#"SELECT * FROM stock.try_sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    ("operate", "SELECT * FROM stock.try_confirm_stock('k1')"),
+    ("operate", "SELECT * FROM stock.try_release_stock('k2')"),
+    ("operate", "SELECT * FROM stock.try_return_stock('k3')"),
+    ("operate", "SELECT * FROM stock.try_extend_reservation('k5', '1 hour')"),
+    ("administer", "SELECT * FROM stock.receive_stock('g1', 'a', 'm', 1)"),
+    ("administer", "SELECT * FROM stock.adjust_stock('g2', 'a', 'm', 1, 'found')"),
+    ("administer", "SELECT * FROM stock.set_stock('g3', 'a', 'm', 50, NULL)"),
+    ("administer", "SELECT * FROM stock.transfer_stock('g4', 'a', 'm', 'n', 1)"),
+    ("administer", "SELECT * FROM stock.set_limits('g5', 'a', 'm', 1)"),
+    ("administer", "SELECT * FROM stock.freeze_level('g6', 'a', 'm', 'x')"),
+    ("administer", "SELECT * FROM stock.unfreeze_level('g7', 'a', 'm', 'x')"),
+    ("administer", "SELECT * FROM stock.try_receive_stock('g1', 'a', 'm', 1)"),
+    ("administer", "SELECT * FROM stock.try_adjust_stock('g2', 'a', 'm', 1, 'found')"),
+    ("administer", "SELECT * FROM stock.try_set_stock('g3', 'a', 'm', 50, NULL)"),
+    ("administer", "SELECT * FROM stock.try_transfer_stock('g4', 'a', 'm', 'n', 1)"),
+    ("administer", "SELECT * FROM stock.try_set_limits('g5', 'a', 'm', 1)"),
+    ("administer", "SELECT * FROM stock.try_freeze_level('g6', 'a', 'm', 'x')"),
+    ("administer", "SELECT * FROM stock.try_unfreeze_level('g7', 'a', 'm', 'x')"),
+    ("owner", "SELECT stock.grant_access('postgres', 'read')"),
+    ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
+    ("owner", "SELECT stock.access_of_functions()"),
+    ("owner", "SELECT stock.access_rank('read')"),
+    ("owner", "SELECT stock.check_access('postgres', 'read')"),
+    ("owner", "INSERT INTO stock.level VALUES (1, 0, 0, NULL, 1)"),
+    ("owner", "UPDATE stock.level SET on_hand = 5"),
+    ("owner", "DELETE FROM stock.hold"),
+    ("owner", "DELETE FROM stock.buyer_quantity"),
+    ("owner", "SELECT * FROM stock.level"),
+    ("owner", "SELECT * FROM stock.ledger"),
+    ("owner", "SELECT nextval('stock.ledger_position_seq')"),
+    ("owner", "CREATE TABLE stock.mine ()"),
+];
+
+fn rank(access: &str) -> usize {
+    ["nothing", "read", "operate", "administer", "owner"].iter().position(|level| *level == access).unwrap()
+}
+
+#[test]
+fn each_access_level_may_do_what_it_should_and_no_more() {
+    let mut admin = cluster().connect("postgres");
+    for access in ["nothing", "read", "operate", "administer"] {
+        let database = database();
+        let mut client = database.connect();
+        let role = format!("may_{access}");
+        admin.batch_execute(&format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN")).unwrap();
+        stocked(&mut client, "a", "m", 100);
+        if access != "nothing" {
+            value(&mut client, &format!("SELECT stock.grant_access('{role}', '{access}')"));
+        }
+        client.batch_execute(&format!("SET SESSION AUTHORIZATION {role}")).unwrap();
+        for (needs, sql) in CALLS {
+            let result = client.simple_query(sql);
+            if rank(access) >= rank(needs) {
+                result.unwrap_or_else(|error| panic!("{access}: {sql}: {error:?}"));
+            } else {
+                let error = result.err().unwrap_or_else(|| panic!("{access}: {sql} must be refused"));
+                assert_eq!(sqlstate(&error), "42501", "{access}: {sql}: {error:?}");
+            }
+        }
+        client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
+        client.batch_execute(&format!("DROP OWNED BY {role}")).unwrap();
+        admin.batch_execute(&format!("DROP ROLE {role}")).unwrap();
+        finish(database);
+    }
+}
+
+/// Nothing in the schema was forgotten in the table above or in the access levels.
+#[test]
+fn every_function_has_its_access_level_and_its_test() {
+    let database = database();
+    let mut client = database.connect();
+    let functions = "SELECT p.proname, coalesce(a.access, 'owner')
+                       FROM pg_proc p LEFT JOIN stock.access_of_functions() a ON a.function_name = p.proname
+                      WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype <> 'trigger'::regtype";
+    for row in client.query(functions, &[]).unwrap() {
+        let (name, access): (String, String) = (row.get(0), row.get(1));
+        if name != "raise_refusal" {
+            let tested = |(needs, sql): &(&str, &str)| *needs == access && sql.contains(&format!("stock.{name}("));
+            assert!(CALLS.iter().any(tested), "{name} ({access}) is not tested");
+        }
+    }
+    let public = "SELECT count(*) FROM (
+                    SELECT proacl AS acl, 'f'::\"char\" AS kind, proowner AS owner FROM pg_proc WHERE pronamespace = 'stock'::regnamespace
+                    UNION ALL SELECT relacl, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner
+                      FROM pg_class WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'S')
+                    UNION ALL SELECT nspacl, 'n', nspowner FROM pg_namespace WHERE nspname = 'stock'
+                    UNION ALL SELECT typacl, 'T', typowner FROM pg_type WHERE oid = 'stock.answer'::regtype) o,
+                    LATERAL aclexplode(coalesce(acl, acldefault(kind, owner))) a WHERE a.grantee = 0";
+    assert_eq!(value(&mut client, public), "0", "PUBLIC has something");
+    finish(database);
+}
+
+#[test]
+fn access_is_taken_back_from_the_top() {
+    let database = database();
+    let mut client = database.connect();
+    client
+        .batch_execute("DROP ROLE IF EXISTS clerk; CREATE ROLE clerk; SELECT stock.grant_access('clerk', 'administer')")
+        .unwrap();
+    stocked(&mut client, "a", "m", 10);
+    for (taken, read, operate, administer) in
+        [("administer", true, true, false), ("operate", true, false, false), ("read", false, false, false)]
+    {
+        value(&mut client, &format!("SELECT stock.revoke_access('clerk', '{taken}')"));
+        client.batch_execute("SET ROLE clerk").unwrap();
+        for (allowed, sql) in [
+            (read, "SELECT stock.available('a', 'm')"),
+            (operate, "SELECT stock.try_reserve_stock('k', 'a', 'm', 1)"),
+            (administer, "SELECT stock.try_receive_stock('k', 'a', 'm', 1)"),
+        ] {
+            assert_eq!(client.simple_query(sql).is_ok(), allowed, "{taken} taken: {sql}");
+        }
+        client.batch_execute("RESET ROLE").unwrap();
+    }
+    for (text, state) in [("'nobody', 'read'", "42704"), ("'clerk', 'everything'", "22023"), ("NULL, 'read'", "42704")]
+    {
+        let error = client.simple_query(&format!("SELECT stock.grant_access({text})")).unwrap_err();
+        assert_eq!(sqlstate(&error), state);
+    }
+    client.batch_execute("DROP OWNED BY clerk; DROP ROLE clerk").unwrap();
+    finish(database);
+}
+
+#[test]
+fn the_ledger_cannot_be_changed_not_even_by_its_owner() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    for sql in [
+        "UPDATE stock.ledger SET quantity = 1",
+        "DELETE FROM stock.ledger",
+        "TRUNCATE stock.ledger",
+        "DELETE FROM stock.ledger WHERE false",
+        "MERGE INTO stock.ledger USING (SELECT 1) x ON true WHEN MATCHED THEN DELETE",
+    ] {
+        assert_eq!(sqlstate(&client.simple_query(sql).unwrap_err()), "42501", "{sql}");
+    }
+    finish(database);
+}
+
+#[test]
+fn a_hostile_search_path_changes_nothing() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client
+        .batch_execute(
+            "CREATE SCHEMA evil;
+             CREATE FUNCTION evil.boom(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked'; END $$;
+             CREATE FUNCTION evil.boom2(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked'; END $$;
+             CREATE OPERATOR evil.>= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.boom);
+             CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.boom2);
+             CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT 'infinity'::timestamptz $$;
+             CREATE TEMP TABLE level (sku text, location text, on_hand bigint);
+             CREATE TEMP TABLE ledger (LIKE stock.ledger);
+             SET search_path = evil, pg_temp, pg_catalog",
+        )
+        .unwrap();
+    for text in ["reserve_stock('o', 'a', 'm', 1)", "confirm_stock('o')", "sell_stock('p', 'a', 'm', 1)"] {
+        let rows = call(&mut client, text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        assert_eq!(rows[0].sku, "a");
+    }
+    assert_eq!(raised_state(&mut client, "SELECT stock.reserve_stock('q', 'a', 'm', 100)"), "ST001");
+    assert_eq!(value(&mut client, "SELECT stock.available('a', 'm')"), "8");
+    assert_eq!(value(&mut client, "SELECT pg_catalog.count(*) FROM stock.verify()"), "0");
+    client.batch_execute("RESET search_path; DROP TABLE pg_temp.level, pg_temp.ledger").unwrap();
+    finish(database);
+}
+
+fn raised_state(client: &mut postgres::Client, sql: &str) -> String {
+    sqlstate(&client.simple_query(sql).unwrap_err())
+}
+
+#[test]
+fn a_squatted_schema_is_not_taken_over() {
+    let mut admin = cluster().connect("postgres");
+    admin.batch_execute("CREATE DATABASE squatted").unwrap();
+    let mut client = cluster().connect("squatted");
+    client.batch_execute("CREATE SCHEMA stock; CREATE TABLE stock.level (sku text)").unwrap();
+    assert_eq!(raised_state(&mut client, "CREATE EXTENSION pg_stock"), "42P06");
+    client.batch_execute("DROP SCHEMA stock CASCADE; CREATE EXTENSION pg_stock").unwrap();
+    client.batch_execute("DROP EXTENSION pg_stock; CREATE EXTENSION pg_stock").unwrap();
+}
+
+#[test]
+fn injection_through_every_text_argument_fails() {
+    let database = database();
+    let mut client = database.connect();
+    let evil = "x'); DROP TABLE stock.hold CASCADE; --";
+    let quoted = evil.replace('\'', "''");
+    stocked(&mut client, &quoted, &quoted, 10);
+    client.batch_execute(&format!("SET pg_stock.context = '{quoted}'; SET application_name = '{quoted}'")).unwrap();
+    for text in [
+        format!("reserve_stock('{quoted}', '{quoted}', '{quoted}', 2, buyer => '{quoted}')"),
+        format!("confirm_stock('{quoted}', NULL, '{quoted}')"),
+        format!("return_stock('{quoted}', NULL, '{quoted}', '{quoted}')"),
+        format!("adjust_stock('{quoted}', '{quoted}', '{quoted}', 1, '{quoted}')"),
+    ] {
+        assert_eq!(call(&mut client, &text).unwrap()[0].sku, evil);
+    }
+    finish(database);
+}
+
+#[test]
+fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client
+        .batch_execute(
+            "DROP ROLE IF EXISTS anna; DROP ROLE IF EXISTS bert; CREATE ROLE anna; CREATE ROLE bert;
+             SELECT stock.grant_access('anna', 'operate'); SELECT stock.grant_access('bert', 'operate');
+             GRANT CREATE ON SCHEMA public TO bert;
+             SET ROLE bert;
+             CREATE FUNCTION public.order_it(k text) RETURNS void LANGUAGE sql SECURITY DEFINER
+                AS $$ SELECT stock.reserve_stock(k, 'a', 'm', 1) $$;
+             RESET ROLE",
+        )
+        .unwrap();
+    outcome(&mut client, "reserve_stock('as superuser', 'a', 'm', 1)");
+    client.batch_execute("SET ROLE anna; SELECT stock.reserve_stock('as anna', 'a', 'm', 1)").unwrap();
+    client.batch_execute("SELECT public.order_it('anna through bert'); RESET ROLE").unwrap();
+    client
+        .batch_execute("SET SESSION AUTHORIZATION bert; SELECT public.order_it('bert'); RESET SESSION AUTHORIZATION")
+        .unwrap();
+    for (key, actor) in
+        [("as superuser", "postgres"), ("as anna", "anna"), ("anna through bert", "anna"), ("bert", "bert")]
+    {
+        assert_eq!(value(&mut client, &format!("SELECT actor FROM stock.ledger WHERE key = '{key}'")), actor);
+    }
+    client.batch_execute("DROP OWNED BY anna, bert; DROP ROLE anna, bert").unwrap();
+    finish(database);
+}
+
+/// Drivers send parameters without types: every function must be found all the same.
+#[test]
+fn every_call_resolves_with_untyped_parameters() {
+    let database = database();
+    let mut client = database.connect();
+    let functions = "SELECT p.proname, n FROM pg_proc p, generate_series(p.pronargs - p.pronargdefaults, p.pronargs) n
+                      WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype <> 'trigger'::regtype";
+    let signatures: Vec<(String, i32)> =
+        client.query(functions, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
+    for (name, count) in &signatures {
+        let same = signatures.iter().filter(|signature| *signature == &(name.clone(), *count)).count();
+        assert_eq!(same, 1, "two functions {name} accept {count} arguments");
+        let parameters = (1..=*count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT * FROM stock.{name}({parameters})");
+        client.prepare(&sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+    finish(database);
+}
+
+/// COMMENT ON every object.
+#[test]
+fn every_object_is_commented() {
+    let database = database();
+    let mut client = database.connect();
+    let bare = "SELECT coalesce(string_agg(o, ', '), '') FROM (
+        SELECT oid::regprocedure::text AS o FROM pg_proc
+         WHERE pronamespace = 'stock'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
+        UNION ALL SELECT oid::regclass::text FROM pg_class
+         WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'S') AND obj_description(oid, 'pg_class') IS NULL
+        UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+         WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'c') AND attnum > 0
+           AND col_description(attrelid, attnum) IS NULL) x";
+    assert_eq!(value(&mut client, bare), "");
+    finish(database);
+}

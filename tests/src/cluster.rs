@@ -1,0 +1,245 @@
+//! A private PostgreSQL that is thrown away afterwards.
+//!
+//! It listens on a Unix socket in a folder of its own only, runs as the user postgres if this program runs as root,
+//! and is stopped and removed when it is dropped, or when the program ends.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, Config, NoTls};
+use tempfile::TempDir;
+
+/// How long a server may take to answer its first query.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// The port gives the socket its name; nothing listens on it.
+const PORT: u16 = 5432;
+
+/// A running server.
+pub struct Cluster {
+    server: Mutex<Option<Child>>,
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+/// A database of a cluster, with the extension in it.
+#[derive(Clone, Copy)]
+pub struct Database<'a> {
+    /// Where it is.
+    pub cluster: &'a Cluster,
+    name: &'static str,
+}
+
+impl Cluster {
+    /// Makes and starts a server with these settings (`name=value`) and a template with the extension.
+    ///
+    /// # Panics
+    /// If it cannot be started: nothing can be tested then.
+    pub fn start(settings: &[&str]) -> Cluster {
+        let programs = std::env::var_os("PG_STOCK_PROGRAMS")
+            .expect("PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or `make demo`");
+        let folder = tempfile::Builder::new().prefix("pg_stock-").tempdir_in("/tmp").expect("a folder below /tmp");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its permissions");
+        if let Some((uid, gid)) = other_user() {
+            chown(folder.path(), Some(uid), Some(gid)).expect("its owner");
+        }
+        let cluster = Cluster { server: Mutex::new(None), folder, programs: programs.into() };
+        cluster.run("initdb", &["-D", &cluster.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
+        let mut conf = format!("unix_socket_directories = '{}'\nlisten_addresses = ''\n", cluster.socket());
+        conf.push_str("max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n");
+        settings.iter().for_each(|setting| conf.push_str(&format!("{}\n", setting.replacen('=', " = ", 1))));
+        cluster.append("postgresql.conf", &conf);
+        cluster.resume();
+        let mut client = cluster.connect("postgres");
+        client.batch_execute("CREATE DATABASE stock_template").expect("a template");
+        cluster.connect("stock_template").batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
+        cluster
+    }
+
+    /// Starts the server of an existing data folder, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not answer in time.
+    pub fn resume(&self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("the log");
+        let server = self
+            .program("postgres")
+            .args(["-D", &self.data()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("postgres");
+        remember(server.id());
+        *self.server.lock().expect("nobody panicked") = Some(server);
+        let begin = Instant::now();
+        while let Err(error) = self.config("postgres").connect(NoTls) {
+            assert!(begin.elapsed() < START_LIMIT, "the server does not answer: {error}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Stops the server: fast, or as a crash (no shutdown at all).
+    ///
+    /// # Panics
+    /// If it cannot be waited for.
+    pub fn stop(&self, crash: bool) {
+        if let Some(mut server) = self.server.lock().expect("nobody panicked").take() {
+            signal(server.id(), if crash { libc::SIGQUIT } else { libc::SIGINT });
+            server.wait().expect("the server ends");
+            forget(server.id());
+        }
+    }
+
+    /// How to connect to one of its databases.
+    pub fn config(&self, database: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(self.folder.path()).port(PORT).user("postgres").dbname(database);
+        config
+    }
+
+    /// Connects to one of its databases as the superuser.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub fn connect(&self, database: &str) -> Client {
+        self.config(database).connect(NoTls).expect("a connection")
+    }
+
+    /// A new database with the extension.
+    ///
+    /// # Panics
+    /// If it cannot be created.
+    pub fn database(&self) -> Database<'_> {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        // One at a time: PostgreSQL refuses to copy a template that somebody else is copying from.
+        static COPYING: Mutex<()> = Mutex::new(());
+        let name: &'static str = format!("stock_{}", NEXT.fetch_add(1, Ordering::Relaxed)).leak();
+        let guard = COPYING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let create = format!("CREATE DATABASE {name} TEMPLATE stock_template");
+        self.connect("postgres").batch_execute(&create).expect("a database");
+        drop(guard);
+        Database { cluster: self, name }
+    }
+
+    /// Runs one of PostgreSQL's programs to its end and gives its output.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn run(&self, program: &str, args: &[&str]) -> String {
+        let output = self.program(program).args(args).output().expect(program);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {args:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The folder of its socket.
+    pub fn socket(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn append(&self, file: &str, text: &str) {
+        use std::io::Write;
+        let path = Path::new(&self.data()).join(file);
+        let mut file = std::fs::File::options().append(true).open(path).expect("a configuration file");
+        file.write_all(text.as_bytes()).expect("its text");
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.current_dir("/tmp").env_remove("RUST_BACKTRACE");
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(variable);
+        }
+        command.env("PGHOST", self.folder.path()).env("PGPORT", PORT.to_string()).env("PGUSER", "postgres");
+        if let Some((uid, gid)) = other_user() {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop(false);
+    }
+}
+
+impl Database<'_> {
+    /// Connects to it as the superuser.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub fn connect(&self) -> Client {
+        self.cluster.connect(self.name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// PostgreSQL refuses to run as root: the user and group to run it as, if this program runs as root.
+fn other_user() -> Option<(u32, u32)> {
+    // SAFETY: geteuid cannot fail; getpwnam returns null or a record that is read before any other call.
+    unsafe {
+        if libc::geteuid() != 0 {
+            return None;
+        }
+        let user = libc::getpwnam(c"postgres".as_ptr()).as_ref().expect("a user postgres, as Debian's package makes");
+        Some((user.pw_uid, user.pw_gid))
+    }
+}
+
+/// The servers to stop when the program ends: what lives in a static is never dropped.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+fn remember(pid: u32) {
+    static AT_EXIT: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the handler touches nothing but RUNNING.
+    AT_EXIT.call_once(|| unsafe {
+        libc::atexit(stop_all);
+    });
+    RUNNING.lock().expect("nobody panicked").push(pid);
+}
+
+fn forget(pid: u32) {
+    RUNNING.lock().expect("nobody panicked").retain(|running| *running != pid);
+}
+
+extern "C" fn stop_all() {
+    let running = RUNNING.lock().map(|running| running.clone()).unwrap_or_default();
+    for pid in running {
+        // The folder of the data is the parent of the server's working directory.
+        let data = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+        signal(pid, libc::SIGQUIT);
+        // SAFETY: waits for a child of this process.
+        unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), 0) };
+        if let Some(folder) = data.as_deref().and_then(Path::parent) {
+            drop(std::fs::remove_dir_all(folder));
+        }
+    }
+}
+
+fn signal(pid: u32, signal: i32) {
+    // SAFETY: the process is a child of this one that has not been waited for.
+    unsafe { libc::kill(pid as i32, signal) };
+}

@@ -1,0 +1,75 @@
+//! What must hold after anything that happened, in plain SQL. Each query returns what breaks it: nothing, ever.
+
+use postgres::Client;
+
+/// A promise and the query that returns each breach of it.
+pub struct Invariant {
+    /// The promise.
+    pub promise: &'static str,
+    /// Returns the breaches.
+    pub breaches: &'static str,
+}
+
+/// All of them.
+pub const INVARIANTS: &[Invariant] = &[
+    Invariant {
+        promise: "no level has less than nothing on hand, reserved or available",
+        breaches: "SELECT sku, location FROM stock.levels WHERE on_hand < 0 OR reserved < 0 OR available < 0
+                    OR reserved > on_hand",
+    },
+    Invariant {
+        promise: "the ledger adds up to each level",
+        breaches: "SELECT l.sku, l.location FROM stock.level l
+                    LEFT JOIN (SELECT sku, location, sum(on_hand_delta) AS on_hand, sum(reserved_delta) AS reserved
+                                 FROM stock.ledger GROUP BY sku, location) g USING (sku, location)
+                   WHERE (l.on_hand, l.reserved) IS DISTINCT FROM (coalesce(g.on_hand, 0), coalesce(g.reserved, 0))",
+    },
+    Invariant {
+        promise: "the open holds add up to what is reserved",
+        breaches: "SELECT l.sku, l.location FROM stock.level l
+                    LEFT JOIN (SELECT sku, location, sum(quantity) AS held FROM stock.hold GROUP BY sku, location) h
+                   USING (sku, location) WHERE l.reserved <> coalesce(h.held, 0)",
+    },
+    Invariant {
+        promise: "no line of a reservation gives out more than it holds: each hold ends once",
+        breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key, sku, location
+                   HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm', 'release', 'expire')) < 0
+                       OR sum(quantity) FILTER (WHERE operation = 'confirm')
+                        + coalesce(sum(quantity) FILTER (WHERE operation = 'release'), 0)
+                        > sum(quantity) FILTER (WHERE operation = 'reserve')",
+    },
+    Invariant {
+        promise: "versions rise by exactly one with each change of a level",
+        breaches: "SELECT sku, location, version FROM (
+                     SELECT sku, location, version, row_number() OVER (PARTITION BY sku, location ORDER BY version) AS nth
+                       FROM stock.ledger WHERE operation NOT IN ('extend', 'cancel')) v WHERE version <> nth",
+    },
+    Invariant {
+        promise: "each key did each thing once",
+        breaches: "SELECT key, operation, operation_key, line FROM stock.ledger
+                   GROUP BY key, operation, operation_key, line HAVING count(*) > 1",
+    },
+    Invariant {
+        promise: "stock.verify() finds nothing",
+        breaches: "SELECT sku, location, problem FROM stock.verify()",
+    },
+];
+
+/// Checks them all; for each, the promise and how many breaches there are.
+///
+/// # Panics
+/// If a query fails.
+pub fn check(client: &mut Client) -> Vec<(&'static str, usize)> {
+    let breaches = |client: &mut Client, sql: &str| client.query(sql, &[]).expect(sql).len();
+    INVARIANTS.iter().map(|invariant| (invariant.promise, breaches(client, invariant.breaches))).collect()
+}
+
+/// Panics unless they all hold.
+///
+/// # Panics
+/// If one is broken.
+pub fn assert_hold(client: &mut Client) {
+    for (promise, breaches) in check(client) {
+        assert_eq!(breaches, 0, "broken: {promise}");
+    }
+}
