@@ -46,6 +46,19 @@ SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g
        g.context
   FROM stock.ledger g;
 COMMENT ON VIEW stock.ledger_rows IS 'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time the whole ledger is read.';
+-- Its columns mean what those of the table mean.
+DO $$
+DECLARE
+    c record;
+BEGIN
+    FOR c IN SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS meaning
+               FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = 'stock.ledger'::pg_catalog.regclass AND a.attnum > 0
+    LOOP
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.ledger_rows.%I IS %L', c.attname, c.meaning);
+    END LOOP;
+END
+$$;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- The check: each level recomputed from the ledger and from its holds, in one statement and so at one moment.

@@ -164,7 +164,8 @@ fn procedures_that_commit_and_users_triggers_work() {
                 END LOOP; END $$;",
         )
         .unwrap();
-    client.batch_execute("INSERT INTO orders SELECT 'o' || i, i FROM generate_series(1, 3) i; CALL many()").unwrap();
+    client.batch_execute("INSERT INTO orders SELECT 'o' || i, i FROM generate_series(1, 3) i").unwrap();
+    client.batch_execute("CALL many()").unwrap();
     assert_eq!(value(&mut client, "SELECT sum(quantity) FROM stock.holds"), "9");
     let error = client.batch_execute("INSERT INTO orders VALUES ('big', 1000)").unwrap_err();
     assert_eq!(sqlstate(&error), "ST001");

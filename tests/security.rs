@@ -267,7 +267,8 @@ fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
 fn every_call_resolves_with_untyped_parameters() {
     let database = database();
     let mut client = database.connect();
-    let functions = "SELECT p.proname, n FROM pg_proc p, generate_series(p.pronargs - p.pronargdefaults, p.pronargs) n
+    let functions = "SELECT p.proname::text, n
+                       FROM pg_proc p, generate_series((p.pronargs - p.pronargdefaults)::int, p.pronargs::int) n
                       WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype <> 'trigger'::regtype";
     let signatures: Vec<(String, i32)> =
         client.query(functions, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();

@@ -83,7 +83,7 @@ fn names_have_limits() {
     let database = database();
     let mut client = database.connect();
     let (longest, too_long, huge) = ("k".repeat(200), "k".repeat(201), "k".repeat(1_000_000));
-    stocked(&mut client, &longest, &longest, 5);
+    assert_eq!(outcome(&mut client, &format!("receive_stock('r', '{longest}', '{longest}', 5)")), "received");
     assert_eq!(
         outcome(
             &mut client,

@@ -5,11 +5,10 @@ use std::sync::{Barrier, OnceLock};
 use pg_stock_tests::{Cluster, Database};
 use postgres::{Client, Error, Row, SimpleQueryMessage};
 
-/// One server for all tests; each test has a database of its own.
+/// One server for all tests; each test has a database of its own. No statement hangs for ever.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    // RUST_BACKTRACE is set on purpose: no backtrace may reach a user all the same.
-    CLUSTER.get_or_init(|| Cluster::start(&["fsync=off", "deadlock_timeout=200ms"]))
+    CLUSTER.get_or_init(|| Cluster::start(&["fsync=off", "deadlock_timeout=200ms", "statement_timeout=120s"]))
 }
 
 /// A new database with the extension.
