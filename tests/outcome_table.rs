@@ -1,1 +1,95 @@
+//! Every cell of the README's table of outcome by operation and state, played against a real server.
 
+use super::support::{call, database, finish, value};
+use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells};
+use pg_stock_core::{Action, LevelId, Line, Name, Request};
+
+fn text(name: &Name) -> String {
+    if name.is_empty() { "NULL".into() } else { format!("'{name}'") }
+}
+
+fn number(value: Option<i64>) -> String {
+    value.map_or("NULL".into(), |value| value.to_string())
+}
+
+fn level(at: &LevelId) -> String {
+    format!("{}, {}", text(&at.sku), text(&at.location))
+}
+
+fn json(lines: Option<&[Line]>) -> String {
+    let Some(lines) = lines else { return "NULL".into() };
+    let line = |line: &Line| {
+        let (sku, location) = (line.at.sku.to_string(), line.at.location.to_string());
+        serde_json::json!({"sku": sku, "location": location, "quantity": line.quantity})
+    };
+    format!("'{}'", serde_json::Value::from(lines.iter().map(line).collect::<Vec<_>>()))
+}
+
+/// The call that makes a request.
+fn sql(request: &Request) -> String {
+    let (key, part, reason) = (text(&request.key), text(&request.operation_key), text(&request.reason));
+    match &request.action {
+        Action::Reserve { lines, ttl, .. } => {
+            let (line, version) = (&lines[0], number(lines[0].expected_version));
+            match ttl {
+                Some(ttl) => format!(
+                    "try_reserve_stock({key}, {}, {}, '{ttl} microseconds', NULL, {version})",
+                    level(&line.at),
+                    line.quantity
+                ),
+                None => format!("try_sell_stock({key}, {}, {}, NULL, {version})", level(&line.at), line.quantity),
+            }
+        }
+        Action::Confirm { lines } => format!("try_confirm_stock({key}, {}, {part})", json(lines.as_deref())),
+        Action::Release { lines } => format!("try_release_stock({key}, {}, {part})", json(lines.as_deref())),
+        Action::Return { lines } => format!("try_return_stock({key}, {}, {part})", json(lines.as_deref())),
+        Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds', {part})"),
+        Action::Receive { at, quantity } => format!("try_receive_stock({key}, {}, {quantity})", level(at)),
+        Action::Adjust { at, delta, expected_version } => {
+            format!("try_adjust_stock({key}, {}, {delta}, {reason}, {})", level(at), number(*expected_version))
+        }
+        Action::Set { at, on_hand, expected_version } => {
+            format!("try_set_stock({key}, {}, {on_hand}, {})", level(at), number(*expected_version))
+        }
+        Action::Transfer { from, to, quantity } => {
+            format!("try_transfer_stock({key}, {}, {}, {quantity})", level(from), text(&to.location))
+        }
+        Action::SetLimits { at, safety_stock, buyer_limit } => {
+            format!("try_set_limits({key}, {}, {}, {})", level(at), number(*safety_stock), number(*buyer_limit))
+        }
+        Action::Freeze { at } => format!("try_freeze_level({key}, {}, {reason})", level(at)),
+        Action::Unfreeze { at } => format!("try_unfreeze_level({key}, {}, {reason})", level(at)),
+    }
+}
+
+/// Plays a cell in a transaction that is rolled back; gives its outcome.
+fn play(client: &mut postgres::Client, cell: &Cell) -> String {
+    client.batch_execute("BEGIN").unwrap();
+    for step in &cell.steps {
+        match step {
+            Step::Wait => drop(value(client, "SELECT pg_sleep(0.005)")),
+            Step::Run(request) => assert!(!call(client, &sql(request)).unwrap().is_empty()),
+        }
+    }
+    let before = value(client, "SELECT count(*) FROM stock.ledger");
+    let rows = call(client, &sql(&cell.request)).unwrap();
+    let row = rows.iter().find(|row| row.outcome != "not_applied").expect("an outcome");
+    let refused = value(client, "SELECT stock.refused()") == "t";
+    let after = value(client, "SELECT count(*) FROM stock.ledger");
+    assert_eq!(before == after, refused || row.replayed, "a refusal and a replay write nothing: {cell:?}");
+    pg_stock_tests::invariants::assert_hold(client);
+    client.batch_execute("ROLLBACK").unwrap();
+    if row.replayed { format!("{} (replay)", row.outcome) } else { row.outcome.clone() }
+}
+
+#[test]
+fn every_cell_is_answered_as_the_readme_says() {
+    let database = database();
+    let mut client = database.connect();
+    let cells = [reservation_cells(), level_cells()].concat();
+    for cell in &cells {
+        assert_eq!(play(&mut client, cell), cell.outcome, "{} on {}: {:?}", cell.operation, cell.state, cell.request);
+    }
+    println!("{} cells", cells.len());
+    finish(database);
+}

@@ -1,1 +1,230 @@
-//! placeholder
+//! The table of outcome by operation and state, made by running the rules.
+//!
+//! The README contains it (a test compares), and a test from outside plays every cell against a real server.
+
+use std::collections::HashMap;
+
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, NEVER};
+use crate::limits::SECOND;
+use crate::name::Name;
+use crate::request::{Action, Line, Request};
+use crate::{Answer, decide};
+
+/// What happens before the operation that a cell is about.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A request that succeeds.
+    Run(Request),
+    /// The deadline of a short hold passes.
+    Wait,
+}
+
+/// One cell: an operation on a state.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// The row of the table.
+    pub operation: &'static str,
+    /// The column of the table.
+    pub state: &'static str,
+    /// How the state comes about.
+    pub steps: Vec<Step>,
+    /// The request.
+    pub request: Request,
+    /// The outcome, with a note where it is a replay.
+    pub outcome: String,
+}
+
+/// The time to live of a hold whose deadline is to pass: a millisecond.
+const SHORT: Micros = SECOND / 1_000;
+/// Units that the level has and that the reservation of the table takes.
+const UNITS: i64 = 5;
+
+/// The cells of the table about reservations, by rows.
+pub fn reservation_cells() -> Vec<Cell> {
+    let again = |action| Request { operation_key: "again".into(), ..request("k", action) };
+    let operations = [
+        ("reserve, same request", request("k", reserve(UNITS, Some(SHORT)))),
+        ("reserve, other request", request("k", reserve(1, Some(SHORT)))),
+        ("sell", request("k", reserve(UNITS, None))),
+        ("confirm", again(Action::Confirm { lines: None })),
+        ("confirm of more", again(Action::Confirm { lines: Some(lines(UNITS + 1)) })),
+        ("release", again(Action::Release { lines: None })),
+        ("return", again(Action::Return { lines: None })),
+        ("extend", again(Action::Extend { ttl: 3600 * SECOND })),
+    ];
+    cells(&operations, &reservation_states())
+}
+
+/// The cells of the table about levels, by rows.
+pub fn level_cells() -> Vec<Cell> {
+    let (there, elsewhere) = (at("main"), at("elsewhere"));
+    let expecting = |action: Action, version: i64| match action {
+        Action::Reserve { mut lines, ttl, buyer } => {
+            lines[0].expected_version = Some(version);
+            Action::Reserve { lines, ttl, buyer }
+        }
+        action => action,
+    };
+    let operations = [
+        ("reserve", reserve(UNITS, Some(SHORT))),
+        ("reserve, expecting version 1", expecting(reserve(UNITS, Some(SHORT)), 1)),
+        ("sell", reserve(UNITS, None)),
+        ("receive", Action::Receive { at: there.clone(), quantity: 1 }),
+        ("adjust by -1", Action::Adjust { at: there.clone(), delta: -1, expected_version: None }),
+        ("set to 1, expecting version 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1) }),
+        ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1 }),
+        ("set_limits", Action::SetLimits { at: there.clone(), safety_stock: Some(1), buyer_limit: None }),
+        ("freeze", Action::Freeze { at: there.clone() }),
+        ("unfreeze", Action::Unfreeze { at: there }),
+    ]
+    .map(|(name, action)| (name, request("k", action)));
+    cells(&operations, &level_states())
+}
+
+/// Both tables in Markdown.
+pub fn markdown() -> String {
+    let about_reservations = table("operation \\ the key is", &reservation_cells());
+    let about_levels = table("operation \\ the level is", &level_cells());
+    format!("{about_reservations}\n{about_levels}")
+}
+
+fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
+    let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
+    let run = |action| Step::Run(request("k", action));
+    let long = || run(reserve(UNITS, Some(3600 * SECOND)));
+    let short = || run(reserve(UNITS, Some(SHORT)));
+    let resold = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
+    let (confirm, release) = (run(Action::Confirm { lines: None }), run(Action::Release { lines: None }));
+    let returned = run(Action::Return { lines: None });
+    [
+        ("unknown", vec![]),
+        ("held", vec![long()]),
+        ("lapsed, units there", vec![short(), Step::Wait]),
+        ("lapsed, units gone", vec![short(), Step::Wait, resold]),
+        ("confirmed", vec![long(), confirm.clone()]),
+        ("returned", vec![long(), confirm, returned]),
+        ("released", vec![long(), release.clone()]),
+        ("cancelled", vec![release]),
+    ]
+    .map(|(name, steps)| (name, [vec![received.clone()], steps].concat()))
+    .into()
+}
+
+fn level_states() -> Vec<(&'static str, Vec<Step>)> {
+    let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
+    let frozen = Step::Run(request("recall", Action::Freeze { at: at("main") }));
+    let held = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
+    let overdue = vec![Step::Run(request("other", reserve(UNITS, Some(SHORT)))), Step::Wait];
+    vec![
+        ("unknown", vec![]),
+        ("open", vec![received.clone()]),
+        ("held by others", vec![received.clone(), held]),
+        ("held by others, overdue", [vec![received.clone()], overdue].concat()),
+        ("frozen", vec![received, frozen]),
+    ]
+}
+
+fn cells(operations: &[(&'static str, Request)], states: &[(&'static str, Vec<Step>)]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (operation, request) in operations {
+        for (state, steps) in states {
+            cells.push(Cell {
+                operation,
+                state,
+                steps: steps.clone(),
+                request: request.clone(),
+                outcome: outcome(steps, request),
+            });
+        }
+    }
+    cells
+}
+
+fn outcome(steps: &[Step], request: &Request) -> String {
+    let mut shelf = Shelf::default();
+    for step in steps {
+        match step {
+            Step::Wait => shelf.now += SECOND,
+            Step::Run(request) => drop(shelf.run(request)),
+        }
+    }
+    let told = |answer: &Answer| match answer.replayed {
+        true => format!("{} (replay)", answer.outcome.word()),
+        false => answer.outcome.word().to_owned(),
+    };
+    shelf.run(request).iter().find(|answer| answer.outcome.word() != "not_applied").map(told).unwrap_or_default()
+}
+
+fn table(corner: &str, cells: &[Cell]) -> String {
+    let states: Vec<&str> =
+        cells.iter().take_while(|cell| cell.operation == cells[0].operation).map(|cell| cell.state).collect();
+    let mut text = format!("| {corner} | {} |\n|---{}|\n", states.join(" | "), "|---".repeat(states.len()));
+    for row in cells.chunks(states.len()) {
+        let outcomes: Vec<&str> = row.iter().map(|cell| cell.outcome.as_str()).collect();
+        text.push_str(&format!("| **{}** | {} |\n", row[0].operation, outcomes.join(" | ")));
+    }
+    text
+}
+
+fn at(location: &str) -> LevelId {
+    LevelId { sku: "apple".into(), location: location.into() }
+}
+
+fn lines(quantity: i64) -> Vec<Line> {
+    vec![Line { number: 1, at: at("main"), quantity, expected_version: None }]
+}
+
+fn reserve(quantity: i64, ttl: Option<Micros>) -> Action {
+    Action::Reserve { lines: lines(quantity), ttl, buyer: None }
+}
+
+fn request(key: &str, action: Action) -> Request {
+    let reason = if matches!(action, Action::Adjust { .. } | Action::Freeze { .. } | Action::Unfreeze { .. }) {
+        "why".into()
+    } else {
+        Name::default()
+    };
+    Request { number: 1, key: key.into(), operation_key: Name::default(), reason, action }
+}
+
+/// A few levels, holds and entries: as much of a database as the table needs.
+#[derive(Default)]
+struct Shelf {
+    now: Micros,
+    levels: std::collections::BTreeMap<LevelId, Level>,
+    holds: Vec<Hold>,
+    entries: Vec<Entry>,
+}
+
+impl Shelf {
+    fn run(&mut self, request: &Request) -> Vec<Answer> {
+        let Ok(decision) = decide(self.facts(request), std::slice::from_ref(request)) else { return Vec::new() };
+        self.entries.extend(decision.effects.entries);
+        self.levels.extend(decision.effects.levels.into_iter().map(|(at, change)| (at, change.after)));
+        for change in decision.effects.changed {
+            self.holds.retain(|hold| change.after.is_some() || hold.key != change.key);
+        }
+        self.holds.extend(decision.effects.opened);
+        decision.answers
+    }
+
+    fn facts(&self, request: &Request) -> Facts {
+        let mut overdue: HashMap<LevelId, Vec<Hold>> = HashMap::new();
+        for hold in self.holds.iter().filter(|hold| hold.expires_at <= self.now) {
+            overdue.entry(hold.at.clone()).or_default().push(hold.clone());
+        }
+        let units = |at: &LevelId| overdue.get(at).into_iter().flatten().map(|hold| hold.quantity).sum();
+        let level = |(at, level): (&LevelId, &Level)| {
+            (at.clone(), Level { overdue: units(at), upcoming: NEVER, ..level.clone() })
+        };
+        let entries = self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
+        Facts {
+            now: self.now,
+            confirm_late: true,
+            levels: self.levels.iter().map(level).collect(),
+            history: [(request.key.clone(), entries)].into(),
+            overdue,
+            ..Facts::default()
+        }
+    }
+}

@@ -251,7 +251,7 @@ fn named_parts(
             let found = standing.line(&line.at).ok_or(Outcome::MoreThanHeld)?;
             match open(found) {
                 0 => Err(nothing_left(request, found)),
-                left if line.quantity > left => Err(Outcome::MoreThanHeld),
+                left if line.quantity > left => Err(too_many(request, found)),
                 _ => Ok(Part { number: line.number, quantity: line.quantity, standing: found.clone() }),
             }
         })
@@ -268,6 +268,14 @@ fn nothing_left(request: &Request, line: &LineStanding) -> Outcome {
     match request.action.operation() {
         Operation::Return if line.live() > 0 || line.confirmed > 0 => Outcome::MoreThanHeld,
         _ => line.ended(),
+    }
+}
+
+/// Why an operation cannot take so many units of a line. That a reservation has expired is told first.
+fn too_many(request: &Request, line: &LineStanding) -> Outcome {
+    match request.action.operation() {
+        Operation::Confirm if line.live() == 0 => Outcome::ReservationExpired,
+        _ => Outcome::MoreThanHeld,
     }
 }
 

@@ -385,6 +385,9 @@ impl Naive {
         let Some(part) = find(parts, &line.0) else { return Some(Outcome::MoreThanHeld) };
         match self.may(operation, part) {
             0 => Some(self.nothing(operation, part)),
+            left if line.1 > left && operation == Operation::Confirm && part.live(self.now) == 0 => {
+                Some(Outcome::ReservationExpired)
+            }
             left if line.1 > left => Some(Outcome::MoreThanHeld),
             _ => None,
         }
