@@ -1,1 +1,32 @@
-fn main() {}
+//! `stock-bench flash-sale`: the demo. `stock-bench compare`: the single call against its peers.
+//! Both run on a private throwaway PostgreSQL.
+
+mod compare;
+mod flash_sale;
+mod tally;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "The flash-sale demo of pg_stock, and its benchmark against its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Sell 100 units of one SKU to a crowd, while ordinary orders go on, and prove that nothing was oversold.
+    FlashSale(flash_sale::Sale),
+    /// Measure try_reserve_stock beside a hand-written function and an application's own transaction.
+    Compare(compare::Comparison),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().what {
+        What::FlashSale(sale) => flash_sale::run(&sale),
+        What::Compare(comparison) => compare::run(&comparison),
+    }
+}

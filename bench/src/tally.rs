@@ -1,0 +1,56 @@
+//! Counts what was asked and answered, and how long it took.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use std::time::Duration;
+
+/// Latencies are kept with three significant digits.
+const DIGITS: u8 = 3;
+
+/// What became of the calls of one kind.
+pub struct Tally {
+    outcomes: BTreeMap<String, u64>,
+    latency: Histogram<u64>,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        Tally { outcomes: BTreeMap::new(), latency: Histogram::new(DIGITS).expect("a histogram of three digits") }
+    }
+
+    /// Counts a call.
+    pub fn count(&mut self, outcome: &str, took: Duration) {
+        *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
+        self.latency.saturating_record(took.as_micros().try_into().unwrap_or(u64::MAX));
+    }
+
+    /// Adds what another has counted.
+    pub fn add(&mut self, other: &Tally) {
+        for (outcome, count) in &other.outcomes {
+            *self.outcomes.entry(outcome.clone()).or_default() += count;
+        }
+        self.latency.add(&other.latency).expect("histograms of one kind");
+    }
+
+    /// How many calls had an outcome.
+    pub fn of(&self, outcome: &str) -> u64 {
+        self.outcomes.get(outcome).copied().unwrap_or(0)
+    }
+
+    /// How many calls there were.
+    pub fn total(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    /// Each outcome with its count.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.outcomes.iter().map(|(outcome, count)| (outcome.as_str(), *count))
+    }
+
+    /// A quantile of the latency, in milliseconds.
+    pub fn latency_ms(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1_000.0
+    }
+}
