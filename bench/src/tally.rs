@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Latencies are kept with three significant digits.
 const DIGITS: u8 = 3;
+/// Longer calls count as a minute.
+const LONGEST_MICROS: u64 = 60_000_000;
 
 /// What became of the calls of one kind.
 pub struct Tally {
@@ -17,7 +19,8 @@ pub struct Tally {
 impl Tally {
     /// Nothing counted yet.
     pub fn new() -> Self {
-        Tally { outcomes: BTreeMap::new(), latency: Histogram::new(DIGITS).expect("a histogram of three digits") }
+        let latency = Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS).expect("sound bounds");
+        Tally { outcomes: BTreeMap::new(), latency }
     }
 
     /// Counts a call.
@@ -32,11 +35,6 @@ impl Tally {
             *self.outcomes.entry(outcome.clone()).or_default() += count;
         }
         self.latency.add(&other.latency).expect("histograms of one kind");
-    }
-
-    /// How many calls had an outcome.
-    pub fn of(&self, outcome: &str) -> u64 {
-        self.outcomes.get(outcome).copied().unwrap_or(0)
     }
 
     /// How many calls there were.

@@ -1,0 +1,112 @@
+//! The single call beside its peers, on one cluster, in turns, driven by pgbench.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use pg_stock_tests::{Cluster, Database};
+
+/// How long and how often.
+#[derive(Args)]
+pub struct Comparison {
+    /// Connections
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 10)]
+    seconds: usize,
+    /// Runs of each contestant; they take turns
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+}
+
+/// A contestant: its name, its pgbench script, and how many reservations one transaction makes.
+struct Contestant {
+    name: &'static str,
+    script: &'static str,
+    each: f64,
+}
+
+const CONTESTANTS: &[Contestant] = &[
+    Contestant { name: "a: try_reserve_stock", script: include_str!("../sql/pg_stock.sql"), each: 1.0 },
+    Contestant { name: "b: hand-written function", script: include_str!("../sql/function.sql"), each: 1.0 },
+    Contestant { name: "c: application's transaction", script: include_str!("../sql/transaction.sql"), each: 1.0 },
+    Contestant { name: "d: reserve_many of 1,000", script: include_str!("../sql/batch.sql"), each: 1_000.0 },
+];
+
+/// Measures the contestants in turns; prints medians, spreads and ratios.
+pub fn run(comparison: &Comparison) -> ExitCode {
+    let cluster = Cluster::start(&["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=30min"]);
+    let database = cluster.database();
+    database.connect().batch_execute(include_str!("../sql/setup.sql")).expect("levels and peers");
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); CONTESTANTS.len()];
+    for round in 1..=comparison.rounds {
+        for (contestant, rates) in CONTESTANTS.iter().zip(&mut rates) {
+            database.connect().batch_execute("CHECKPOINT").expect("a checkpoint");
+            let rate = measure(database, contestant, comparison);
+            println!("round {round}: {:30} {rate:10.0}/s", contestant.name);
+            rates.push(rate);
+        }
+    }
+    show(&rates);
+    let breaches: usize =
+        pg_stock_tests::invariants::check(&mut database.connect()).iter().map(|(_, count)| count).sum();
+    println!("Breaches of the invariants afterwards: {breaches}");
+    if breaches == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Reservations a second of one run.
+fn measure(database: Database<'_>, contestant: &Contestant, comparison: &Comparison) -> f64 {
+    let script = std::env::temp_dir().join(format!("pg_stock-{}.sql", std::process::id()));
+    std::fs::write(&script, contestant.script).expect("the script");
+    let (connections, seconds) = (comparison.connections.to_string(), comparison.seconds.to_string());
+    let output = database.cluster.run(
+        "pgbench",
+        &[
+            "-n",
+            "-M",
+            "prepared",
+            "-j",
+            "2",
+            "-c",
+            &connections,
+            "-T",
+            &seconds,
+            "-f",
+            &script.display().to_string(),
+            database.name(),
+        ],
+    );
+    drop(std::fs::remove_file(script));
+    let line = output.lines().find(|line| line.starts_with("tps = ")).expect("pgbench says its rate");
+    let rate: f64 = line.split_whitespace().nth(2).and_then(|rate| rate.parse().ok()).expect("a number");
+    rate * contestant.each
+}
+
+fn show(rates: &[Vec<f64>]) {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["contestant", "median/s", "lowest", "highest", "a over it"]);
+    let first = median(&rates[0]);
+    for (contestant, rates) in CONTESTANTS.iter().zip(rates) {
+        let sorted = sorted(rates);
+        table.add_row([
+            contestant.name.to_owned(),
+            format!("{:.0}", median(rates)),
+            format!("{:.0}", sorted[0]),
+            format!("{:.0}", sorted[sorted.len() - 1]),
+            format!("{:.2}", first / median(rates)),
+        ]);
+    }
+    println!("\n{table}");
+}
+
+fn sorted(rates: &[f64]) -> Vec<f64> {
+    let mut sorted = rates.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+fn median(rates: &[f64]) -> f64 {
+    sorted(rates)[rates.len() / 2]
+}

@@ -1,0 +1,274 @@
+//! The demo: a flash sale by a crowd over many real connections, while ordinary orders go on.
+//!
+//! Buyers submit twice, pay, fail to pay, pay twice and pay late, as people do. At the end the invariants are checked in
+//! SQL: nothing was sold twice, or the program fails.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use pg_stock_tests::{Cluster, Database, invariants};
+use postgres::Client;
+use rand::RngExt;
+use tokio_postgres::NoTls;
+
+use crate::tally::Tally;
+
+/// The SKU of the sale.
+const HOT: &str = "sku-1";
+/// Where it lies.
+const MAIN: &str = "location-1";
+/// What each connection pauses before a late payment: longer than the short holds live.
+const LATE: Duration = Duration::from_millis(120);
+
+/// How large the sale is.
+#[derive(Args, Clone)]
+pub struct Sale {
+    /// Units of the SKU on sale
+    #[arg(long, default_value_t = 100)]
+    units: i64,
+    /// Buyers who want one
+    #[arg(long, default_value_t = 5_000)]
+    buyers: usize,
+    /// Connections they come over
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Other SKUs, each at three locations
+    #[arg(long, default_value_t = 199)]
+    skus: usize,
+}
+
+type Tallies = BTreeMap<&'static str, Tally>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the sale and shows the result; fails if an invariant is broken.
+pub fn run(sale: &Sale) -> ExitCode {
+    println!("Starting a private throwaway PostgreSQL ...");
+    let cluster = Cluster::start(&["shared_buffers=256MB"]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    load(&mut client, sale);
+    println!(
+        "{} buyers want one of {} units of {HOT} over {} connections, while ordinary orders go on.",
+        sale.buyers, sale.units, sale.connections
+    );
+    let begin = Instant::now();
+    let tallies = match crowd(database, sale) {
+        Ok(tallies) => tallies,
+        Err(failure) => {
+            eprintln!("The sale broke off: {failure}");
+            return ExitCode::FAILURE;
+        }
+    };
+    report(&tallies, begin.elapsed());
+    prove(&mut client, sale)
+}
+
+/// Puts goods on the shelves.
+fn load(client: &mut Client, sale: &Sale) {
+    let receive = "SELECT count(*) FROM generate_series(1, $1::bigint) s, generate_series(1, 3) l,
+                   LATERAL stock.receive_stock('delivery ' || s || ' ' || l, 'sku-' || s, 'location-' || l,
+                                               CASE WHEN s = 1 THEN $2::bigint ELSE 10000 END)
+                    WHERE s > 1 OR l = 1";
+    let skus = sale.skus as i64 + 1;
+    client.execute(receive, &[&skus, &sale.units]).expect("the goods are received");
+}
+
+/// Lets the crowd in, and shows how the stock of the hot SKU melts.
+fn crowd(database: Database<'_>, sale: &Sale) -> Result<Tallies, Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let bar = ProgressBar::new(sale.buyers as u64)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} buyers  {msg}").expect("a sound template"));
+    let next = Arc::new(AtomicUsize::new(0));
+    let config = tokio_config(database);
+    let tallies = runtime.block_on(async {
+        let lines: Vec<_> = (0..sale.connections)
+            .map(|_| tokio::spawn(serve(config.clone(), sale.clone(), Arc::clone(&next), bar.clone())))
+            .collect();
+        let watch = tokio::spawn(watch(config.clone(), bar.clone()));
+        let mut tallies = Tallies::new();
+        for line in lines {
+            for (kind, tally) in line.await?? {
+                tallies.entry(kind).or_insert_with(Tally::new).add(&tally);
+            }
+        }
+        watch.abort();
+        Ok::<_, Failure>(tallies)
+    })?;
+    bar.finish_with_message("done");
+    Ok(tallies)
+}
+
+fn tokio_config(database: Database<'_>) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(database.cluster.socket()).user("postgres").dbname(database.name()).application_name("flash sale");
+    config
+}
+
+async fn connect(config: &tokio_postgres::Config) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Shows now and then what is left.
+async fn watch(config: tokio_postgres::Config, bar: ProgressBar) -> Result<(), tokio_postgres::Error> {
+    let client = connect(&config).await?;
+    loop {
+        let sql = "SELECT on_hand, reserved, available FROM stock.levels WHERE sku = $1 AND location = $2";
+        let row = client.query_one(sql, &[&HOT, &MAIN]).await?;
+        let [on_hand, reserved, available]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+        bar.set_message(format!("on hand {on_hand}, reserved {reserved}, available {available}"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// One connection: serves buyers until there are no more.
+async fn serve(
+    config: tokio_postgres::Config,
+    sale: Sale,
+    next: Arc<AtomicUsize>,
+    bar: ProgressBar,
+) -> Result<Tallies, Failure> {
+    let mut desk = Desk { client: connect(&config).await?, tallies: Tallies::new() };
+    loop {
+        let buyer = next.fetch_add(1, Ordering::Relaxed);
+        if buyer >= sale.buyers {
+            return Ok(desk.tallies);
+        }
+        desk.buyer(buyer).await?;
+        if buyer.is_multiple_of(4) {
+            desk.ordinary_order(buyer, sale.skus).await?;
+        }
+        bar.inc(1);
+    }
+}
+
+struct Desk {
+    client: tokio_postgres::Client,
+    tallies: Tallies,
+}
+
+impl Desk {
+    /// Makes a call, counts its outcome, and gives it.
+    async fn call(&mut self, kind: &'static str, call: &str) -> Result<String, tokio_postgres::Error> {
+        let begin = Instant::now();
+        let sql = format!("SELECT outcome, replayed FROM stock.{call}");
+        let rows = self.client.query(&sql, &[]).await?;
+        let took = begin.elapsed();
+        let (outcome, replayed): (String, bool) = (rows[0].get(0), rows[0].get(1));
+        let told = if replayed { "replayed".to_owned() } else { outcome.clone() };
+        self.tallies.entry(kind).or_insert_with(Tally::new).count(&told, took);
+        Ok(outcome)
+    }
+
+    /// One buyer of the hot SKU. One in five submits twice; those who hold a unit pay, or not, or twice, or late.
+    async fn buyer(&mut self, buyer: usize) -> Result<(), tokio_postgres::Error> {
+        let way: u8 = rand::rng().random_range(0..10);
+        let ttl = if way == 9 { "100 milliseconds" } else { "30 minutes" };
+        let key = format!("order {buyer}");
+        let submit = format!("try_reserve_stock('{key}', '{HOT}', '{MAIN}', 1, '{ttl}', 'buyer {buyer}')");
+        let outcome = self.call("flash sale: reserve", &submit).await?;
+        if buyer.is_multiple_of(5) {
+            self.call("flash sale: reserve", &submit).await?;
+        }
+        if outcome != "reserved" {
+            return Ok(());
+        }
+        let pay = format!("try_confirm_stock('{key}')");
+        match way {
+            0 | 1 => {
+                let give_up = format!("try_release_stock('{key}', reason => 'payment failed')");
+                self.call("payment fails: release", &give_up).await?;
+            }
+            2 | 3 => {
+                self.call("payment: confirm", &pay).await?;
+                self.call("payment comes twice: confirm", &pay).await?;
+            }
+            9 => {
+                tokio::time::sleep(LATE).await;
+                self.call("payment comes late: confirm", &pay).await?;
+            }
+            _ => {
+                self.call("payment: confirm", &pay).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An order of a few lines of other SKUs, paid or cancelled.
+    async fn ordinary_order(&mut self, number: usize, skus: usize) -> Result<(), tokio_postgres::Error> {
+        let lines: Vec<String> = (0..rand::rng().random_range(2..6))
+            .map(|_| {
+                let (sku, location, quantity) = {
+                    let mut dice = rand::rng();
+                    (dice.random_range(2..=skus + 1), dice.random_range(1..=3), dice.random_range(1..4))
+                };
+                format!(r#"{{"sku":"sku-{sku}","location":"location-{location}","quantity":{quantity}}}"#)
+            })
+            .collect();
+        let key = format!("basket {number}");
+        self.call("other orders: reserve", &format!("try_reserve_stock('{key}', '[{}]')", lines.join(","))).await?;
+        if number.is_multiple_of(3) {
+            self.call("other orders: release", &format!("try_release_stock('{key}')")).await?;
+        } else {
+            self.call("other orders: confirm", &format!("try_confirm_stock('{key}')")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What was asked and answered.
+fn report(tallies: &Tallies, took: Duration) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["what", "asked", "answers", "p50 ms", "p99 ms"]);
+    for (kind, tally) in tallies {
+        let answers: Vec<String> = tally.outcomes().map(|(outcome, count)| format!("{outcome} {count}")).collect();
+        table.add_row([
+            (*kind).to_owned(),
+            tally.total().to_string(),
+            answers.join("\n"),
+            format!("{:.1}", tally.latency_ms(0.5)),
+            format!("{:.1}", tally.latency_ms(0.99)),
+        ]);
+    }
+    println!("\n{table}");
+    let calls: u64 = tallies.values().map(Tally::total).sum();
+    println!("{calls} calls in {:.1} s\n", took.as_secs_f64());
+}
+
+/// Checks that nothing was oversold, in SQL, and shows the queries' results.
+fn prove(client: &mut Client, sale: &Sale) -> ExitCode {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["promise, checked in SQL", "breaches"]);
+    let mut broken = 0;
+    for (promise, breaches) in invariants::check(client) {
+        broken += breaches;
+        table.add_row([promise.to_owned(), breaches.to_string()]);
+    }
+    let sql = "SELECT coalesce(sum(quantity) FILTER (WHERE operation = 'confirm'), 0)::bigint,
+                      (SELECT on_hand FROM stock.level WHERE sku = $1 AND location = $2),
+                      (SELECT reserved FROM stock.level WHERE sku = $1 AND location = $2)
+                 FROM stock.ledger WHERE sku = $1 AND location = $2";
+    let row = client.query_one(sql, &[&HOT, &MAIN]).expect("the hot level");
+    let [sold, on_hand, reserved]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+    if sold + on_hand != sale.units || reserved > on_hand {
+        broken += 1;
+    }
+    println!("{table}");
+    println!("{HOT}: {} units = {sold} sold + {on_hand} on hand, of which {reserved} reserved", sale.units);
+    if broken == 0 {
+        println!("Nothing was oversold.");
+        ExitCode::SUCCESS
+    } else {
+        println!("BROKEN: {broken} breaches.");
+        ExitCode::FAILURE
+    }
+}
