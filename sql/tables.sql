@@ -1,5 +1,8 @@
 -- The data: levels, open holds, the ledger. Only the extension's functions write here.
 
+-- Nothing in this script is looked up anywhere else, whatever the caller's search_path was.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 CREATE SCHEMA stock;
 COMMENT ON SCHEMA stock IS 'pg_stock: stock that cannot be oversold. PUBLIC may do nothing here; see stock.grant_access.';
 

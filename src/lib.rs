@@ -4,10 +4,10 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`api`] | the functions that SQL calls: arguments in, rows out |
-//! | [`store`] | loads the facts, asks for a decision, stores its effects |
-//! | [`settings`] | the settings `pg_stock.*` |
-//! | [`error`] | how a fault becomes a PostgreSQL error |
+//! | `api` | the functions that SQL calls: arguments in, rows out |
+//! | `store` | loads the facts, asks for a decision, stores its effects |
+//! | `settings` | the settings `pg_stock.*` |
+//! | `error` | how a fault becomes a PostgreSQL error |
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, grants.sql.
 

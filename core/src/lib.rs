@@ -1,7 +1,7 @@
 //! The decisions of pg_stock.
 //!
 //! Requests and facts go in; answers and effects come out. Nothing in here knows PostgreSQL, reads a clock or
-//! touches a table: the extension loads the facts, asks [`decide`], and stores the effects.
+//! touches a table: the extension loads the facts, asks [`decide()`], and stores the effects.
 //!
 //! | room | what it holds |
 //! |---|---|
