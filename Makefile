@@ -43,8 +43,8 @@ test-database: stage ## inside the database
 test-outside: stage ## over real connections: races, interruptions, dumps, hostile input
 	cargo test -p pg_stock_tests
 
-bench: stage-release ## the single call against its peers, side by side (about ten minutes); writes bench/results/
-	cargo run --quiet --release -p pg_stock_bench -- compare
+bench: stage-release ## the single call against its peers, side by side (about ten minutes); ARGS='--rounds 3' for less
+	cargo run --quiet --release -p pg_stock_bench -- compare $(ARGS)
 
 lint: stage ## formatting, warnings, documentation, import direction, SQL safety
 	cargo fmt --all --check

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{call, database, finish, outcome, raised, sqlstate, stocked, value};
+use super::support::{call, database, finish, outcome, raised, sqlstate, stocked, value, wait_for_lock};
 use postgres::NoTls;
 
 /// Calls that wait for the locked level 'a'.
@@ -38,7 +38,9 @@ fn interrupted(prepare: &str, state: &str, interrupt: Option<&str>) {
             }
             waiting.join().unwrap()
         });
-        assert_eq!(sqlstate(&error), state, "{text}: {error:?}");
+        // A terminated backend may be gone before its last words arrive.
+        let gone = state == "57P01" && error.is_closed();
+        assert!(gone || sqlstate(&error) == state, "{text}: {error:?}");
         locker.batch_execute("ROLLBACK").unwrap();
         assert_eq!(value(&mut killer, "SELECT count(*) FROM stock.ledger"), before, "{text}");
         if state == "57P01" {
@@ -50,17 +52,6 @@ fn interrupted(prepare: &str, state: &str, interrupt: Option<&str>) {
     }
     drop(client);
     finish(database);
-}
-
-fn wait_for_lock(client: &mut postgres::Client, pid: i32) {
-    let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'");
-    for _ in 0..2_000 {
-        if value(client, &waits) == "1" {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("backend {pid} never waited for a lock");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::support::{Answer, at_once, call, database, finish, outcome, sqlstate, stocked, value};
+use super::support::{
+    Answer, at_once, backend, call, database, finish, outcome, sqlstate, stocked, value, wait_for_lock,
+};
 use postgres::Client;
 
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
@@ -273,5 +275,100 @@ fn sold_out_takes_no_transaction_id_and_waits_for_nobody() {
     }
     holder.batch_execute("ROLLBACK").unwrap();
     drop(buyer);
+    finish(database);
+}
+
+/// A transfer waits for its source; meanwhile somebody creates its destination and sells from it.
+#[test]
+fn a_level_created_meanwhile_is_locked_before_it_is_changed() {
+    let database = database();
+    let [mut holder, mut claimer, mut mover, mut seller, mut watcher] = std::array::from_fn(|_| database.connect());
+    stocked(&mut seller, "s", "A", 100);
+    stocked(&mut seller, "z", "A", 100);
+    let process = backend(&mut mover);
+    holder.batch_execute("BEGIN; SELECT FROM stock.level WHERE sku = 's' FOR UPDATE").unwrap();
+    claimer.batch_execute("BEGIN; SELECT stock.try_transfer_stock('move', 'z', 'A', 'Q', 1)").unwrap();
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| outcomes(&mut mover, "try_transfer_stock('move', 's', 'A', 'B', 1)"));
+        wait_for_lock(&mut watcher, process);
+        assert_eq!(outcome(&mut seller, "receive_stock('r', 's', 'B', 5)"), "received");
+        holder.batch_execute("COMMIT").unwrap();
+        // The mover goes on to the claim of its key, which the claimer holds.
+        let waits_for_claim = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
+        while value(&mut watcher, waits_for_claim) == "0" {
+            std::thread::yield_now();
+        }
+        // It holds the new level by now, or will read it again: this sale waits for it, or is seen by it.
+        seller.batch_execute("SET lock_timeout = '100ms'").unwrap();
+        let sold = call(&mut seller, "try_reserve_stock('o', 's', 'B', 5)");
+        claimer.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(moving.join().unwrap(), ["transferred", "transferred"]);
+        if let Err(error) = sold {
+            assert_eq!(sqlstate(&error), "55P03");
+        }
+    });
+    seller.batch_execute("RESET lock_timeout").unwrap();
+    assert_eq!(value(&mut seller, "SELECT on_hand FROM stock.levels WHERE location = 'B'"), "6");
+    finish(database);
+}
+
+fn outcomes(client: &mut Client, text: &str) -> Vec<String> {
+    call(client, text).unwrap().into_iter().map(|row| row.outcome).collect()
+}
+
+/// The count of a buyer is read after the key: the buyer's own first request may have come in between.
+#[test]
+fn a_repeat_is_never_refused_because_of_its_own_first_effect() {
+    let database = database();
+    let [mut first, mut again, mut watcher] = std::array::from_fn(|_| database.connect());
+    stocked(&mut first, "l", "A", 100);
+    outcome(&mut first, "set_limits('limit', 'l', 'A', NULL, 1)");
+    let process = backend(&mut again);
+    let text = "try_reserve_stock('k', 'l', 'A', 1, NULL, 'b')";
+    // The table lock widens the window between the two reads.
+    first.batch_execute("BEGIN; LOCK TABLE stock.buyer_quantity").unwrap();
+    assert_eq!(outcome(&mut first, text), "reserved");
+    std::thread::scope(|scope| {
+        let repeat = scope.spawn(|| call(&mut again, text).unwrap());
+        wait_for_lock(&mut watcher, process);
+        first.batch_execute("COMMIT").unwrap();
+        let rows = repeat.join().unwrap();
+        assert_eq!((rows[0].outcome.as_str(), rows[0].replayed), ("reserved", true));
+    });
+    finish(database);
+}
+
+/// Extend and confirm meet the reserve that they act on.
+#[test]
+fn a_reservation_that_is_made_between_two_reads_is_locked_too() {
+    let database = database();
+    stocked(&mut database.connect(), "a", "m", 1_000_000);
+    at_once(database, 4, |number, client| {
+        for order in 0..400 {
+            let text = match number {
+                0 => format!("try_reserve_stock('o{order}', 'a', 'm', 1)"),
+                1 | 2 => format!("try_extend_reservation('o{order}', '1 hour', 'by {number}')"),
+                _ => format!("try_confirm_stock('o{order}')"),
+            };
+            let rows = call(client, &text).unwrap();
+            assert_ne!(rows[0].outcome, "reservation_expired", "{text}");
+        }
+    });
+    let unlocked = "SELECT count(*) FROM stock.ledger WHERE operation = 'extend' AND version < 1";
+    assert_eq!(value(&mut database.connect(), unlocked), "0");
+    finish(database);
+}
+
+/// After a sale that nobody swept, one buyer may need very many small holds to give way.
+#[test]
+fn thousands_of_overdue_holds_give_way_to_one_buyer() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 5_000);
+    let request = |n| format!(r#"{{"key":"o{n}","lines":[{{"sku":"a","location":"m","quantity":1}}],"ttl":"1 ms"}}"#);
+    let batch = (0..5_000).map(request).collect::<Vec<_>>().join(",");
+    assert_eq!(call(&mut client, &format!("reserve_many('[{batch}]')")).unwrap().len(), 5_000);
+    assert_eq!(outcome(&mut client, "try_reserve_stock('all', 'a', 'm', 5000)"), "reserved");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.ledger WHERE operation = 'expire'"), "5000");
     finish(database);
 }

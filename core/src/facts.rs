@@ -1,6 +1,6 @@
 //! What the database knows, as far as a decision needs it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::name::Name;
 
@@ -218,7 +218,7 @@ pub struct Facts {
     /// All ledger entries of the keys that the requests name, oldest first.
     pub history: HashMap<Name, Vec<Entry>>,
     /// Per level, overdue holds in the order of their deadlines: enough of them to cover what is asked, or all.
-    pub overdue: HashMap<LevelId, Vec<Hold>>,
+    pub overdue: HashMap<LevelId, VecDeque<Hold>>,
     /// Per level and buyer, held + confirmed - returned; overdue holds are not counted.
     pub bought: HashMap<(LevelId, Name), i64>,
 }

@@ -2,7 +2,7 @@
 //!
 //! The README contains it (a test compares), and a test from outside plays every cell against a real server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, NEVER};
 use crate::limits::SECOND;
@@ -209,9 +209,9 @@ impl Shelf {
     }
 
     fn facts(&self, request: &Request) -> Facts {
-        let mut overdue: HashMap<LevelId, Vec<Hold>> = HashMap::new();
+        let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
         for hold in self.holds.iter().filter(|hold| hold.expires_at <= self.now) {
-            overdue.entry(hold.at.clone()).or_default().push(hold.clone());
+            overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
         }
         let units = |at: &LevelId| overdue.get(at).into_iter().flatten().map(|hold| hold.quantity).sum();
         let level = |(at, level): (&LevelId, &Level)| {

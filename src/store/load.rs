@@ -1,7 +1,7 @@
 //! Reads what a decision needs. Levels are read before the entries of the keys: a key that is unknown afterwards had
 //! not changed the level that was read, so that a repeat is never told "sold out" by its own first effect.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::standing::Standing;
@@ -11,7 +11,7 @@ use pgrx::spi::{SpiClient, SpiResult};
 
 use super::datum::{self, Row};
 use super::sql::Statement;
-use super::statement::{execute, query};
+use super::statement::query;
 use crate::error::Error;
 use crate::settings;
 
@@ -28,9 +28,26 @@ pub fn levels_of(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<BTr
     Ok(levels)
 }
 
-/// Locks levels in their one order: nobody else changes them or their holds until the transaction ends.
-pub fn lock(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> SpiResult<()> {
-    execute(client, Statement::LockLevels, &[skus(levels), locations(levels)]).map(|_| ())
+/// Locks levels in their one order, and says which there were to be locked: nobody else changes these or their holds
+/// until the transaction ends. A level that is created afterwards is not among them.
+pub fn lock(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> SpiResult<BTreeSet<LevelId>> {
+    let locked = |row: Row<'_>| LevelId { sku: row.name(0), location: row.name(1) };
+    let rows = query(client, Statement::LockLevels, &[skus(levels), locations(levels)], locked)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// True where a reservation that the requests act on has lines at levels that were not read: it was made between the
+/// reads.
+pub fn outgrown(facts: &Facts, requests: &[Request], levels: &BTreeSet<LevelId>) -> bool {
+    let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
+    let entries = acting.filter_map(|request| facts.history.get(&request.key)).flatten();
+    entries.filter_map(|entry| entry.at.as_ref()).any(|at| !levels.contains(at))
+}
+
+/// True where the facts were read by several statements that matter to a refusal, and so may never have been true
+/// together: overdue holds and buyers' counts are read after their levels.
+pub fn pieced_together(facts: &Facts) -> bool {
+    facts.levels.values().any(|level| level.overdue > 0) || !facts.bought.is_empty()
 }
 
 /// The facts for a single one-line reserve in the plain case, by one cheap statement: the level is known and without a
@@ -118,7 +135,7 @@ fn read_overdue(
     client: &mut SpiClient<'_>,
     requests: &[Request],
     facts: &Facts,
-) -> SpiResult<HashMap<LevelId, Vec<Hold>>> {
+) -> SpiResult<HashMap<LevelId, VecDeque<Hold>>> {
     let due: Vec<(&LevelId, &Level)> = facts.levels.iter().filter(|(_, level)| level.overdue > 0).collect();
     if due.is_empty() {
         return Ok(HashMap::new());
@@ -136,9 +153,9 @@ fn read_overdue(
         ],
         hold,
     )?;
-    let mut overdue: HashMap<LevelId, Vec<Hold>> = HashMap::new();
+    let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
-        overdue.entry(hold.at.clone()).or_default().push(hold);
+        overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
     Ok(overdue)
 }

@@ -64,8 +64,15 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
         }
     }
     let mut levels = load::levels_of(client, requests)?;
-    let decision = decide(load::facts(client, requests, &levels)?, requests)?;
-    if let Some(answers) = unlocked(client, decision)? {
+    let facts = load::facts(client, requests, &levels)?;
+    let (outgrown, pieced) = (load::outgrown(&facts, requests, &levels), load::pieced_together(&facts));
+    let decision = decide(facts, requests)?;
+    let refused = decision.answers.iter().any(|answer| answer.outcome.is_refusal());
+    if outgrown {
+        levels.extend(load::levels_of(client, requests)?);
+    } else if !(pieced && refused)
+        && let Some(answers) = unlocked(client, decision)?
+    {
         return Ok(answers);
     }
     for _ in 0..ATTEMPTS {
@@ -90,13 +97,15 @@ fn locked(
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
 ) -> Result<Vec<Answer>, Setback> {
-    load::lock(client, levels)?;
-    let decision: Decision = decide(load::facts(client, requests, levels)?, requests)?;
+    let held = load::lock(client, levels)?;
+    let facts = load::facts(client, requests, levels)?;
+    // A level that was created, or a reservation that was made, after the lock was taken: lock it, too.
+    if !facts.levels.keys().all(|at| held.contains(at)) || load::outgrown(&facts, requests, levels) {
+        return Err(Setback::Outrun);
+    }
+    let decision = decide(facts, requests)?;
     if decision.effects.is_empty() {
         return Err(Setback::Settled(decision.answers));
-    }
-    if !decision.effects.levels.keys().all(|at| levels.contains(at)) {
-        return Err(Setback::Outrun);
     }
     write::locked(client, &decision.effects)?;
     Ok(decision.answers)

@@ -99,7 +99,8 @@ impl Statement {
                   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location"
             ),
             Statement::LockLevels => {
-                "SELECT FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
+                "SELECT l.sku, l.location
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
                    JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
                   ORDER BY l.sku, l.location
                     FOR UPDATE OF l"
@@ -218,9 +219,10 @@ impl Statement {
                         updated_at = $10
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                           pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
-                          pg_catalog.unnest($8), pg_catalog.unnest($9))
-                     AS c (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version, next_due)
-                  WHERE l.sku = c.sku AND l.location = c.location"
+                          pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($11))
+                     AS c (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version, next_due,
+                           version_before)
+                  WHERE l.sku = c.sku AND l.location = c.location AND l.version = c.version_before"
             }
             Statement::AddBought => {
                 "INSERT INTO stock.buyer_quantity AS b (sku, location, buyer, quantity)
@@ -259,7 +261,8 @@ impl Statement {
             Statement::OpenHolds => &[TS, LS, TS, TS, IS, TS, ZS, Z],
             Statement::CloseHolds => &[TS, LS, IS],
             Statement::ChangeHolds => &[TS, LS, IS, IS, ZS],
-            Statement::CreateLevels | Statement::ChangeLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z],
+            Statement::CreateLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z],
+            Statement::ChangeLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z, IS],
             Statement::AddBought => &[TS, TS, TS, IS],
         }
     }

@@ -176,7 +176,9 @@ fn change_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> 
     if changed.is_empty() {
         return Ok(());
     }
-    let done = execute(client, Statement::ChangeLevels, &level_args(&changed, now))?;
+    let mut args = Vec::from(level_args(&changed, now));
+    args.push(datum::ints(changed.iter().map(|(_, change)| change.before.as_ref().map(|level| level.version))));
+    let done = execute(client, Statement::ChangeLevels, &args)?;
     expect(done, changed.len(), "levels that were locked could not be changed")
 }
 

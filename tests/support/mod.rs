@@ -109,6 +109,23 @@ pub fn at_once<T: Send>(database: Database<'_>, many: usize, act: impl Fn(usize,
     })
 }
 
+/// Waits until a backend waits for a lock.
+pub fn wait_for_lock(client: &mut postgres::Client, pid: i32) {
+    let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'");
+    for _ in 0..2_000 {
+        if value(client, &waits) == "1" {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("backend {pid} never waited for a lock");
+}
+
+/// The process of a connection's backend.
+pub fn backend(client: &mut Client) -> i32 {
+    client.query_one("SELECT pg_backend_pid()", &[]).expect("its process").get(0)
+}
+
 /// After each test: every invariant holds, and no deadlock was ever seen.
 pub fn finish(database: Database<'_>) {
     let mut client = database.connect();

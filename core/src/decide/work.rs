@@ -161,11 +161,12 @@ impl Work {
         if let Some(level) = self.facts.levels.get_mut(at) {
             level.overdue -= taken;
         }
-        if let Some(holds) = self.facts.overdue.get_mut(at) {
-            for hold in holds.iter_mut().filter(|hold| hold.key == *key && hold.line == line) {
-                hold.quantity -= taken;
-            }
-            holds.retain(|hold| hold.quantity > 0);
+        // The holds that give way are the earliest: they are found, and leave, at the front of the queue.
+        let Some(holds) = self.facts.overdue.get_mut(at) else { return };
+        let Some(place) = holds.iter().position(|hold| hold.key == *key && hold.line == line) else { return };
+        holds[place].quantity -= taken;
+        if holds[place].quantity <= 0 {
+            holds.remove(place);
         }
     }
 
@@ -281,7 +282,7 @@ impl Work {
         if before > self.facts.now {
             return change.after.next_due;
         }
-        match self.facts.overdue.get(at).and_then(|holds| holds.first()) {
+        match self.facts.overdue.get(at).and_then(|holds| holds.front()) {
             Some(hold) => hold.expires_at,
             None if change.after.overdue > 0 => before,
             None => change.after.upcoming,

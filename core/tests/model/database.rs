@@ -96,7 +96,7 @@ impl Database {
                 let counted = quantity - lapsed.map(|hold| hold.quantity).sum::<i64>();
                 facts.bought.insert((place.clone(), buyer.clone()), counted);
             }
-            facts.overdue.insert(at.clone(), holds);
+            facts.overdue.insert(at.clone(), holds.into());
             facts.levels.insert(at.clone(), level);
         }
         let mut history: HashMap<Name, Vec<Entry>> = HashMap::new();
