@@ -41,7 +41,7 @@ test-database: stage ## inside the database
 	@rm -rf $(STAGE)/pgrx-data
 
 test-outside: stage ## over real connections: races, interruptions, dumps, hostile input
-	cargo test -p pg_stock_tests
+	cargo test -p pg_stock_tests --test outside
 
 bench: stage-release ## the single call against its peers, side by side (about ten minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- compare $(ARGS)
