@@ -1,7 +1,7 @@
 //! Reads what a decision needs. Levels are read before the entries of the keys: a key that is unknown afterwards had
 //! not changed the level that was read, so that a repeat is never told "sold out" by its own first effect.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::standing::Standing;
@@ -48,6 +48,15 @@ pub fn outgrown(facts: &Facts, requests: &[Request], levels: &BTreeSet<LevelId>)
 /// together: overdue holds and buyers' counts are read after their levels.
 pub fn pieced_together(facts: &Facts) -> bool {
     facts.levels.values().any(|level| level.overdue > 0) || !facts.bought.is_empty()
+}
+
+/// True where levels still have the versions that were read first: then nothing on them changed in between, and what
+/// was read meanwhile belongs together. True also where nothing need be compared.
+pub fn unchanged(client: &mut SpiClient<'_>, seen: Option<&BTreeMap<LevelId, Level>>) -> SpiResult<bool> {
+    let Some(seen) = seen else { return Ok(true) };
+    let again = read_levels(client, &seen.keys().cloned().collect(), now())?;
+    let same = |at, level: &Level| seen.get(at).is_some_and(|before| before.version == level.version);
+    Ok(again.len() == seen.len() && again.iter().all(|(at, level)| same(at, level)))
 }
 
 /// The facts for a single one-line reserve in the plain case, by one cheap statement: the level is known and without a

@@ -65,15 +65,16 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
     }
     let mut levels = load::levels_of(client, requests)?;
     let facts = load::facts(client, requests, &levels)?;
-    let (outgrown, pieced) = (load::outgrown(&facts, requests, &levels), load::pieced_together(&facts));
+    let outgrown = load::outgrown(&facts, requests, &levels);
+    let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
     let decision = decide(facts, requests)?;
     let refused = decision.answers.iter().any(|answer| answer.outcome.is_refusal());
     if outgrown {
         levels.extend(load::levels_of(client, requests)?);
-    } else if !(pieced && refused)
-        && let Some(answers) = unlocked(client, decision)?
-    {
-        return Ok(answers);
+    } else if !refused || load::unchanged(client, seen.as_ref())? {
+        if let Some(answers) = unlocked(client, decision)? {
+            return Ok(answers);
+        }
     }
     for _ in 0..ATTEMPTS {
         match subtransaction::run(|| locked(client, requests, &levels)) {
