@@ -71,10 +71,10 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
     let refused = decision.answers.iter().any(|answer| answer.outcome.is_refusal());
     if outgrown {
         levels.extend(load::levels_of(client, requests)?);
-    } else if !refused || load::unchanged(client, seen.as_ref())? {
-        if let Some(answers) = unlocked(client, decision)? {
-            return Ok(answers);
-        }
+    } else if (!refused || load::unchanged(client, seen.as_ref())?)
+        && let Some(answers) = unlocked(client, decision)?
+    {
+        return Ok(answers);
     }
     for _ in 0..ATTEMPTS {
         match subtransaction::run(|| locked(client, requests, &levels)) {
