@@ -15,7 +15,7 @@ use crate::store;
 #[pg_extern(sql = false)]
 fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     let key = Arguments::of(fcinfo).name(0, "key").map_err(Error::from);
-    let (standing, _) = or_raise(key.and_then(|key| store::standing(&key)));
+    let standing = or_raise(key.and_then(|key| store::standing(&key)));
     let cancelled = (standing.claim == Claim::Cancelled).then(cancelled);
     send(fcinfo, standing.lines.iter().map(columns).chain(cancelled));
 }

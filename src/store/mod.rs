@@ -14,7 +14,7 @@ mod write;
 use std::collections::BTreeSet;
 
 use pg_stock_core::standing::Standing;
-use pg_stock_core::{Answer, Decision, Fault, LevelId, Micros, Name, Request, decide};
+use pg_stock_core::{Answer, Decision, Fault, LevelId, Name, Request, decide};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiError};
 
@@ -112,11 +112,10 @@ fn locked(
     Ok(decision.answers)
 }
 
-/// What has become of the reservation of a key, and the time for which that holds.
-pub fn standing(key: &Name) -> Result<(Standing, Micros), Error> {
+/// What has become of the reservation of a key by now.
+pub fn standing(key: &Name) -> Result<Standing, Error> {
     Spi::connect_mut(|client| {
         let entries = load::history_of(client, key)?;
-        let now = load::now();
-        Ok((Standing::at(&entries, now), now))
+        Ok(Standing::at(&entries, load::now()))
     })
 }
