@@ -23,5 +23,7 @@ if [ ! -x "$tools/python/bin/pgspot" ]; then
     python3 -m venv "$tools/python"
     "$tools/python/bin/pip" install --quiet --disable-pip-version-check pgspot
 fi
-"$tools/python/bin/pgspot" "$script" || fail 'pgspot found something'
+# A procedure that commits can carry no SET (2D000): it names everything in full.
+"$tools/python/bin/pgspot" --proc-without-search-path \
+    'stock.expire_all(batch_rows integer,INOUT holds_expired bigint,INOUT units_returned bigint)' "$script" || fail 'pgspot found something'
 exit $status

@@ -1,7 +1,7 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
 --   read        the views, and the functions that only look
 --   operate     reserve, sell, confirm, release, return, extend
---   administer  receive, adjust, set, transfer, limits, freeze
+--   administer  receive, adjust, set, transfer, limits, freeze, expire
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -19,7 +19,8 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('transfer_stock', 'administer'), ('try_transfer_stock', 'administer'),
        ('set_limits', 'administer'), ('try_set_limits', 'administer'),
        ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
-       ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer')
+       ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
+       ('expire_reservations', 'administer'), ('expire_all', 'administer')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS 'The access level that each function belongs to; what is not listed is for the owner alone.';
 
@@ -56,13 +57,13 @@ BEGIN
     PERFORM stock.check_access(role, access);
     EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
-    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows TO %I', role);
+    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
               WHERE stock.access_rank(a.access) <= stock.access_rank($2)
     LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f, role);
+        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f, role);
     END LOOP;
 END
 $$;
@@ -79,10 +80,10 @@ BEGIN
                JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
               WHERE stock.access_rank(a.access) >= stock.access_rank($2)
     LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM %I', f, role);
+        EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f, role);
     END LOOP;
     IF access = 'read' THEN
-        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows FROM %I', role);
+        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;
@@ -90,7 +91,7 @@ END
 $$;
 COMMENT ON FUNCTION stock.revoke_access(text, text) IS 'Takes an access level, and all above it, back from a role; what is below it stays. Only for the owner of the extension.';
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA stock FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON TYPE stock.answer FROM PUBLIC;

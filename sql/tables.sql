@@ -56,6 +56,8 @@ CREATE TABLE stock.hold (
     CONSTRAINT hold_pkey PRIMARY KEY (key, line)
 );
 CREATE INDEX hold_due ON stock.hold (sku, location, expires_at);
+-- An expression, so that only the search for what is due next can use it, and never one for the holds of a level.
+CREATE INDEX hold_expiry ON stock.hold (greatest(expires_at, '-infinity'));
 
 COMMENT ON TABLE stock.hold IS 'One open line of a reservation; closing it deletes the row, the ledger remembers it.';
 COMMENT ON COLUMN stock.hold.key IS 'The reservation, usually the order number.';
@@ -68,6 +70,7 @@ COMMENT ON COLUMN stock.hold.expires_at IS 'The deadline: from then on the units
 COMMENT ON COLUMN stock.hold.reserved_at IS 'When the units were reserved.';
 COMMENT ON CONSTRAINT hold_pkey ON stock.hold IS 'One hold for each line of a reservation.';
 COMMENT ON INDEX stock.hold_due IS 'Finds the overdue holds of a level.';
+COMMENT ON INDEX stock.hold_expiry IS 'Finds the levels that have overdue holds.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- ledger: every change to every level, for ever. It is the record of which key did what, and the truth when it and

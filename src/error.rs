@@ -45,6 +45,19 @@ impl fmt::Display for Error {
 }
 
 impl Error {
+    /// The SQLSTATE with which it is raised.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Error::Fault(fault) => match fault.kind {
+                FaultKind::Invalid => "22023",
+                FaultKind::Overflow => "22003",
+            },
+            Error::Corrupted(_) => "XX001",
+            Error::Contended => "40001",
+            Error::Spi(_) => "XX000",
+        }
+    }
+
     fn report(self) -> ErrorReport {
         let message = self.to_string();
         match self {

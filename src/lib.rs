@@ -9,7 +9,7 @@
 //! | `settings` | the settings `pg_stock.*` |
 //! | `error` | how a fault becomes a PostgreSQL error |
 //!
-//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, grants.sql.
+//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, grants.sql.
 
 mod api;
 mod error;
@@ -23,6 +23,7 @@ pgrx::pg_module_magic!(name, version);
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["tables"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
+extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = ["views"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.
@@ -31,6 +32,7 @@ extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 pub extern "C-unwind" fn _PG_init() {
     error::keep_backtraces_to_ourselves();
     settings::define();
+    store::hook();
 }
 
 #[cfg(any(test, feature = "pg_test"))]

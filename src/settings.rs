@@ -46,6 +46,28 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_stock".as_ptr()) };
 }
 
+/// Lets no wait for a lock take longer until the current subtransaction ends.
+pub fn limit_lock_waits(milliseconds: i32) {
+    // SAFETY: the name and the value are constant C strings or live until the call returns; a value that is set with
+    // GUC_ACTION_SAVE is restored at the end of the subtransaction, however it ends.
+    unsafe {
+        if pg_sys::LockTimeout > 0 && pg_sys::LockTimeout <= milliseconds {
+            return;
+        }
+        let value = CString::new(milliseconds.to_string()).unwrap_or_default();
+        pg_sys::set_config_option(
+            c"lock_timeout".as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
 /// How long a reservation holds its units unless the call says so.
 pub fn default_ttl() -> Micros {
     Micros::from(DEFAULT_TTL.get()) * SECOND

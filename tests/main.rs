@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod dump;
+mod expiry;
 mod interruptions;
 mod isolation;
 mod outcome_table;

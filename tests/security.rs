@@ -10,6 +10,8 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT * FROM stock.levels"),
     ("read", "SELECT * FROM stock.holds"),
     ("read", "SELECT * FROM stock.ledger_rows"),
+    ("read", "SELECT * FROM stock.overdue"),
+    ("read", "SELECT * FROM stock.maintenance_run"),
     ("operate", "SELECT stock.refused()"),
     ("operate", "SELECT * FROM stock.refusal()"),
     ("operate", "SELECT * FROM stock.reserve_stock('k1', 'a', 'm', 1)"),
@@ -46,6 +48,8 @@ const CALLS: &[(&str, &str)] = &[
     ("administer", "SELECT * FROM stock.try_set_limits('g5', 'a', 'm', 1)"),
     ("administer", "SELECT * FROM stock.try_freeze_level('g6', 'a', 'm', 'x')"),
     ("administer", "SELECT * FROM stock.try_unfreeze_level('g7', 'a', 'm', 'x')"),
+    ("administer", "SELECT * FROM stock.expire_reservations(10)"),
+    ("administer", "CALL stock.expire_all(10)"),
     ("owner", "SELECT stock.grant_access('postgres', 'read')"),
     ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
     ("owner", "SELECT stock.access_of_functions()"),
@@ -55,6 +59,8 @@ const CALLS: &[(&str, &str)] = &[
     ("owner", "UPDATE stock.level SET on_hand = 5"),
     ("owner", "DELETE FROM stock.hold"),
     ("owner", "DELETE FROM stock.buyer_quantity"),
+    ("owner", "DELETE FROM stock.maintenance_run"),
+    ("owner", "SELECT * FROM stock.hold_error"),
     ("owner", "SELECT * FROM stock.level"),
     ("owner", "SELECT * FROM stock.ledger"),
     ("owner", "SELECT nextval('stock.ledger_position_seq')"),
@@ -267,16 +273,17 @@ fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
 fn every_call_resolves_with_untyped_parameters() {
     let database = database();
     let mut client = database.connect();
-    let functions = "SELECT p.proname::text, n
+    let functions = "SELECT p.proname::text, n, p.prokind = 'p'
                        FROM pg_proc p, generate_series((p.pronargs - p.pronargdefaults)::int, p.pronargs::int) n
                       WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype <> 'trigger'::regtype";
-    let signatures: Vec<(String, i32)> =
-        client.query(functions, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
-    for (name, count) in &signatures {
-        let same = signatures.iter().filter(|signature| *signature == &(name.clone(), *count)).count();
+    let signatures: Vec<(String, i32, bool)> =
+        client.query(functions, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    for (name, count, procedure) in &signatures {
+        let same = signatures.iter().filter(|signature| (&signature.0, signature.1) == (name, *count)).count();
         assert_eq!(same, 1, "two functions {name} accept {count} arguments");
         let parameters = (1..=*count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
-        let sql = format!("SELECT * FROM stock.{name}({parameters})");
+        let verb = if *procedure { "CALL" } else { "SELECT * FROM" };
+        let sql = format!("{verb} stock.{name}({parameters})");
         client.prepare(&sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
     finish(database);

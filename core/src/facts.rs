@@ -38,8 +38,6 @@ pub struct Level {
     pub next_due: Micros,
     /// Units in holds past their deadline: still in `reserved`, and free to whoever needs them.
     pub overdue: i64,
-    /// The earliest deadline still to come, known only where `next_due` has passed.
-    pub upcoming: Micros,
 }
 
 impl Level {
@@ -54,7 +52,6 @@ impl Level {
             version: 0,
             next_due: NEVER,
             overdue: 0,
-            upcoming: NEVER,
         }
     }
 
@@ -187,8 +184,8 @@ pub struct Entry {
     pub reserved_after: i64,
     /// The level's version afterwards.
     pub version: i64,
-    /// The `available` that was answered.
-    pub available: i64,
+    /// The `available` that was answered; `None` where nobody was answered (a sweep).
+    pub available: Option<i64>,
     /// For whom.
     pub buyer: Option<Name>,
     /// Of a reserve or an extension: the deadline; `None` on a reserve marks a sale.

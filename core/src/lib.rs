@@ -28,7 +28,7 @@ pub mod standing;
 pub mod table;
 
 pub use answer::Answer;
-pub use decide::{Decision, Effects, decide};
+pub use decide::{Decision, Effects, decide, expire};
 pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
 pub use fault::Fault;
 pub use name::Name;

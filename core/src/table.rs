@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, NEVER};
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
 use crate::limits::SECOND;
 use crate::name::Name;
 use crate::request::{Action, Line, Request};
@@ -214,9 +214,7 @@ impl Shelf {
             overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
         }
         let units = |at: &LevelId| overdue.get(at).into_iter().flatten().map(|hold| hold.quantity).sum();
-        let level = |(at, level): (&LevelId, &Level)| {
-            (at.clone(), Level { overdue: units(at), upcoming: NEVER, ..level.clone() })
-        };
+        let level = |(at, level): (&LevelId, &Level)| (at.clone(), Level { overdue: units(at), ..level.clone() });
         let entries = self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
         Facts {
             now: self.now,

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod goods;
+mod maintenance;
 mod reads;
 mod refusal;
 mod reservations;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use pg_stock_core::facts::NEVER;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request};
 use pgrx::prelude::*;
@@ -110,7 +109,8 @@ pub fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-fn read_levels(
+/// Reads levels; what is overdue on them by `now` is counted only where something may be.
+pub fn read_levels(
     client: &mut SpiClient<'_>,
     levels: &BTreeSet<LevelId>,
     now: Micros,
@@ -256,7 +256,6 @@ fn level(row: Row<'_>) -> (LevelId, Level) {
         version: row.int(7),
         next_due: row.int(8),
         overdue: row.int(9),
-        upcoming: row.opt_int(10).unwrap_or(NEVER),
     };
     (LevelId { sku: row.name(0), location: row.name(1) }, level)
 }
@@ -276,7 +275,7 @@ fn entry(row: Row<'_>) -> Result<Entry, Error> {
         on_hand_after: row.int(9),
         reserved_after: row.int(10),
         version: row.int(11),
-        available: row.int(12),
+        available: row.opt_int(12),
         buyer: row.opt_name(13),
         expires_at: row.opt_int(14),
         reason: row.name(15),
@@ -287,7 +286,8 @@ fn entry(row: Row<'_>) -> Result<Entry, Error> {
     })
 }
 
-fn hold(row: Row<'_>) -> Hold {
+/// A hold, in the order in which every statement that reads holds gives its columns.
+pub fn hold(row: Row<'_>) -> Hold {
     Hold {
         key: row.name(0),
         line: row.line(1),

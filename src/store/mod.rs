@@ -5,7 +5,9 @@
 //! under a guard; everything else locks its levels in their one order, reads again, and decides again.
 
 mod datum;
+mod expire;
 mod load;
+mod planner;
 mod sql;
 mod statement;
 mod subtransaction;
@@ -13,10 +15,12 @@ mod write;
 
 use std::collections::BTreeSet;
 
+pub use expire::expire;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Answer, Decision, Fault, LevelId, Name, Request, decide};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiError};
+pub use planner::hook;
 
 use crate::error::Error;
 
@@ -29,8 +33,16 @@ enum Setback {
     Outrun,
     /// The decision, made under the locks, changes nothing.
     Settled(Vec<Answer>),
+    /// PostgreSQL raised an error that was expected.
+    Caught(subtransaction::Caught),
     /// The call cannot be answered.
     Failed(Error),
+}
+
+impl From<subtransaction::Caught> for Setback {
+    fn from(caught: subtransaction::Caught) -> Self {
+        Setback::Caught(caught)
+    }
 }
 
 impl From<Error> for Setback {
@@ -80,7 +92,7 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
         match subtransaction::run(|| locked(client, requests, &levels)) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
-            Err(Setback::Outrun) => levels.extend(load::levels_of(client, requests)?),
+            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(client, requests)?),
         }
     }
     Err(Error::Contended)

@@ -48,8 +48,32 @@ pub enum Statement {
     CreateLevels,
     /// Changes levels that are locked.
     ChangeLevels,
+    /// Finds the earliest deadline of levels again on which nothing else changes.
+    RaiseBounds,
     /// Adds to what buyers hold and have bought.
     AddBought,
+    /// Finds the levels of the holds that are due next.
+    DueHolds,
+    /// Finds the levels of holds that were set aside and are to be tried again.
+    RetryLevels,
+    /// Locks those levels that nobody else has locked.
+    LockFreeLevels,
+    /// Reads the overdue holds of levels.
+    OverdueHolds,
+    /// Reads the overdue holds of a level that does not exist.
+    Orphans,
+    /// Sets a hold aside that could not be closed.
+    SetAside,
+    /// Forgets the errors of holds that are no longer overdue.
+    ForgetErrors,
+    /// Finds the next deadline, and when a hold that was set aside is tried again.
+    NextDue,
+    /// Writes down what a run did.
+    LogRun,
+    /// Sums the runs up by the hour that are older than that.
+    SumUpRuns,
+    /// Removes what is too old to be kept.
+    ForgetRuns,
 }
 
 /// The columns of a level; $3 is the time. What is overdue is only looked for where something may be.
@@ -59,11 +83,20 @@ macro_rules! level_columns {
          CASE WHEN l.next_due <= $3 THEN
            (SELECT pg_catalog.sum(h.quantity)::bigint FROM stock.hold h
              WHERE h.sku = l.sku AND h.location = l.location AND h.expires_at BETWEEN l.next_due AND $3)
-         END AS overdue,
-         CASE WHEN l.next_due <= $3 THEN
-           (SELECT pg_catalog.min(h.expires_at) FROM stock.hold h
-             WHERE h.sku = l.sku AND h.location = l.location AND h.expires_at > $3)
-         END AS upcoming"
+         END AS overdue"
+    };
+}
+
+/// The earliest deadline of a level's holds, of which none lies before the bound that is given: what an old snapshot
+/// keeps alive of holds that ended is passed over once.
+macro_rules! first_due {
+    ($bound:literal) => {
+        concat!(
+            "coalesce((SELECT pg_catalog.min(h.expires_at) FROM stock.hold h
+                        WHERE h.sku = l.sku AND h.location = l.location AND h.expires_at >= ",
+            $bound,
+            "), 'infinity')"
+        )
     };
 }
 
@@ -77,7 +110,7 @@ macro_rules! entry_columns {
 
 impl Statement {
     /// How many statements there are.
-    pub const COUNT: usize = Statement::AddBought as usize + 1;
+    pub const COUNT: usize = Statement::ForgetRuns as usize + 1;
 
     /// Its text.
     pub fn text(self) -> &'static str {
@@ -212,24 +245,123 @@ impl Statement {
                      AS l (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version, next_due)
                      ON CONFLICT DO NOTHING"
             }
-            Statement::ChangeLevels => {
+            Statement::ChangeLevels => concat!(
                 "UPDATE stock.level l
                     SET on_hand = c.on_hand, reserved = c.reserved, safety_stock = c.safety_stock,
-                        buyer_limit = c.buyer_limit, frozen = c.frozen, version = c.version, next_due = c.next_due,
+                        buyer_limit = c.buyer_limit, frozen = c.frozen, version = c.version,
+                        next_due = CASE WHEN c.look THEN ",
+                first_due!("c.next_due"),
+                " ELSE c.next_due END,
                         updated_at = $10
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                           pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
-                          pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($11))
+                          pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($11), pg_catalog.unnest($12))
                      AS c (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version, next_due,
-                           version_before)
+                           version_before, look)
                   WHERE l.sku = c.sku AND l.location = c.location AND l.version = c.version_before"
-            }
+            ),
+            Statement::RaiseBounds => concat!(
+                "UPDATE stock.level l
+                    SET next_due = ",
+                first_due!("l.next_due"),
+                "
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS b (sku, location)
+                  WHERE l.sku = b.sku AND l.location = b.location"
+            ),
             Statement::AddBought => {
                 "INSERT INTO stock.buyer_quantity AS b (sku, location, buyer, quantity)
                  SELECT a.sku, a.location, a.buyer, a.quantity
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                           pg_catalog.unnest($4)) AS a (sku, location, buyer, quantity)
                      ON CONFLICT (sku, location, buyer) DO UPDATE SET quantity = b.quantity + excluded.quantity"
+            }
+            Statement::DueHolds => {
+                "SELECT h.sku, h.location, h.expires_at
+                   FROM stock.hold h
+                  WHERE greatest(h.expires_at, '-infinity') BETWEEN $1 AND $2
+                    AND (h.sku, h.location) NOT IN
+                        (SELECT p.sku, p.location
+                           FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS p (sku, location))
+                    AND (h.key, h.line) NOT IN (SELECT e.key, e.line FROM stock.hold_error e)
+                  ORDER BY greatest(h.expires_at, '-infinity')
+                  LIMIT $5"
+            }
+            Statement::RetryLevels => {
+                "SELECT h.sku, h.location
+                   FROM stock.hold_error e JOIN stock.hold h ON h.key = e.key AND h.line = e.line
+                  WHERE e.retry_at <= $1
+                  LIMIT $2"
+            }
+            Statement::LockFreeLevels => {
+                "SELECT l.sku, l.location
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
+                   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
+                    FOR UPDATE OF l SKIP LOCKED"
+            }
+            Statement::OverdueHolds => {
+                "SELECT h.key, h.line, l.sku, l.location, h.quantity, h.buyer, h.expires_at
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
+                        AS asked (sku, location, due)
+                   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
+                  CROSS JOIN LATERAL (
+                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at
+                      FROM stock.hold o
+                     WHERE o.sku = asked.sku AND o.location = asked.location
+                       AND o.expires_at BETWEEN least(l.next_due, asked.due) AND $4
+                       AND (o.key, o.line) NOT IN (SELECT e.key, e.line FROM stock.hold_error e WHERE e.retry_at > $4)
+                     ORDER BY o.expires_at
+                     LIMIT $5) h
+                  LIMIT $5"
+            }
+            Statement::Orphans => {
+                "SELECT h.key, h.line FROM stock.hold h WHERE h.sku = $1 AND h.location = $2 AND h.expires_at <= $3"
+            }
+            Statement::SetAside => {
+                "INSERT INTO stock.hold_error AS e (key, line, attempts, first_failed_at, last_failed_at, retry_at, sqlstate,
+                        message)
+                 VALUES ($1, $2, 1, $3, $3, $3 + '1 minute'::interval, $4, $5)
+                     ON CONFLICT (key, line) DO UPDATE
+                    SET attempts = e.attempts + 1, last_failed_at = $3, sqlstate = $4, message = $5,
+                        retry_at = $3 + least('1 minute'::interval * pg_catalog.power(2, least(e.attempts, 10)),
+                                              '6 hours'::interval)"
+            }
+            Statement::ForgetErrors => {
+                "DELETE FROM stock.hold_error e
+                  WHERE NOT EXISTS (SELECT FROM stock.hold h
+                                     WHERE h.key = e.key AND h.line = e.line AND h.expires_at <= $1)"
+            }
+            Statement::NextDue => {
+                "SELECT (SELECT pg_catalog.min(greatest(h.expires_at, '-infinity')) FROM stock.hold h
+                          WHERE greatest(h.expires_at, '-infinity') >= $1),
+                        (SELECT pg_catalog.min(e.retry_at) FROM stock.hold_error e)"
+            }
+            Statement::LogRun => {
+                "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors,
+                        message)
+                 VALUES ('expire', $1, pg_catalog.clock_timestamp(), $2, $3, $4, $5)"
+            }
+            Statement::SumUpRuns => {
+                "WITH old AS (
+                     SELECT r.ctid AS place FROM stock.maintenance_run r
+                      WHERE r.started_at < pg_catalog.date_trunc('hour', $1 - '1 hour'::interval)
+                        AND r.started_at >= $1 - '30 days'::interval AND NOT r.hourly AND r.errors = 0
+                        FOR UPDATE SKIP LOCKED),
+                 gone AS (
+                     DELETE FROM stock.maintenance_run r USING old WHERE r.ctid = old.place RETURNING r.*)
+                 INSERT INTO stock.maintenance_run (job, hourly, started_at, finished_at, runs, holds_expired,
+                        units_returned)
+                 SELECT g.job, true, pg_catalog.min(g.started_at), pg_catalog.max(g.finished_at), pg_catalog.count(*),
+                        pg_catalog.sum(g.holds_expired),
+                        least(pg_catalog.sum(g.units_returned), 9223372036854775807)
+                   FROM gone g
+                  GROUP BY g.job, pg_catalog.date_trunc('hour', g.started_at)"
+            }
+            Statement::ForgetRuns => {
+                "DELETE FROM stock.maintenance_run r
+                  WHERE r.ctid = ANY (ARRAY (
+                     SELECT o.ctid FROM stock.maintenance_run o
+                      WHERE o.started_at < $1 - '30 days'::interval
+                        FOR UPDATE SKIP LOCKED))"
             }
         }
     }
@@ -262,8 +394,17 @@ impl Statement {
             Statement::CloseHolds => &[TS, LS, IS],
             Statement::ChangeHolds => &[TS, LS, IS, IS, ZS],
             Statement::CreateLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z],
-            Statement::ChangeLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z, IS],
+            Statement::ChangeLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z, IS, BS],
+            Statement::RaiseBounds => &[TS, TS],
             Statement::AddBought => &[TS, TS, TS, IS],
+            Statement::DueHolds => &[Z, Z, TS, TS, I],
+            Statement::RetryLevels => &[Z, I],
+            Statement::LockFreeLevels => &[TS, TS],
+            Statement::OverdueHolds => &[TS, TS, ZS, Z, I],
+            Statement::Orphans => &[T, T, Z],
+            Statement::SetAside => &[T, INT4OID, Z, T, T],
+            Statement::ForgetErrors | Statement::NextDue | Statement::SumUpRuns | Statement::ForgetRuns => &[Z],
+            Statement::LogRun => &[Z, I, I, I, T],
         }
     }
 }

@@ -7,6 +7,7 @@ use pgrx::pg_sys::{self, PgOid};
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiResult};
 
 use super::datum::Row;
+use super::planner::LargeTables;
 use super::sql::Statement;
 
 thread_local! {
@@ -20,7 +21,7 @@ thread_local! {
 
 /// Runs a statement that changes rows; says how many.
 pub fn execute(client: &mut SpiClient<'_>, statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<usize> {
-    client.select(plan(client, statement)?, None, args)?;
+    run(client, statement, args)?;
     // SAFETY: SPI set it when it ran the statement.
     Ok(unsafe { pg_sys::SPI_processed } as usize)
 }
@@ -32,8 +33,13 @@ pub fn query<T>(
     args: &[DatumWithOid<'_>],
     take: impl FnMut(Row<'_>) -> T,
 ) -> SpiResult<Vec<T>> {
-    client.select(plan(client, statement)?, None, args)?;
+    run(client, statement, args)?;
     Ok(rows(take))
+}
+
+fn run(client: &mut SpiClient<'_>, statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<()> {
+    let _guard = LargeTables::assume();
+    client.select(plan(client, statement)?, None, args).map(drop)
 }
 
 /// Takes the rows of the statement that ran last.

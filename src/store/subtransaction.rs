@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
 
 /// Runs `work` in a subtransaction, which stands if it succeeds and leaves no trace, not even its locks, if not.
 ///
@@ -38,6 +39,33 @@ pub fn run<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
             }
         }
     }
+}
+
+/// An error of PostgreSQL's that ended a subtransaction.
+#[derive(Debug)]
+pub struct Caught {
+    /// Its SQLSTATE.
+    pub sqlstate: String,
+    /// Its text.
+    pub message: String,
+}
+
+/// As [`run`], but an error of PostgreSQL's that `expected` accepts by its SQLSTATE ends here.
+pub fn attempt<T, E: From<Caught>>(expected: fn(&str) -> bool, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let end = move |error: CaughtError| match &error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            let caught =
+                Caught { sqlstate: sqlstate(report.sql_error_code() as i32), message: report.message().to_owned() };
+            if expected(&caught.sqlstate) { Err(E::from(caught)) } else { error.rethrow() }
+        }
+        CaughtError::RustPanic { .. } => error.rethrow(),
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| run(work))).catch_others(end).execute()
+}
+
+/// The five characters of an SQLSTATE, six bits each.
+fn sqlstate(code: i32) -> String {
+    (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
 }
 
 /// Where the caller was.

@@ -43,9 +43,10 @@ pub fn locked(client: &mut SpiClient<'_>, effects: &Effects) -> Result<(), Setba
     if !create_levels(client, effects, now)? {
         return Err(Setback::Outrun);
     }
-    change_levels(client, effects, now)?;
     open_holds(client, &effects.opened, now)?;
     change_holds(client, &effects.changed)?;
+    change_levels(client, effects, now)?;
+    raise_bounds(client, effects)?;
     add_bought(client, effects)?;
     Ok(())
 }
@@ -104,7 +105,7 @@ fn claim_guarded(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<boo
             int(entry.on_hand_after),
             int(entry.reserved_after),
             int(entry.version),
-            int(entry.available),
+            opt_int(entry.available),
             datum::opt_text(entry.buyer.as_ref().map(Name::as_bytes)),
             time(entry.expires_at.unwrap_or(pg_stock_core::facts::NEVER)),
             datum::opt_text(settings::context().as_deref()),
@@ -123,7 +124,8 @@ fn claim_in_turn(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<bo
     Ok(true)
 }
 
-fn line<'a>(number: i32) -> pgrx::datum::DatumWithOid<'a> {
+/// An integer argument.
+pub fn line<'a>(number: i32) -> pgrx::datum::DatumWithOid<'a> {
     // SAFETY: an i32 is an integer.
     unsafe { pgrx::datum::DatumWithOid::new(number, pgrx::pg_sys::INT4OID) }
 }
@@ -149,7 +151,7 @@ fn claim(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<usize> {
             datum::ints(each().map(|entry| level(entry, entry.on_hand_after))),
             datum::ints(each().map(|entry| level(entry, entry.reserved_after))),
             datum::ints(each().map(|entry| level(entry, entry.version))),
-            datum::ints(each().map(|entry| level(entry, entry.available))),
+            datum::ints(each().map(|entry| entry.available)),
             datum::texts(each().map(|entry| entry.buyer.as_ref())),
             datum::times(each().map(|entry| entry.expires_at)),
             datum::texts(each().map(|entry| Some(&entry.reason).filter(|reason| !reason.is_empty()))),
@@ -178,8 +180,20 @@ fn change_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> 
     }
     let mut args = Vec::from(level_args(&changed, now));
     args.push(datum::ints(changed.iter().map(|(_, change)| change.before.as_ref().map(|level| level.version))));
+    args.push(datum::flags(changed.iter().map(|(at, _)| Some(effects.bounds.contains(*at)))));
     let done = execute(client, Statement::ChangeLevels, &args)?;
     expect(done, changed.len(), "levels that were locked could not be changed")
+}
+
+/// Finds the earliest deadline again where it moved and nothing else did. Comes after the holds have changed, as
+/// `change_levels` does.
+fn raise_bounds(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+    let moved = || effects.bounds.iter().filter(|at| !effects.levels.contains_key(at));
+    if moved().next().is_none() {
+        return Ok(());
+    }
+    let args = [datum::texts(moved().map(|at| Some(&at.sku))), datum::texts(moved().map(|at| Some(&at.location)))];
+    execute(client, Statement::RaiseBounds, &args).map(|_| ())
 }
 
 fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::datum::DatumWithOid<'b>; 10] {

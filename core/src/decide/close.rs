@@ -140,6 +140,7 @@ pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<
             ..work.entry(request, Operation::Extend, part.number, part.at(), part.quantity)
         };
         work.post(entry)?;
+        work.leave(part.at(), part.standing.deadline);
         work.effects.changed.push(super::HoldChange {
             key: request.key.clone(),
             line: part.standing.line,

@@ -6,7 +6,7 @@ mod replay;
 mod reserve;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::answer::Answer;
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
@@ -37,6 +37,8 @@ pub struct Effects {
     pub opened: Vec<Hold>,
     /// Holds that are closed, shrunk or extended.
     pub changed: Vec<HoldChange>,
+    /// Levels whose `next_due` must be looked up again: the hold that it speaks of has ended or was extended.
+    pub bounds: BTreeSet<LevelId>,
     /// Change of what each buyer holds and has bought of each level.
     pub bought: BTreeMap<(LevelId, Name), i64>,
 }
@@ -86,7 +88,7 @@ pub struct Guard {
 
 /// Decides requests in order, each all or nothing, each on what the ones before it left.
 ///
-/// Several requests at once must all be reserves: `reserve_many` is the only batch.
+/// Several requests at once are either all reserves, or confirms and releases under different keys.
 ///
 /// # Errors
 /// A [`Fault`] where a level would exceed 10^15 units. Nothing is decided then.
@@ -98,6 +100,20 @@ pub fn decide(facts: Facts, requests: &[Request]) -> Result<Decision, Fault> {
     }
     let guard = guard(&work, requests);
     Ok(Decision { answers, effects: work.into_effects(), guard })
+}
+
+/// Closes the overdue holds among the facts, level by level, earliest deadline first: what a sweep does.
+///
+/// # Errors
+/// None today: giving units back exceeds no limit.
+pub fn expire(mut facts: Facts) -> Result<Effects, Fault> {
+    let now = facts.now;
+    let mut overdue = std::mem::take(&mut facts.overdue);
+    let holds = facts.levels.keys().filter_map(|at| overdue.remove(at)).flatten();
+    let holds: Vec<Hold> = holds.filter(|hold| hold.expires_at <= now).collect();
+    let mut work = Work::new(facts);
+    work.expire(holds)?;
+    Ok(work.into_effects())
 }
 
 fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
@@ -140,7 +156,7 @@ impl Decision {
             entry.on_hand_after = moved(entry.on_hand_after, before.on_hand, actual.on_hand);
             entry.reserved_after = moved(entry.reserved_after, before.reserved, actual.reserved);
             entry.version = moved(entry.version, before.version, actual.version);
-            entry.available = actual.available();
+            entry.available = Some(actual.available());
         }
         for answer in &mut self.answers {
             answer.available = Some(actual.available());

@@ -40,7 +40,7 @@ pub(super) fn answers(
     let mut answers: Vec<Answer> = entries
         .iter()
         .map(|entry| Answer {
-            available: entry.at.as_ref().map(|_| entry.available),
+            available: entry.available,
             version: entry.at.as_ref().map(|_| entry.version),
             replayed: true,
             ..work.answer(request, number(entry), entry.at.as_ref(), entry.quantity, outcome(entry))

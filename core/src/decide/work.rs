@@ -1,10 +1,8 @@
 //! The desk on which requests are decided: the facts as they change, and the effects as they gather.
 
-use std::collections::BTreeMap;
-
 use super::{Effects, HoldChange, LevelChange};
 use crate::answer::Answer;
-use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, NEVER, Operation};
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
 use crate::fault::Fault;
 use crate::limits;
 use crate::name::Name;
@@ -138,7 +136,6 @@ impl Work {
     pub fn open(&mut self, hold: Hold) {
         if let Some(level) = self.facts.levels.get_mut(&hold.at) {
             level.next_due = level.next_due.min(hold.expires_at);
-            level.upcoming = level.upcoming.min(hold.expires_at);
         }
         self.effects.opened.push(hold);
     }
@@ -148,6 +145,9 @@ impl Work {
         let rest = held - taken;
         if deadline <= self.facts.now {
             self.shrink_overdue(key, line, at, taken);
+        }
+        if rest <= 0 {
+            self.leave(at, deadline);
         }
         self.effects.changed.push(HoldChange {
             key: key.clone(),
@@ -243,7 +243,7 @@ impl Work {
     pub fn finish(&mut self, mark: usize, request: &Request, answers: &mut [Answer]) {
         for entry in &mut self.effects.entries[mark..] {
             if let Some(level) = entry.at.as_ref().and_then(|at| self.facts.levels.get(at)) {
-                entry.available = level.available();
+                entry.available = Some(level.available());
             }
             if let Some(history) = self.facts.history.get_mut(&entry.key) {
                 history.push(entry.clone());
@@ -262,30 +262,21 @@ impl Work {
 
     /// The effects, with each level as it is in the end.
     pub fn into_effects(mut self) -> Effects {
-        let levels = std::mem::take(&mut self.effects.levels);
-        self.effects.levels = levels
-            .into_iter()
-            .map(|(at, mut change)| {
-                if let Some(level) = self.facts.levels.get(&at) {
-                    change.after = level.clone();
-                    change.after.next_due = self.next_due(&at, &change);
-                }
-                (at, change)
-            })
-            .collect::<BTreeMap<_, _>>();
+        for (at, change) in &mut self.effects.levels {
+            if let Some(level) = self.facts.levels.get(at) {
+                change.after = level.clone();
+            }
+            if change.before.as_ref().is_some_and(|level| level.next_due <= self.facts.now) {
+                self.effects.bounds.insert(at.clone());
+            }
+        }
         self.effects
     }
 
-    /// The lower bound of the deadlines of a level's holds, raised where it has passed and more is known.
-    fn next_due(&self, at: &LevelId, change: &LevelChange) -> Micros {
-        let before = change.before.as_ref().map_or(NEVER, |level| level.next_due);
-        if before > self.facts.now {
-            return change.after.next_due;
-        }
-        match self.facts.overdue.get(at).and_then(|holds| holds.front()) {
-            Some(hold) => hold.expires_at,
-            None if change.after.overdue > 0 => before,
-            None => change.after.upcoming,
+    /// Notes that a hold with this deadline ends or moves: where it was the earliest, the next one must be found.
+    pub fn leave(&mut self, at: &LevelId, deadline: Micros) {
+        if self.facts.levels.get(at).is_some_and(|level| deadline <= level.next_due) {
+            self.effects.bounds.insert(at.clone());
         }
     }
 }
@@ -314,7 +305,7 @@ fn blank(key: Name, operation: Operation, line: i32, at: Option<LevelId>, quanti
         on_hand_after: 0,
         reserved_after: 0,
         version: 0,
-        available: 0,
+        available: None,
         buyer: None,
         expires_at: None,
         reason: Name::default(),

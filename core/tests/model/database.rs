@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::NEVER;
-use pg_stock_core::{Answer, Effects, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request, decide};
+use pg_stock_core::{
+    Answer, Effects, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request, decide, expire,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
@@ -37,39 +39,14 @@ impl Database {
         decision.answers
     }
 
-    /// Closes the overdue holds of a level, as a sweeper would.
+    /// Closes the overdue holds of a level, as a sweeper does.
     pub fn sweep(&mut self, at: &LevelId) {
-        let due: Vec<Hold> = self.overdue(at);
-        for hold in due {
-            let Some(level) = self.levels.get_mut(at) else { return };
-            level.reserved -= hold.quantity;
-            level.version += 1;
-            self.entries.push(Entry {
-                key: hold.key.clone(),
-                operation: Operation::Expire,
-                operation_key: Name::default(),
-                line: hold.line,
-                at: Some(at.clone()),
-                quantity: hold.quantity,
-                on_hand_delta: 0,
-                reserved_delta: -hold.quantity,
-                on_hand_after: level.on_hand,
-                reserved_after: level.reserved,
-                version: level.version,
-                available: 0,
-                buyer: hold.buyer.clone(),
-                expires_at: Some(hold.expires_at),
-                reason: Name::default(),
-                safety_stock: None,
-                buyer_limit: None,
-                frozen: None,
-                recorded_at: self.now,
-            });
-            if let Some(buyer) = &hold.buyer {
-                *self.bought.entry((at.clone(), buyer.clone())).or_default() -= hold.quantity;
-            }
-            self.holds.remove(&(hold.key, hold.line));
-        }
+        let mut facts = self.facts();
+        facts.levels.retain(|place, _| place == at);
+        let due = self.overdue(at).len();
+        let effects = expire(facts).expect("nothing exceeds a limit");
+        assert_eq!(effects.entries.len(), due, "each overdue hold is closed, and no other");
+        self.store(&effects);
     }
 
     fn overdue(&self, at: &LevelId) -> Vec<Hold> {
@@ -84,12 +61,10 @@ impl Database {
         let mut facts = Facts { now: self.now, confirm_late: self.confirm_late, ..Facts::default() };
         for (at, level) in &self.levels {
             let (mut level, mut holds) = (level.clone(), Vec::new());
-            (level.overdue, level.upcoming) = (0, NEVER);
+            level.overdue = 0;
             if level.next_due <= self.now {
                 holds = self.overdue(at).into_iter().filter(|hold| hold.expires_at >= level.next_due).collect();
                 level.overdue = holds.iter().map(|hold| hold.quantity).sum();
-                let later = self.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
-                level.upcoming = later.map(|hold| hold.expires_at).min().unwrap_or(NEVER);
             }
             for ((place, buyer), quantity) in self.bought.iter().filter(|((place, _), _)| place == at) {
                 let lapsed = holds.iter().filter(|hold| hold.buyer.as_ref() == Some(buyer));
@@ -114,7 +89,7 @@ impl Database {
         self.entries.extend(effects.entries.iter().cloned());
         for (at, change) in &effects.levels {
             let mut level = change.after.clone();
-            (level.overdue, level.upcoming) = (0, NEVER);
+            level.overdue = 0;
             self.levels.insert(at.clone(), level);
         }
         for hold in &effects.opened {
@@ -128,6 +103,11 @@ impl Database {
                 Some((quantity, expires_at)) => (hold.quantity, hold.expires_at) = (quantity, expires_at),
                 None => drop(self.holds.remove(&place)),
             }
+        }
+        for at in &effects.bounds {
+            let holds = self.holds.values().filter(|hold| hold.at == *at);
+            let first = holds.map(|hold| hold.expires_at).min().unwrap_or(NEVER);
+            self.levels.get_mut(at).expect("a known level").next_due = first;
         }
         for (place, quantity) in &effects.bought {
             *self.bought.entry(place.clone()).or_default() += quantity;
@@ -143,7 +123,8 @@ impl Database {
             assert_eq!(level.reserved, entries().map(|entry| entry.reserved_delta).sum::<i64>(), "reserved {at:?}");
             assert_eq!(level.reserved, holds().map(|hold| hold.quantity).sum::<i64>(), "holds {at:?}");
             assert_eq!(level.version, entries().count() as i64, "version {at:?}");
-            assert!(holds().all(|hold| hold.expires_at >= level.next_due), "next_due {at:?}");
+            let first = holds().map(|hold| hold.expires_at).min().unwrap_or(NEVER);
+            assert_eq!(level.next_due, first, "next_due {at:?}");
             let (mut on_hand, mut reserved) = (0, 0);
             for (entry, version) in entries().zip(1..) {
                 (on_hand, reserved) = (on_hand + entry.on_hand_delta, reserved + entry.reserved_delta);

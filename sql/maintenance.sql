@@ -1,0 +1,115 @@
+-- What runs without anybody looking: expiry, its log, and the holds that it could not close.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- hold_error: overdue holds that could not be closed. A bad hold never stops the others: it is set aside, tried again
+-- with growing pauses, and shown in stock.overdue.
+
+CREATE TABLE stock.hold_error (
+    key             text        NOT NULL COLLATE "C",
+    line            integer     NOT NULL,
+    attempts        integer     NOT NULL,
+    first_failed_at timestamptz NOT NULL,
+    last_failed_at  timestamptz NOT NULL,
+    retry_at        timestamptz NOT NULL,
+    sqlstate        text        NOT NULL,
+    message         text        NOT NULL,
+    CONSTRAINT hold_error_pkey PRIMARY KEY (key, line)
+);
+COMMENT ON TABLE stock.hold_error IS 'Overdue holds that could not be closed: set aside, and tried again with growing pauses of one minute to six hours.';
+COMMENT ON COLUMN stock.hold_error.key IS 'The reservation.';
+COMMENT ON COLUMN stock.hold_error.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.hold_error.attempts IS 'How often it failed.';
+COMMENT ON COLUMN stock.hold_error.first_failed_at IS 'When it failed first.';
+COMMENT ON COLUMN stock.hold_error.last_failed_at IS 'When it failed last.';
+COMMENT ON COLUMN stock.hold_error.retry_at IS 'When it is tried again.';
+COMMENT ON COLUMN stock.hold_error.sqlstate IS 'The SQLSTATE of the last error.';
+COMMENT ON COLUMN stock.hold_error.message IS 'The text of the last error.';
+COMMENT ON CONSTRAINT hold_error_pkey ON stock.hold_error IS 'One error for each hold.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- maintenance_run: what the jobs did. Runs are kept for about an hour and then summed up by the hour; these sums, and
+-- runs with errors, are kept for 30 days. It is a log of this server: pg_dump leaves it out.
+
+CREATE TABLE stock.maintenance_run (
+    job            text        NOT NULL,
+    hourly         boolean     NOT NULL DEFAULT false,
+    started_at     timestamptz NOT NULL,
+    finished_at    timestamptz NOT NULL,
+    runs           bigint      NOT NULL DEFAULT 1,
+    holds_expired  bigint      NOT NULL DEFAULT 0,
+    units_returned bigint      NOT NULL DEFAULT 0,
+    errors         bigint      NOT NULL DEFAULT 0,
+    message        text
+);
+CREATE INDEX maintenance_run_started ON stock.maintenance_run (started_at);
+COMMENT ON TABLE stock.maintenance_run IS 'What the jobs did: single runs of about the last hour, hourly sums and runs with errors of the last 30 days.';
+COMMENT ON COLUMN stock.maintenance_run.job IS 'The job: expire.';
+COMMENT ON COLUMN stock.maintenance_run.hourly IS 'True where the row sums up the runs of an hour.';
+COMMENT ON COLUMN stock.maintenance_run.started_at IS 'When the run, or the first of the runs, began.';
+COMMENT ON COLUMN stock.maintenance_run.finished_at IS 'When the run, or the last of the runs, ended.';
+COMMENT ON COLUMN stock.maintenance_run.runs IS 'How many runs the row sums up.';
+COMMENT ON COLUMN stock.maintenance_run.holds_expired IS 'Holds closed because they were overdue.';
+COMMENT ON COLUMN stock.maintenance_run.units_returned IS 'Units in these holds.';
+COMMENT ON COLUMN stock.maintenance_run.errors IS 'Holds that could not be closed and were set aside.';
+COMMENT ON COLUMN stock.maintenance_run.message IS 'The first of the errors.';
+COMMENT ON INDEX stock.maintenance_run_started IS 'Finds runs by time.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Gives overdue holds back. Correctness never needs it: an overdue hold blocks no buyer.
+
+CREATE FUNCTION stock.expire_reservations(max_rows integer DEFAULT 1000)
+RETURNS TABLE (holds_expired bigint, units_returned bigint, levels_busy bigint, errors bigint, next_due timestamptz)
+LANGUAGE c ROWS 1 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'expire_reservations_wrapper';
+COMMENT ON FUNCTION stock.expire_reservations(integer) IS 'Closes up to max_rows (1 to 100,000) overdue holds in this transaction, and a few more where deadlines coincide. Levels that somebody has locked are passed over (levels_busy), but not for ever; a hold that cannot be closed is set aside (errors; see stock.overdue). next_due: when the next hold is due, not later than now if some are due already, NULL if nothing is held.';
+
+-- A procedure that commits can be neither SECURITY DEFINER nor carry SET: a loop around the function, every name qualified.
+CREATE PROCEDURE stock.expire_all(
+    batch_rows integer DEFAULT 1000, INOUT holds_expired bigint DEFAULT 0, INOUT units_returned bigint DEFAULT 0
+) LANGUAGE plpgsql AS $$
+DECLARE
+    batch record;
+    fruitless integer := 0;
+BEGIN
+    LOOP
+        SELECT * INTO batch FROM stock.expire_reservations(batch_rows);
+        COMMIT;
+        holds_expired := holds_expired OPERATOR(pg_catalog.+) batch.holds_expired;
+        units_returned := units_returned OPERATOR(pg_catalog.+) batch.units_returned;
+        EXIT WHEN batch.next_due IS NULL OR batch.next_due OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp();
+        IF batch.holds_expired OPERATOR(pg_catalog.=) 0 THEN
+            fruitless := fruitless OPERATOR(pg_catalog.+) 1;
+            -- The fourth look at a locked level waits for it; then it is left to the next run.
+            EXIT WHEN fruitless OPERATOR(pg_catalog.>) 4;
+        ELSE
+            fruitless := 0;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS 'Closes all overdue holds, batch_rows in each transaction; answers how many, and the units in them. Not inside a transaction block.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- What is past its deadline and not given back yet.
+
+CREATE VIEW stock.overdue AS
+SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at,
+       pg_catalog.clock_timestamp() - h.expires_at AS overdue_for,
+       e.attempts, e.retry_at, e.sqlstate, e.message
+  FROM stock.hold h
+  LEFT JOIN stock.hold_error e ON e.key = h.key AND e.line = h.line
+ WHERE greatest(h.expires_at, '-infinity') <= (SELECT pg_catalog.clock_timestamp());
+COMMENT ON VIEW stock.overdue IS 'Holds past their deadline that were not given back yet, and why not. Empty but for moments where expiry runs.';
+COMMENT ON COLUMN stock.overdue.key IS 'The reservation.';
+COMMENT ON COLUMN stock.overdue.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.overdue.sku IS 'What is held.';
+COMMENT ON COLUMN stock.overdue.location IS 'Where it is held.';
+COMMENT ON COLUMN stock.overdue.quantity IS 'Units still held.';
+COMMENT ON COLUMN stock.overdue.buyer IS 'For whom.';
+COMMENT ON COLUMN stock.overdue.expires_at IS 'The deadline that has passed.';
+COMMENT ON COLUMN stock.overdue.overdue_for IS 'For how long.';
+COMMENT ON COLUMN stock.overdue.attempts IS 'How often closing it failed; NULL: never.';
+COMMENT ON COLUMN stock.overdue.retry_at IS 'When it is tried again.';
+COMMENT ON COLUMN stock.overdue.sqlstate IS 'The SQLSTATE of the last error.';
+COMMENT ON COLUMN stock.overdue.message IS 'The text of the last error.';

@@ -1,0 +1,409 @@
+//! The sweep: gives overdue holds back. Correctness never needs it, for an overdue hold blocks no buyer.
+//!
+//! Candidates are found by a plain read, their levels locked in order, and their holds closed only under that lock, by
+//! the same decision and the same store as everything else. Four things keep it going for ever:
+//!
+//! - It starts where it stopped ([`Progress::mark`]), so that what an old snapshot keeps alive of closed holds is not
+//!   read again and again; at the start of a session, after an abort, hourly, and when the clock stepped back it looks
+//!   at everything.
+//! - A level that somebody has locked is passed over, and remembered. From the third time on it is waited for, briefly.
+//! - A hold that cannot be closed is set aside with its error, and tried again with growing pauses.
+//! - What it did is logged, and the log has a bound.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use pg_stock_core::facts::NEVER;
+use pg_stock_core::limits::SECOND;
+use pg_stock_core::{Facts, Hold, LevelId, Micros, Name, expire as decide_expiry};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::datum::{self, int, text, time};
+use super::load::{self, now};
+use super::sql::Statement;
+use super::statement::{execute, query};
+use super::subtransaction::{self, Caught};
+use super::{Setback, write};
+use crate::error::Error;
+use crate::settings;
+
+/// Earlier than every deadline: PostgreSQL's `-infinity`.
+const ALWAYS: Micros = Micros::MIN;
+/// How often everything is looked at: a hold whose transaction took longer than its time to live lies below the mark.
+const LOOK_AT_ALL: Micros = 3_600 * SECOND;
+/// How long a level is waited for.
+const PATIENCE_MS: i32 = 1_000;
+/// A level is waited for once it was passed over this often, then twice, four times … as often.
+const PASSED_OVER: u32 = 3;
+/// How many levels are visited at first; each further visit takes twice as many.
+const FIRST_CHUNK: usize = 16;
+/// SQLSTATE classes that speak of the moment and not of a hold: transactions, resources, operators, the system.
+const PASSING: [&str; 6] = ["25", "40", "53", "55", "57", "58"];
+
+/// What one sweep did.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// Holds closed.
+    pub holds: i64,
+    /// Units in them.
+    pub units: i64,
+    /// Levels passed over because somebody has them locked.
+    pub busy: usize,
+    /// Holds set aside because they could not be closed.
+    pub errors: i64,
+    /// The text of the first of these errors.
+    pub message: Option<String>,
+    /// The next deadline; not later than now where holds are due already; [`NEVER`] where nothing is held.
+    pub next_due: Micros,
+    /// When a hold that was set aside is tried again; [`NEVER`] if there is none.
+    pub retry_at: Micros,
+}
+
+/// How far this session's sweeps have come.
+#[derive(Default)]
+struct Progress {
+    /// When everything was looked at last; `None`: not yet.
+    looked_at_all: Option<Micros>,
+    /// Every hold with an earlier deadline was dealt with, or its level is in `pending`, or it was set aside.
+    mark: Micros,
+    /// No hold is due between the mark and this moment, but for those that the caller is told of.
+    quiet_until: Micros,
+    /// Levels that may have overdue holds below the mark, and how often they were passed over.
+    pending: BTreeMap<LevelId, u32>,
+}
+
+thread_local! {
+    static PROGRESS: RefCell<Progress> = RefCell::default();
+    static WATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Closes up to `most` overdue holds, and a few more where deadlines coincide.
+///
+/// `told` is for a caller who hears of every hold with an early deadline that is committed: the earliest of them since
+/// the last sweep ([`NEVER`]: none). Others pass `None`.
+pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
+    watch_for_aborts();
+    // Taken, and put back at the end only: after an error the next sweep looks at everything.
+    let mut progress = PROGRESS.take();
+    let swept = Spi::connect_mut(|client| sweep(client, &mut progress, most, told))?;
+    PROGRESS.set(progress);
+    Ok(swept)
+}
+
+fn sweep(
+    client: &mut SpiClient<'_>,
+    progress: &mut Progress,
+    most: usize,
+    told: Option<Micros>,
+) -> Result<Swept, Error> {
+    let started = now();
+    let all = progress.begin(started, told);
+    for at in query(client, Statement::RetryLevels, &[time(started), int(most as i64)], level_id)? {
+        progress.pending.entry(at).or_default();
+    }
+    let page = due_holds(client, progress, started, most)?;
+    let full = page.len() >= most;
+    let until = page.last().map_or(started, |(_, due)| if full { *due } else { started });
+    let levels = in_turn(progress, page);
+    let mut swept = Swept::default();
+    wait_for_stubborn(client, progress, &mut swept)?;
+    let left = close_in_chunks(client, progress, &levels, started, most, &mut swept)?;
+    // What was not reached is found again from its earliest deadline on.
+    progress.mark = levels[left..].iter().map(|(_, due)| *due).find(|due| *due < NEVER).unwrap_or(until);
+    let full = full || left < levels.len();
+    let more = full || !progress.pending.is_empty();
+    find_next(client, progress, &mut swept, started, told.filter(|_| !more && !all))?;
+    if more {
+        swept.next_due = swept.next_due.min(started);
+    }
+    if all {
+        tidy(client, started)?;
+    }
+    if all || swept.holds > 0 || swept.errors > 0 {
+        log(client, started, &swept)?;
+    }
+    Ok(swept)
+}
+
+impl Progress {
+    /// Decides whether to look at everything, and forgets what is then found anew.
+    fn begin(&mut self, started: Micros, told: Option<Micros>) -> bool {
+        let due = |last: Micros| started >= last.saturating_add(LOOK_AT_ALL);
+        // A mark in the future: the clock was stepped back.
+        let all = self.looked_at_all.is_none_or(due) || started < self.mark;
+        if all {
+            *self = Progress { looked_at_all: Some(started), mark: ALWAYS, quiet_until: ALWAYS, ..Progress::default() };
+        }
+        let told = told.unwrap_or(NEVER);
+        self.mark = self.mark.min(told);
+        self.quiet_until = self.quiet_until.min(told);
+        all
+    }
+}
+
+/// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds
+/// that were set aside are looked after elsewhere.
+fn due_holds(
+    client: &mut SpiClient<'_>,
+    progress: &Progress,
+    started: Micros,
+    most: usize,
+) -> SpiResult<Vec<(LevelId, Micros)>> {
+    let pending = || progress.pending.keys();
+    let args = [
+        time(progress.mark),
+        time(started),
+        datum::texts(pending().map(|at| Some(&at.sku))),
+        datum::texts(pending().map(|at| Some(&at.location))),
+        int(most as i64),
+    ];
+    query(client, Statement::DueHolds, &args, |row| (level_id(datum::Row { ..row }), row.int(2)))
+}
+
+/// The levels to visit: those that are pending, then the others by their earliest deadline.
+fn in_turn(progress: &Progress, page: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
+    let mut seen = HashSet::new();
+    let mut levels: Vec<_> = progress.pending.keys().map(|at| (at.clone(), NEVER)).collect();
+    levels.extend(page.into_iter().filter(|(at, _)| seen.insert(at.clone())));
+    levels
+}
+
+/// Visits levels in turn, ever more at once, and closes all that is overdue on each, until `most` holds are closed.
+/// Gives the place of the first level that was not visited.
+fn close_in_chunks(
+    client: &mut SpiClient<'_>,
+    progress: &mut Progress,
+    levels: &[(LevelId, Micros)],
+    started: Micros,
+    most: usize,
+    swept: &mut Swept,
+) -> Result<usize, Error> {
+    let (mut place, mut size, mut room) = (0, FIRST_CHUNK, most);
+    while place < levels.len() && room > 0 {
+        let end = levels.len().min(place + size);
+        let mut due: BTreeMap<LevelId, Micros> = levels[place..end].iter().cloned().collect();
+        let held = lock(client, progress, &due, swept)?;
+        due.retain(|at, _| held.contains(at));
+        let holds = overdue_holds(client, &due, started, room)?;
+        room -= holds.len();
+        if room == 0 {
+            // The list was cut short, nobody knows where: all are looked at again.
+            progress.pending.extend(due.keys().map(|at| (at.clone(), 0)));
+        }
+        close(client, holds, swept)?;
+        (place, size) = (end, size * 2);
+    }
+    Ok(place)
+}
+
+/// Locks what can be locked, and remembers what could not. Nothing is waited for, so that nothing can deadlock with the
+/// sweep.
+fn lock(
+    client: &mut SpiClient<'_>,
+    progress: &mut Progress,
+    due: &BTreeMap<LevelId, Micros>,
+    swept: &mut Swept,
+) -> SpiResult<BTreeSet<LevelId>> {
+    let args =
+        [datum::texts(due.keys().map(|at| Some(&at.sku))), datum::texts(due.keys().map(|at| Some(&at.location)))];
+    let held: BTreeSet<LevelId> = query(client, Statement::LockFreeLevels, &args, level_id)?.into_iter().collect();
+    for at in due.keys() {
+        if held.contains(at) {
+            progress.pending.remove(at);
+        } else {
+            swept.busy += 1;
+            *progress.pending.entry(at.clone()).or_default() += 1;
+        }
+    }
+    Ok(held)
+}
+
+/// Waits for a level that was passed over often, while nothing else is held.
+fn wait_for_stubborn(client: &mut SpiClient<'_>, progress: &mut Progress, swept: &mut Swept) -> Result<(), Error> {
+    let stubborn = progress.pending.iter().find(|(_, passed_over)| is_waited_for(**passed_over));
+    let Some(at) = stubborn.map(|(at, _)| at.clone()) else { return Ok(()) };
+    // Where there is nothing to lock, somebody deleted the level.
+    if wait_for(client, &BTreeSet::from([at.clone()]))?.is_some_and(|held| held.is_empty()) {
+        progress.pending.remove(&at);
+        orphans(client, &at, swept)?;
+    }
+    Ok(())
+}
+
+fn is_waited_for(passed_over: u32) -> bool {
+    passed_over.is_multiple_of(PASSED_OVER) && (passed_over / PASSED_OVER).is_power_of_two()
+}
+
+/// Waits for a level, briefly; `None` where it stayed locked.
+fn wait_for(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> Result<Option<BTreeSet<LevelId>>, Error> {
+    let timed_out = |sqlstate: &str| sqlstate == "55P03";
+    let waited = subtransaction::attempt(timed_out, || {
+        settings::limit_lock_waits(PATIENCE_MS);
+        load::lock(client, levels).map_err(Setback::from)
+    });
+    match waited {
+        Ok(held) => Ok(Some(held)),
+        Err(Setback::Caught(_)) => Ok(None),
+        Err(Setback::Failed(error)) => Err(error),
+        Err(Setback::Outrun | Setback::Settled(_)) => unreachable!("a lock decides nothing"),
+    }
+}
+
+/// Sets the overdue holds of a level that does not exist aside: somebody deleted its row.
+fn orphans(client: &mut SpiClient<'_>, at: &LevelId, swept: &mut Swept) -> Result<(), Error> {
+    let holds = query(client, Statement::Orphans, &[text(&at.sku), text(&at.location), time(now())], |row| {
+        (row.name(0), row.line(1))
+    })?;
+    for (key, line) in holds {
+        let error =
+            Error::Corrupted(format!("the hold is on an unknown level (SKU \"{}\" at \"{}\")", at.sku, at.location));
+        set_aside(client, &key, line, error.into(), swept)?;
+    }
+    Ok(())
+}
+
+/// Reads the overdue holds of levels that are locked, at most `most`.
+fn overdue_holds(
+    client: &mut SpiClient<'_>,
+    due: &BTreeMap<LevelId, Micros>,
+    started: Micros,
+    most: usize,
+) -> SpiResult<Vec<Hold>> {
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    let args = [
+        datum::texts(due.keys().map(|at| Some(&at.sku))),
+        datum::texts(due.keys().map(|at| Some(&at.location))),
+        datum::times(due.values().map(|due| Some(*due))),
+        time(started),
+        int(most as i64),
+    ];
+    query(client, Statement::OverdueHolds, &args, load::hold)
+}
+
+/// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to the one that is bad.
+fn close(client: &mut SpiClient<'_>, mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let lasting = |sqlstate: &str| !PASSING.contains(&&sqlstate[..2]);
+    match subtransaction::attempt(lasting, || close_together(client, &holds)) {
+        Ok(closed) => {
+            swept.holds += closed.len() as i64;
+            swept.units = closed.iter().fold(swept.units, |units, quantity| units.saturating_add(*quantity));
+            Ok(())
+        }
+        Err(setback) if holds.len() == 1 => {
+            let hold = &holds[0];
+            set_aside(client, &hold.key, hold.line, setback, swept)
+        }
+        Err(_) => {
+            let rest = holds.split_off(holds.len() / 2);
+            close(client, holds, swept)?;
+            close(client, rest, swept)
+        }
+    }
+}
+
+/// Closes holds, all or none, and gives the units in each. One that is not due after all (the clock was stepped back)
+/// stays open.
+fn close_together(client: &mut SpiClient<'_>, holds: &[Hold]) -> Result<Vec<i64>, Setback> {
+    let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
+    // The levels are read without a time: what else is overdue on them is of no interest.
+    let levels = load::read_levels(client, &ids, ALWAYS)?.into_iter().collect();
+    let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
+    for hold in holds {
+        overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
+    }
+    let effects = decide_expiry(Facts { now: now(), levels, overdue, ..Facts::default() })?;
+    write::locked(client, &effects)?;
+    Ok(effects.entries.iter().map(|entry| entry.quantity).collect())
+}
+
+fn set_aside(
+    client: &mut SpiClient<'_>,
+    key: &Name,
+    line: i32,
+    setback: Setback,
+    swept: &mut Swept,
+) -> Result<(), Error> {
+    let (sqlstate, message) = match setback {
+        Setback::Caught(Caught { sqlstate, message }) => (sqlstate, message),
+        Setback::Failed(error) => (error.sqlstate().to_owned(), error.to_string()),
+        Setback::Outrun => ("23505".into(), "the ledger says already that this hold has expired".into()),
+        Setback::Settled(_) => unreachable!("a sweep answers nobody"),
+    };
+    let (code, words) = (Name::from(sqlstate.as_str()), Name::from(message.as_str()));
+    execute(client, Statement::SetAside, &[text(key), write::line(line), time(now()), text(&code), text(&words)])?;
+    swept.errors += 1;
+    swept.message.get_or_insert(format!("{key}, line {line}: {message}"));
+    Ok(())
+}
+
+/// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.
+fn find_next(
+    client: &mut SpiClient<'_>,
+    progress: &mut Progress,
+    swept: &mut Swept,
+    started: Micros,
+    told: Option<Micros>,
+) -> SpiResult<()> {
+    let from = if told.is_some() { started.max(progress.quiet_until) } else { started };
+    let next = query(client, Statement::NextDue, &[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
+    let (due, retry) = next.unwrap_or_default();
+    (swept.next_due, swept.retry_at) = (due.unwrap_or(NEVER), retry.unwrap_or(NEVER));
+    progress.quiet_until = swept.next_due;
+    Ok(())
+}
+
+fn log(client: &mut SpiClient<'_>, started: Micros, swept: &Swept) -> SpiResult<()> {
+    let message = swept.message.as_deref().map(str::as_bytes);
+    let args = [time(started), int(swept.holds), int(swept.units), int(swept.errors), datum::opt_text(message)];
+    execute(client, Statement::LogRun, &args).map(|_| ())
+}
+
+/// Keeps the log and the errors bounded.
+fn tidy(client: &mut SpiClient<'_>, started: Micros) -> SpiResult<()> {
+    for statement in [Statement::SumUpRuns, Statement::ForgetRuns, Statement::ForgetErrors] {
+        execute(client, statement, &[time(started)])?;
+    }
+    Ok(())
+}
+
+fn level_id(row: datum::Row<'_>) -> LevelId {
+    LevelId { sku: row.name(0), location: row.name(1) }
+}
+
+/// Forgets how far the sweeps have come where a transaction is rolled back, or prepared: its holds are there again.
+fn watch_for_aborts() {
+    if !WATCHING.replace(true) {
+        // SAFETY: the callbacks have the signatures that PostgreSQL asks for, and live as long as the library.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_PREPARE};
+    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+        PROGRESS.set(Progress::default());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_subtransaction_end(
+    event: pg_sys::SubXactEvent::Type,
+    _own: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        PROGRESS.set(Progress::default());
+    }
+}
