@@ -6,15 +6,19 @@
 //! |---|---|
 //! | `api` | the functions that SQL calls: arguments in, rows out |
 //! | `store` | loads the facts, asks for a decision, stores its effects |
+//! | `board` | what backends and workers tell each other, in shared memory |
+//! | `worker` | the background worker that expires holds |
 //! | `settings` | the settings `pg_stock.*` |
 //! | `error` | how a fault becomes a PostgreSQL error |
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, grants.sql.
 
 mod api;
+mod board;
 mod error;
 mod settings;
 mod store;
+mod worker;
 
 use pgrx::prelude::*;
 
@@ -33,6 +37,7 @@ pub extern "C-unwind" fn _PG_init() {
     error::keep_backtraces_to_ourselves();
     settings::define();
     store::hook();
+    worker::register();
 }
 
 #[cfg(any(test, feature = "pg_test"))]

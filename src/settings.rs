@@ -12,10 +12,51 @@ const MAX_CONTEXT_BYTES: usize = 1_000;
 
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
+static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Makes the settings known to PostgreSQL.
 pub fn define() {
+    define_for_sessions();
+    define_for_workers();
+    // SAFETY: called once from _PG_init with a constant, NUL-terminated prefix.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_stock".as_ptr()) };
+}
+
+fn define_for_workers() {
+    GucRegistry::define_string_guc(
+        c"pg_stock.databases",
+        c"The databases in which the background worker expires holds.",
+        c"A list of names, separated by commas; * stands for every database that has the extension, an empty list for none.",
+        &DATABASES,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_stock.expire_batch",
+        c"How many holds the background worker closes in one transaction.",
+        c"Their levels are locked meanwhile.",
+        &EXPIRE_BATCH,
+        1,
+        100_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_stock.poll_interval",
+        c"How long the background worker sleeps at most.",
+        c"It wakes by itself when a hold is due; only what a prepared transaction held must be looked for.",
+        &POLL_INTERVAL,
+        1,
+        3_600,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
+fn define_for_sessions() {
     GucRegistry::define_int_guc(
         c"pg_stock.default_ttl",
         c"How long a reservation holds its units unless the call says so.",
@@ -42,8 +83,6 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
-    // SAFETY: called once from _PG_init with a constant, NUL-terminated prefix.
-    unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_stock".as_ptr()) };
 }
 
 /// Lets no wait for a lock take longer until the current subtransaction ends.
@@ -66,6 +105,50 @@ pub fn limit_lock_waits(milliseconds: i32) {
             false,
         );
     }
+}
+
+/// The databases that the background worker serves.
+pub enum Databases {
+    /// Every one that has the extension.
+    All,
+    /// Those with these names.
+    Named(Vec<String>),
+}
+
+impl Databases {
+    /// True if the database with this name is served.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Databases::All => true,
+            Databases::Named(names) => names.iter().any(|served| served == name),
+        }
+    }
+
+    /// Their names, where they are named.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Databases::All => &[],
+            Databases::Named(names) => names,
+        }
+    }
+}
+
+/// The databases that the background worker serves.
+pub fn databases() -> Databases {
+    let value = DATABASES.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
+    let names: Vec<String> =
+        value.split(',').map(|name| name.trim().trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect();
+    if names.iter().any(|name| name == "*") { Databases::All } else { Databases::Named(names) }
+}
+
+/// How many holds the background worker closes in one transaction.
+pub fn expire_batch() -> usize {
+    EXPIRE_BATCH.get() as usize
+}
+
+/// How long the background worker sleeps at most.
+pub fn poll_interval() -> Micros {
+    Micros::from(POLL_INTERVAL.get()) * SECOND
 }
 
 /// How long a reservation holds its units unless the call says so.

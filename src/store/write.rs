@@ -8,6 +8,7 @@ use super::Setback;
 use super::datum::{self, int, opt_int, text, time};
 use super::sql::Statement;
 use super::statement::{execute, query};
+use crate::board;
 use crate::error::Error;
 use crate::settings;
 
@@ -213,6 +214,7 @@ fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::da
 }
 
 fn open_hold(client: &mut SpiClient<'_>, hold: &Hold, now: Micros) -> SpiResult<()> {
+    board::opened(hold.expires_at);
     let args = [
         text(&hold.key),
         line(hold.line),
@@ -231,6 +233,7 @@ fn open_holds(client: &mut SpiClient<'_>, holds: &[Hold], now: Micros) -> SpiRes
         return Ok(());
     }
     let each = || holds.iter();
+    each().for_each(|hold| board::opened(hold.expires_at));
     let args = [
         datum::texts(each().map(|hold| Some(&hold.key))),
         datum::lines(each().map(|hold| hold.line)),

@@ -55,7 +55,7 @@ impl Cluster {
         cluster.append("postgresql.conf", &conf);
         cluster.resume();
         let mut client = cluster.connect("postgres");
-        client.batch_execute("CREATE DATABASE stock_template").expect("a template");
+        client.batch_execute("CREATE DATABASE stock_template IS_TEMPLATE true").expect("a template");
         cluster.connect("stock_template").batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
         cluster
     }

@@ -1,0 +1,110 @@
+//! What the launcher and the workers do alike: signals, settings, sleep, transactions.
+
+use std::ffi::{CStr, c_int, c_long};
+
+use pgrx::pg_sys;
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's own handler of SIGTERM: cancels whatever runs, also in the middle of a statement.
+    fn die(signal: c_int);
+    /// PostgreSQL's own handler of SIGHUP.
+    fn SignalHandlerForConfigReload(signal: c_int);
+}
+
+/// Listens to SIGTERM and SIGHUP as a backend does.
+pub fn listen_to_signals() {
+    // SAFETY: the handlers are PostgreSQL's own.
+    unsafe {
+        for (signal, handler) in [
+            (pg_sys::SIGTERM, die as unsafe extern "C-unwind" fn(c_int)),
+            (pg_sys::SIGHUP, SignalHandlerForConfigReload),
+        ] {
+            #[cfg(not(feature = "pg18"))]
+            pg_sys::pqsignal(signal as c_int, Some(handler));
+            #[cfg(feature = "pg18")]
+            pg_sys::pqsignal_be(signal as c_int, Some(handler));
+        }
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// Ends the process if it was told to, without a word; reads the configuration if it changed, and says so.
+pub fn attend() -> bool {
+    // SAFETY: variables that the signal handlers set, and the functions to call then. A process that ends with 0 would
+    // never be started again; the postmaster starts none while it shuts down.
+    unsafe {
+        if pg_sys::ProcDiePending != 0 {
+            pg_sys::proc_exit(1);
+        }
+        pgrx::check_for_interrupts!();
+        let changed = pg_sys::ConfigReloadPending != 0;
+        if changed {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+        changed
+    }
+}
+
+/// Sleeps until the time is over, or something happens. Wakes also where the clock is stepped: it counts time, not
+/// moments.
+pub fn sleep(milliseconds: i64) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: the latch of this process.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as c_int,
+            milliseconds.clamp(0, i64::from(i32::MAX)) as c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+}
+
+/// Runs work in a transaction. An error in it ends the process, which the launcher then starts again: nothing that an
+/// error may have left behind is used any more.
+pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the sequence of PostgreSQL's own workers.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        let result = work();
+        pg_sys::CommitTransactionCommand();
+        result
+    }
+}
+
+/// Gives the transaction a snapshot for statements, and shows in pg_stat_activity what is done meanwhile.
+pub fn active<T>(activity: &CStr, work: impl FnOnce() -> T) -> T {
+    // SAFETY: inside a transaction.
+    unsafe {
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, activity.as_ptr());
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = work();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
+/// Shows that nothing is done, and reports what was: autovacuum must hear of the rows that were deleted.
+pub fn idle() {
+    // SAFETY: outside a transaction.
+    unsafe {
+        pg_sys::pgstat_report_stat(true);
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+    }
+}
+
+/// Sets a setting for the life of this process.
+pub fn set(name: &CStr, value: &CStr) {
+    // SAFETY: constant strings; settings that a superuser may set at any time.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! The worker of one database: sleeps until the next hold is due, and gives it back.
+
+use std::ffi::CStr;
+
+use pg_stock_core::Micros;
+use pg_stock_core::limits::SECOND;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::process;
+use crate::board::{self, Post};
+use crate::error::or_raise;
+use crate::{settings, store};
+
+const EXTENSION: &CStr = c"pg_stock";
+/// How often the worker looks whether it is in somebody's way.
+const TICK: Micros = SECOND;
+/// Holds that fall due within this are swept together.
+const GATHER: Micros = SECOND / 20;
+/// Pause before a locked level is tried again.
+const BUSY: Micros = SECOND / 4;
+
+/// What the worker finds when it looks around.
+enum Finding {
+    /// The extension is there, and here is when there is something to do again.
+    WorkAgainAt(Micros),
+    /// Somebody drops, renames or copies the database: it must be empty of connections.
+    InTheWay,
+    /// The extension is not created in this database.
+    NothingHere,
+}
+
+/// The process of a worker; its argument is the oid of its database.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
+    let database = argument.value() as u32;
+    process::listen_to_signals();
+    // SAFETY: a process that the postmaster has just started; no user: the superuser that made the cluster.
+    let post = unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
+        pg_sys::before_shmem_exit(Some(at_exit), argument);
+        board::begin_work(database, pg_sys::MyProcPid)
+    };
+    let Some(post) = post else { return };
+    settle_in();
+    loop {
+        match look_around(post) {
+            Finding::WorkAgainAt(time) => sleep_until(post, time),
+            Finding::InTheWay => return post.leave_the_way(),
+            Finding::NothingHere => return post.leave_nothing_here(),
+        }
+    }
+}
+
+/// Whatever ends the worker, the launcher learns that its database wants another.
+#[pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: i32, database: pg_sys::Datum) {
+    // SAFETY: set for the life of the process.
+    let process = unsafe { pg_sys::MyProcPid };
+    if let Some(post) = board::post(database.value() as u32) {
+        post.end_work(process);
+    }
+}
+
+/// Makes the session independent of settings that were meant for others.
+fn settle_in() {
+    process::set(c"application_name", c"pg_stock worker");
+    process::set(c"search_path", c"pg_catalog, pg_temp");
+    process::set(c"default_transaction_isolation", c"read committed");
+    for timeout in [c"statement_timeout", c"lock_timeout", c"idle_in_transaction_session_timeout"] {
+        process::set(timeout, c"0");
+    }
+}
+
+/// One look: is the worker in the way, is the extension there, is something due? Does then what is due.
+fn look_around(post: Post) -> Finding {
+    process::attend();
+    let finding = process::transaction(|| {
+        if !database_is_free() {
+            Finding::InTheWay
+        } else if !extension_is_here() {
+            Finding::NothingHere
+        // SAFETY: a variable of the transaction.
+        } else if unsafe { pg_sys::XactReadOnly } {
+            Finding::WorkAgainAt(store::now().saturating_add(settings::poll_interval()))
+        } else {
+            let told = post.take_earliest();
+            process::active(c"pg_stock: expiring holds", || sweep(told))
+        }
+    });
+    process::idle();
+    finding
+}
+
+fn sweep(told: Micros) -> Finding {
+    let swept = or_raise(store::expire(settings::expire_batch(), Some(told)));
+    let now = store::now();
+    let due = match swept.next_due.min(swept.retry_at) {
+        due if due > now => due,
+        // More is due: at once, unless only locked levels are left.
+        _ if swept.holds + swept.errors > 0 => now,
+        _ => now.saturating_add(BUSY),
+    };
+    Finding::WorkAgainAt(due.min(now.saturating_add(settings::poll_interval())))
+}
+
+/// Sleeps until a moment, or until an earlier hold is committed, or until the worker is in somebody's way.
+fn sleep_until(post: Post, time: Micros) {
+    let asleep = store::now();
+    loop {
+        process::attend();
+        let now = store::now();
+        let due = post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER });
+        // The clock was stepped back: what is due must be found out again.
+        if due <= now || now < asleep {
+            return;
+        }
+        process::sleep((due - now).min(TICK) / 1_000 + 1);
+        if !process::transaction(|| database_is_free() && extension_is_here()) {
+            return;
+        }
+    }
+}
+
+/// True unless somebody holds the lock that is needed to drop, rename, move or copy this database. Those commands wait
+/// some five seconds for others to leave.
+fn database_is_free() -> bool {
+    // SAFETY: the lock that every new connection takes for a moment; released at the end of the transaction.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: 0,
+            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+            locktag_field3: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        pg_sys::LockAcquire(&tag, pg_sys::RowExclusiveLock as i32, false, true)
+            != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
+/// True if the extension is created here; it then stays for the transaction, for DROP EXTENSION waits.
+fn extension_is_here() -> bool {
+    // SAFETY: inside a transaction.
+    unsafe {
+        let found = pg_sys::get_extension_oid(EXTENSION.as_ptr(), true);
+        if found == pg_sys::InvalidOid {
+            return false;
+        }
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, found, 0, pg_sys::AccessShareLock as i32);
+        found == pg_sys::get_extension_oid(EXTENSION.as_ptr(), true)
+    }
+}
