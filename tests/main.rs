@@ -11,3 +11,4 @@ mod security;
 mod support;
 mod values;
 mod verify;
+mod worker;

@@ -95,6 +95,25 @@ impl Cluster {
         }
     }
 
+    /// Kills every process of the server with SIGKILL, the postmaster first: a crash of all of them at once.
+    ///
+    /// # Panics
+    /// If they do not go away.
+    pub fn kill(&self) {
+        if let Some(mut server) = self.server.lock().expect("nobody panicked").take() {
+            let children = children(server.id());
+            signal(server.id(), libc::SIGKILL);
+            children.iter().for_each(|child| signal(*child, libc::SIGKILL));
+            server.wait().expect("the server ends");
+            forget(server.id());
+            let begin = Instant::now();
+            while children.iter().any(|child| Path::new(&format!("/proc/{child}")).exists()) {
+                assert!(begin.elapsed() < START_LIMIT, "processes of the server do not end");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     /// How to connect to one of its databases.
     pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
@@ -240,7 +259,13 @@ extern "C" fn stop_all() {
     }
 }
 
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
 fn signal(pid: u32, signal: i32) {
-    // SAFETY: the process is a child of this one that has not been waited for.
+    // SAFETY: a child of this process that has not been waited for, or a child of that.
     unsafe { libc::kill(pid as i32, signal) };
 }

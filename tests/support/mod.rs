@@ -109,6 +109,15 @@ pub fn at_once<T: Send>(database: Database<'_>, many: usize, act: impl Fn(usize,
     })
 }
 
+/// Waits until something is so, for half a minute at most.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "in vain: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// Waits until a backend waits for a lock.
 pub fn wait_for_lock(client: &mut postgres::Client, pid: i32) {
     let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'");

@@ -1,0 +1,254 @@
+//! The background worker: gives holds back on time, for ever, and is in nobody's way.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use pg_stock_tests::{Cluster, Database};
+use postgres::Client;
+
+use super::support::{eventually, finish, outcome, stocked, value};
+
+/// A server with the library preloaded; the tests of this file that do not restart it share it.
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| start(&[]))
+}
+
+fn start(settings: &[&str]) -> Cluster {
+    let mut all = vec!["shared_preload_libraries=pg_stock", "fsync=off", "max_worker_processes=40"];
+    all.extend(settings);
+    Cluster::start(&all)
+}
+
+/// The process of the worker of a database, if it has one.
+fn worker(client: &mut Client, database: &str) -> Option<String> {
+    let sql = format!(
+        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = '{database}'"
+    );
+    Some(value(client, &sql)).filter(|pid| pid != "0")
+}
+
+fn held(client: &mut Client) -> String {
+    value(client, "SELECT count(*) FROM stock.hold")
+}
+
+/// A database with a worker in it, and a connection to it.
+fn served(cluster: &Cluster) -> (Database<'_>, Client) {
+    let database = cluster.database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 1_000_000);
+    outcome(&mut client, "try_reserve_stock('first', 'a', 'm', 1, '1 hour')");
+    eventually("a worker", || worker(&mut client, database.name()).is_some());
+    (database, client)
+}
+
+/// Writes many overdue holds at once.
+fn overdue(client: &mut Client, name: &str, count: usize) {
+    for batch in 0..count.div_ceil(10_000) {
+        let sql = format!(
+            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key', '{name} ' || {batch} || ' ' || i,
+                'ttl', '1 ms', 'lines', jsonb_build_array(jsonb_build_object('sku', 'a', 'location', 'm', 'quantity', 1))))
+               FROM generate_series(1, {}) i))",
+            count.min(10_000)
+        );
+        value(client, &sql);
+    }
+}
+
+#[test]
+fn a_hold_comes_back_by_itself_and_an_earlier_one_wakes_the_worker() {
+    let (database, mut client) = served(cluster());
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '200 ms')");
+    eventually("the short hold is back", || held(&mut client) == "1");
+    let entry = "SELECT actor || ' ' || application_name || ' ' || (recorded_at >= expires_at)
+                   FROM stock.ledger WHERE operation = 'expire'";
+    assert_eq!(value(&mut client, entry), "postgres pg_stock worker true");
+    let seen =
+        "SELECT query FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = current_database()";
+    assert_eq!(value(&mut client, seen), "pg_stock: expiring holds");
+    assert_eq!(value(&mut client, "SELECT sum(holds_expired) FROM stock.maintenance_run"), "1");
+    finish(database);
+}
+
+/// No callback of ours runs when a prepared transaction commits: the regular look finds its hold.
+#[test]
+fn a_hold_of_a_prepared_transaction_is_found_by_the_regular_look() {
+    let cluster = start(&["pg_stock.poll_interval=1s"]);
+    let (database, mut client) = served(&cluster);
+    client.batch_execute("BEGIN").unwrap();
+    outcome(&mut client, "try_reserve_stock('prepared', 'a', 'm', 1, '1 ms')");
+    client.batch_execute("PREPARE TRANSACTION 'p'").unwrap();
+    let mut other = database.connect();
+    value(&mut other, "SELECT pg_sleep(2.5)");
+    other.batch_execute("COMMIT PREPARED 'p'").unwrap();
+    // Its deadline lies below what the worker has looked at: no buyer is blocked by it, and the hourly look, which a new
+    // worker begins with, gives it back.
+    assert_eq!(value(&mut other, "SELECT available FROM stock.levels"), "999999");
+    value(&mut other, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker'");
+    eventually("the hold is back", || held(&mut other) == "1");
+    finish(database);
+}
+
+#[test]
+fn the_worker_and_the_launcher_come_back_when_they_are_terminated() {
+    let (database, mut client) = served(cluster());
+    for kind in ["pg_stock worker", "pg_stock launcher"] {
+        let terminate = format!(
+            "SELECT max(pid) FROM pg_stat_activity, pg_terminate_backend(pid)
+              WHERE backend_type = '{kind}' AND coalesce(datname, '{0}') = '{0}'",
+            database.name()
+        );
+        let ended = value(&mut client, &terminate);
+        let now = format!(
+            "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = '{kind}' AND coalesce(datname, '{0}') = '{0}'",
+            database.name()
+        );
+        eventually(kind, || !["0", &ended].contains(&value(&mut client, &now).as_str()));
+    }
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '10 ms')");
+    eventually("the short hold is back", || held(&mut client) == "1");
+    finish(database);
+}
+
+#[test]
+fn drop_extension_and_drop_database_are_prompt() {
+    let (database, mut client) = served(cluster());
+    overdue(&mut client, "o", 20_000);
+    client.batch_execute("SET lock_timeout = '5s'; DROP EXTENSION pg_stock CASCADE").unwrap();
+    eventually("the worker lets go", || worker(&mut client, database.name()).is_none());
+    client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
+    stocked(&mut client, "a", "m", 1_000_000);
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '10 ms')");
+    eventually("it is served again", || held(&mut client) == "0");
+    overdue(&mut client, "p", 20_000);
+    drop(client);
+    let mut admin = database.cluster.connect("postgres");
+    // Its own limit for others to leave is five seconds; then it fails.
+    admin.batch_execute(&format!("DROP DATABASE {}", database.name())).unwrap();
+}
+
+#[test]
+fn a_database_that_is_served_can_be_a_template_and_be_renamed() {
+    let (database, client) = served(cluster());
+    drop(client);
+    let name = database.name();
+    let mut admin = database.cluster.connect("postgres");
+    admin.batch_execute(&format!("CREATE DATABASE {name}_copy TEMPLATE {name}")).unwrap();
+    admin.batch_execute(&format!("ALTER DATABASE {name}_copy RENAME TO {name}_moved")).unwrap();
+    admin.batch_execute(&format!("DROP DATABASE {name}_moved")).unwrap();
+    eventually("it is served again", || worker(&mut admin, name).is_some());
+    finish(database);
+}
+
+#[test]
+fn settings_are_read_again_on_reload() {
+    let cluster = start(&[]);
+    let (one, mut client) = served(&cluster);
+    let (two, _other) = served(&cluster);
+    let mut admin = cluster.connect("postgres");
+    let set = |admin: &mut Client, value: &str| {
+        admin.batch_execute(&format!("ALTER SYSTEM SET pg_stock.databases = '{value}'")).unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    };
+    set(&mut admin, two.name());
+    eventually("only the named one is served", || {
+        worker(&mut admin, one.name()).is_none() && worker(&mut admin, two.name()).is_some()
+    });
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    set(&mut admin, "");
+    eventually("none is served", || worker(&mut admin, two.name()).is_none());
+    set(&mut admin, &format!("{}, no_such_database", one.name()));
+    eventually("the hold is back", || held(&mut client) == "1");
+    assert!(cluster.log().contains("pg_stock.databases names \"no_such_database\""));
+    finish(one);
+}
+
+/// Preloaded in a cluster where the extension is created nowhere: nothing in the log, no time used.
+#[test]
+fn preloaded_without_the_extension_it_costs_nothing() {
+    let cluster = start(&["log_min_messages=info"]);
+    let mut admin = cluster.connect("postgres");
+    admin.batch_execute("ALTER DATABASE stock_template IS_TEMPLATE false").unwrap();
+    admin.batch_execute("DROP DATABASE stock_template").unwrap();
+    let launcher = value(&mut admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_stock launcher'");
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{launcher}/stat")).expect("its times");
+        let times: Vec<u64> = stat.split(' ').skip(13).take(2).filter_map(|time| time.parse().ok()).collect();
+        times.iter().sum::<u64>()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(ticks() - before <= 1, "{} ticks of 10 ms in 5 s", ticks() - before);
+    let log = cluster.log();
+    let strange: Vec<&str> = log
+        .lines()
+        .filter(|line| ["ERROR", "FATAL", "WARNING", "PANIC"].iter().any(|word| line.contains(word)))
+        .collect();
+    // What is there before the server is ready comes from the tests' own attempts to connect.
+    assert!(strange.iter().all(|line| line.contains("the database system is starting up")), "{strange:?}");
+}
+
+#[test]
+fn a_fast_shutdown_takes_less_than_two_seconds_in_the_middle_of_a_sweep() {
+    let cluster = start(&["pg_stock.expire_batch=100000", "pg_stock.databases=''"]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 1_000_000);
+    overdue(&mut client, "o", 100_000);
+    client.batch_execute("ALTER SYSTEM RESET pg_stock.databases").unwrap();
+    client.batch_execute("ALTER SYSTEM SET pg_stock.databases = '*'").unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND state = 'active'";
+    eventually("the sweep runs", || value(&mut client, active) == "1");
+    drop(client);
+    let begin = Instant::now();
+    cluster.stop(false);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    cluster.resume();
+    let mut client = database.connect();
+    eventually("all is swept in the end", || held(&mut client) == "0");
+    finish(database);
+}
+
+/// kill -9 of the worker and of the whole server in the middle of a sweep, twenty times.
+#[test]
+fn crashes_in_the_middle_of_a_sweep_lose_nothing_and_repeat_nothing() {
+    let cluster = start(&["pg_stock.expire_batch=50", "restart_after_crash=on"]);
+    let (database, mut client) = served(&cluster);
+    for round in 0..20 {
+        overdue(&mut client, &format!("round {round}"), 3_000);
+        let process = worker(&mut client, database.name());
+        if round % 2 == 0 {
+            cluster.kill();
+            cluster.resume();
+        } else if let Some(process) = process {
+            // SAFETY: a process of the server that was just listed.
+            unsafe { libc::kill(process.parse().expect("a process"), libc::SIGKILL) };
+            eventually("the server restarts", || client.simple_query("SELECT 1").is_err());
+        }
+        eventually("the server answers", || database.cluster.config(database.name()).connect(postgres::NoTls).is_ok());
+        client = database.connect();
+        pg_stock_tests::invariants::assert_hold(&mut client);
+    }
+    eventually("all is swept in the end", || held(&mut client) == "1");
+    let once =
+        "SELECT count(*) = 60000 AND count(DISTINCT (key, line)) = 60000 FROM stock.ledger WHERE operation = 'expire'";
+    assert_eq!(value(&mut client, once), "t");
+    finish(database);
+}
+
+/// Where all worker slots are taken the log says so, and the database is served when one is free.
+#[test]
+fn a_want_of_slots_is_reported_and_overcome() {
+    let cluster = start(&["max_worker_processes=2", "max_logical_replication_workers=0", "max_parallel_workers=0"]);
+    let (one, client) = served(&cluster);
+    let two = cluster.database();
+    let mut other = two.connect();
+    stocked(&mut other, "a", "m", 10);
+    outcome(&mut other, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    eventually("the log says so", || cluster.log().contains("all worker slots are taken"));
+    drop(client);
+    cluster.connect("postgres").batch_execute(&format!("DROP DATABASE {}", one.name())).unwrap();
+    eventually("the other is served", || held(&mut other) == "0");
+    finish(two);
+}
