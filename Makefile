@@ -20,7 +20,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside bench lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-packages bench lint install package clean setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -29,7 +29,7 @@ help: ## list the targets
 demo: stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
 	cargo run --quiet --release -p pg_stock_bench -- flash-sale
 
-test: test-core test-database test-outside ## all tests
+test: test-packages test-core test-database test-outside ## all tests
 
 test-core: setup ## the rules alone, against a naive model
 	cargo test -p pg_stock_core
@@ -40,7 +40,7 @@ test-database: stage ## inside the database
 	cargo pgrx test $(RUNAS) --pgdata $(STAGE)/pgrx-data $(FEATURES) pg$(PG)
 	@rm -rf $(STAGE)/pgrx-data
 
-test-outside: stage ## over real connections: races, interruptions, dumps, hostile input
+test-outside: test-packages stage ## over real connections: races, interruptions, dumps, hostile input
 	cargo test -p pg_stock_tests --test outside
 
 bench: stage-release ## the single call against its peers, side by side (about ten minutes); ARGS='--rounds 3' for less
@@ -67,6 +67,9 @@ setup:
 	@scripts/setup.sh copy $(SYSTEM) $(COPY)
 	@mkdir -p $(PGRX_HOME)
 	@cargo pgrx init --pg$(PG) $(CONFIG) >/dev/null 2>&1
+
+test-packages:
+	@scripts/setup.sh test-packages $(PG)
 
 stage: setup
 	cargo pgrx install --pg-config $(CONFIG) $(FEATURES)

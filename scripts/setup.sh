@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing need, and makes a private copy of PostgreSQL to install into.
 #   setup.sh packages PG        Debian packages: PostgreSQL PG, its headers, libclang, a C compiler
+#   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG
 #   setup.sh copy PG_CONFIG DIR a copy of that PostgreSQL below DIR: nothing is installed into the system's own
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
@@ -10,10 +11,17 @@ as_root() {
 }
 
 packages() {
-    wanted="postgresql-$1 postgresql-server-dev-$1 libclang-dev clang build-essential pkg-config libssl-dev sudo
-            python3-venv ca-certificates"
+    install_missing "postgresql-$1" "postgresql-server-dev-$1" libclang-dev clang build-essential pkg-config libssl-dev \
+        sudo python3-venv ca-certificates
+}
+
+test_packages() {
+    install_missing "postgresql-$1-cron"
+}
+
+install_missing() {
     missing=""
-    for package in $wanted; do
+    for package; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
     done
     [ -z "$missing" ] && return
@@ -31,7 +39,8 @@ packages() {
 # PostgreSQL finds its files relative to its programs, so that a copy of the tree is a whole installation.
 copy() {
     config=$1 dir=$2
-    version=$("$config" --version)
+    # Another version, or another extension beside ours: copy anew.
+    version="$("$config" --version) $(ls "$("$config" --sharedir)/extension" "$("$config" --pkglibdir)" | cksum)"
     [ "$(cat "$dir/version" 2>/dev/null)" = "$version" ] && return
     rm -rf "$dir"
     mkdir -p "$dir"
@@ -49,6 +58,6 @@ pgrx() {
     cargo install cargo-pgrx --version "$1" --locked --debug --root "$2"
 }
 
-command=$1
+command=$(echo "$1" | tr - _)
 shift
 "$command" "$@"

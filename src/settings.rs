@@ -15,12 +15,16 @@ static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
 static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
+#[cfg(debug_assertions)]
+static CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(0);
 static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Makes the settings known to PostgreSQL.
 pub fn define() {
     define_for_sessions();
     define_for_workers();
+    #[cfg(debug_assertions)]
+    define_for_tests();
     // SAFETY: called once from _PG_init with a constant, NUL-terminated prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_stock".as_ptr()) };
 }
@@ -52,6 +56,21 @@ fn define_for_workers() {
         1,
         3_600,
         GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
+/// How far the tests step the clock. A release build has no such setting.
+#[cfg(debug_assertions)]
+fn define_for_tests() {
+    GucRegistry::define_int_guc(
+        c"pg_stock.clock_offset",
+        c"Seconds that are added to the clock; only for tests, and not in a release build.",
+        c"",
+        &CLOCK_OFFSET,
+        i32::MIN,
+        i32::MAX,
+        GucContext::Suset,
         GucFlags::UNIT_S,
     );
 }
@@ -105,6 +124,14 @@ pub fn limit_lock_waits(milliseconds: i32) {
             false,
         );
     }
+}
+
+/// What is added to the clock: nothing, unless a test says otherwise.
+pub fn clock_offset() -> Micros {
+    #[cfg(debug_assertions)]
+    return Micros::from(CLOCK_OFFSET.get()) * SECOND;
+    #[cfg(not(debug_assertions))]
+    0
 }
 
 /// The databases that the background worker serves.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pg_stock_tests::{Cluster, Database};
 use postgres::Client;
 
-use super::support::{eventually, finish, outcome, stocked, value};
+use super::support::{eventually, finish, outcome, sqlstate, stocked, value};
 
 /// A server with the library preloaded; the tests of this file that do not restart it share it.
 fn cluster() -> &'static Cluster {
@@ -251,4 +251,91 @@ fn a_want_of_slots_is_reported_and_overcome() {
     cluster.connect("postgres").batch_execute(&format!("DROP DATABASE {}", one.name())).unwrap();
     eventually("the other is served", || held(&mut other) == "0");
     finish(two);
+}
+
+/// On a standby nothing is written; the worker begins with the promotion.
+#[test]
+fn a_standby_is_read_only_and_its_worker_begins_with_the_promotion() {
+    let primary = start(&["pg_stock.databases=''"]);
+    let database = primary.database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 100);
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    let standby = primary.standby();
+    standby.connect("postgres").batch_execute("SELECT 1").unwrap();
+    let mut reader = standby.connect(database.name());
+    eventually("the standby has the hold", || value(&mut reader, "SELECT count(*) FROM stock.overdue") == "1");
+    assert_eq!(value(&mut reader, "SELECT stock.available('a', 'm')"), "100");
+    for text in ["try_reserve_stock('k', 'a', 'm', 1)", "expire_reservations()"] {
+        let error = reader.simple_query(&format!("SELECT stock.{text}")).unwrap_err();
+        assert_eq!(sqlstate(&error), "25006", "{text}");
+    }
+    let processes = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_stock%'";
+    assert_eq!(value(&mut reader, processes), "0");
+    primary.stop(false);
+    reader.batch_execute("ALTER SYSTEM SET pg_stock.databases = '*'").unwrap();
+    reader.batch_execute("SELECT pg_reload_conf()").unwrap();
+    reader.batch_execute("SELECT pg_promote()").unwrap();
+    eventually("the hold is back", || value(&mut reader, "SELECT count(*) FROM stock.hold") == "0");
+    pg_stock_tests::invariants::assert_hold(&mut reader);
+}
+
+/// The clock is stepped by an hour (a setting that only a debug build has), forth and back and behind: the database's clock decides, nothing is given
+/// back before its deadline by that clock, and nothing is stuck.
+#[test]
+fn a_clock_that_is_stepped_gives_nothing_back_early_and_blocks_nothing() {
+    let cluster = start(&[]);
+    let mut admin = cluster.connect("postgres");
+    let mut step = |by: &str| {
+        admin.batch_execute(&format!("ALTER SYSTEM SET pg_stock.clock_offset = '{by}'")).unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    };
+    let (database, mut client) = served(&cluster);
+    outcome(&mut client, "try_reserve_stock('half an hour', 'a', 'm', 1, '30 minutes')");
+    outcome(&mut client, "try_reserve_stock('two hours', 'a', 'm', 1, '2 hours')");
+    let keys = |client: &mut Client| value(client, "SELECT string_agg(key, ', ' ORDER BY key) FROM stock.hold");
+    assert_eq!(keys(&mut client), "first, half an hour, two hours");
+    step("3550");
+    eventually("what is due by the new time is back", || keys(&mut client) == "first, two hours");
+    for (by, name) in [("0", "back"), ("-3600", "behind"), ("0", "forth again")] {
+        step(by);
+        eventually("this session knows", || value(&mut client, "SHOW pg_stock.clock_offset").trim_end_matches("s") != "3550");
+        outcome(&mut client, &format!("try_reserve_stock('short {name}', 'a', 'm', 1, '300 ms')"));
+        outcome(&mut client, &format!("try_reserve_stock('long {name}', 'a', 'm', 1, '3 hours')"));
+        eventually(name, || !keys(&mut client).contains("short"));
+        assert!(keys(&mut client).contains(&format!("long {name}")));
+    }
+    let early = "SELECT count(*) FROM stock.ledger WHERE operation = 'expire' AND recorded_at < expires_at";
+    assert_eq!(value(&mut client, early), "0");
+    finish(database);
+}
+
+/// pg_cron runs expiry where the worker is not wanted; both beside each other do no harm.
+#[test]
+fn pg_cron_runs_expiry_by_the_minute() {
+    let cluster = start(&[
+        "shared_preload_libraries='pg_stock, pg_cron'",
+        "cron.database_name=postgres",
+        "cron.use_background_workers=on",
+        "pg_stock.databases=''",
+    ]);
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
+    let error = client.simple_query("SELECT stock.schedule_expiry()").unwrap_err();
+    assert_eq!(sqlstate(&error), "0A000");
+    client.batch_execute("CREATE EXTENSION pg_cron").unwrap();
+    stocked(&mut client, "a", "m", 100);
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    value(&mut client, "SELECT stock.schedule_expiry()");
+    value(&mut client, "SELECT stock.schedule_expiry('* * * * *')");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM cron.job"), "1");
+    let begin = Instant::now();
+    while held(&mut client) != "0" {
+        assert!(begin.elapsed() < Duration::from_secs(130), "pg_cron did nothing: {}", cluster.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    client.batch_execute("ALTER SYSTEM RESET pg_stock.databases").unwrap();
+    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "t");
+    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "f");
+    pg_stock_tests::invariants::assert_hold(&mut client);
 }

@@ -100,6 +100,10 @@ fn sweep(
 ) -> Result<Swept, Error> {
     let started = now();
     let all = progress.begin(started, told);
+    if all && is_restoring(client)? {
+        *progress = Progress::default();
+        return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
+    }
     for at in query(client, Statement::RetryLevels, &[time(started), int(most as i64)], level_id)? {
         progress.pending.entry(at).or_default();
     }
@@ -141,6 +145,12 @@ impl Progress {
         self.quiet_until = self.quiet_until.min(told);
         all
     }
+}
+
+/// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made without it. The ledger
+/// entries of what would be swept may not be there yet.
+fn is_restoring(client: &mut SpiClient<'_>) -> SpiResult<bool> {
+    Ok(query(client, Statement::Restoring, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
 }
 
 /// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds

@@ -106,7 +106,7 @@ pub fn history_of(client: &mut SpiClient<'_>, key: &Name) -> Result<Vec<Entry>, 
 /// The database's clock, the only one that decides (ARCHITECTURE, C7).
 pub fn now() -> Micros {
     // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    unsafe { pg_sys::GetCurrentTimestamp() }.saturating_add(settings::clock_offset())
 }
 
 /// Reads levels; what is overdue on them by `now` is counted only where something may be.

@@ -52,6 +52,8 @@ pub enum Statement {
     RaiseBounds,
     /// Adds to what buyers hold and have bought.
     AddBought,
+    /// Tells whether the data is still being restored.
+    Restoring,
     /// Finds the levels of the holds that are due next.
     DueHolds,
     /// Finds the levels of holds that were set aside and are to be tried again.
@@ -275,6 +277,9 @@ impl Statement {
                           pg_catalog.unnest($4)) AS a (sku, location, buyer, quantity)
                      ON CONFLICT (sku, location, buyer) DO UPDATE SET quantity = b.quantity + excluded.quantity"
             }
+            Statement::Restoring => {
+                "SELECT NOT s.is_called FROM stock.ledger_position_seq s"
+            }
             Statement::DueHolds => {
                 "SELECT h.sku, h.location, h.expires_at
                    FROM stock.hold h
@@ -397,6 +402,7 @@ impl Statement {
             Statement::ChangeLevels => &[TS, TS, IS, IS, IS, IS, BS, IS, ZS, Z, IS, BS],
             Statement::RaiseBounds => &[TS, TS],
             Statement::AddBought => &[TS, TS, TS, IS],
+            Statement::Restoring => &[],
             Statement::DueHolds => &[Z, Z, TS, TS, I],
             Statement::RetryLevels => &[Z, I],
             Statement::LockFreeLevels => &[TS, TS],

@@ -40,14 +40,7 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started: nothing can be tested then.
     pub fn start(settings: &[&str]) -> Cluster {
-        let programs = std::env::var_os("PG_STOCK_PROGRAMS")
-            .expect("PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or `make demo`");
-        let folder = tempfile::Builder::new().prefix("pg_stock-").tempdir_in("/tmp").expect("a folder below /tmp");
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its permissions");
-        if let Some((uid, gid)) = other_user() {
-            chown(folder.path(), Some(uid), Some(gid)).expect("its owner");
-        }
-        let cluster = Cluster { server: Mutex::new(None), folder, programs: programs.into() };
+        let cluster = Cluster::new();
         cluster.run("initdb", &["-D", &cluster.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
         let mut conf = format!("unix_socket_directories = '{}'\nlisten_addresses = ''\n", cluster.socket());
         conf.push_str("max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n");
@@ -58,6 +51,30 @@ impl Cluster {
         client.batch_execute("CREATE DATABASE stock_template IS_TEMPLATE true").expect("a template");
         cluster.connect("stock_template").batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
         cluster
+    }
+
+    /// Makes and starts a standby of this server, which follows it until it is promoted.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn standby(&self) -> Cluster {
+        let standby = Cluster::new();
+        self.run("pg_basebackup", &["-D", &standby.data(), "-R", "-c", "fast"]);
+        standby.append("postgresql.conf", &format!("unix_socket_directories = '{}'\n", standby.socket()));
+        standby.resume();
+        standby
+    }
+
+    /// A folder for a server.
+    fn new() -> Cluster {
+        let programs = std::env::var_os("PG_STOCK_PROGRAMS")
+            .expect("PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or `make demo`");
+        let folder = tempfile::Builder::new().prefix("pg_stock-").tempdir_in("/tmp").expect("a folder below /tmp");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its permissions");
+        if let Some((uid, gid)) = other_user() {
+            chown(folder.path(), Some(uid), Some(gid)).expect("its owner");
+        }
+        Cluster { server: Mutex::new(None), folder, programs: programs.into() }
     }
 
     /// Starts the server of an existing data folder, and waits until it answers.
