@@ -1,11 +1,12 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
 --   read        the views, and the functions that only look
 --   operate     reserve, sell, confirm, release, return, extend
---   administer  receive, adjust, set, transfer, limits, freeze, expire
+--   administer  receive, adjust, set, transfer, limits, freeze, expire, settle
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
+       ('doubtful_reservations', 'read'),
        ('refused', 'operate'), ('refusal', 'operate'), ('raise_refusal', 'operate'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
@@ -20,7 +21,8 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('set_limits', 'administer'), ('try_set_limits', 'administer'),
        ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
        ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
-       ('expire_reservations', 'administer'), ('expire_all', 'administer')
+       ('expire_reservations', 'administer'), ('expire_all', 'administer'),
+       ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'), ('settle', 'administer')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS 'The access level that each function belongs to; what is not listed is for the owner alone.';
 

@@ -1,4 +1,5 @@
--- What runs without anybody looking: expiry, its log, and the holds that it could not close.
+-- What runs without anybody looking: expiry, its log, the holds that it could not close, and its schedule in pg_cron; and
+-- the settling of reservations by what the shop says of its orders.
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- hold_error: overdue holds that could not be closed. A bad hold never stops the others: it is set aside, tried again
@@ -113,3 +114,81 @@ COMMENT ON COLUMN stock.overdue.attempts IS 'How often closing it failed; NULL: 
 COMMENT ON COLUMN stock.overdue.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN stock.overdue.sqlstate IS 'The SQLSTATE of the last error.';
 COMMENT ON COLUMN stock.overdue.message IS 'The text of the last error.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Old holds, and what the shop's own order table says of them: paid orders are confirmed, cancelled ones released.
+
+CREATE FUNCTION stock.doubtful_reservations(older_than interval DEFAULT '40 minutes')
+RETURNS TABLE (key text, reserved_at timestamptz, expires_at timestamptz, lines bigint, units numeric, buyer text, overdue boolean)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    moment timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    IF older_than IS NULL OR older_than < '0'::interval THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'older_than must be 0 or more',
+            DETAIL = format('It is %s.', coalesce(older_than::text, 'null')),
+            HINT = 'Give an interval, ''40 minutes'' say; ''0'' means every reservation that holds something.';
+    END IF;
+    RETURN QUERY
+    SELECT h.key, min(h.reserved_at), min(h.expires_at), count(*), sum(h.quantity), min(h.buyer),
+           min(h.expires_at) <= moment
+      FROM stock.hold h
+     GROUP BY h.key
+    HAVING min(h.reserved_at) <= moment - older_than
+     ORDER BY min(h.reserved_at), h.key;
+END
+$$;
+COMMENT ON FUNCTION stock.doubtful_reservations(interval) IS 'Reservations that still hold something and were made longer ago than older_than, oldest first: to be compared with the orders, and settled. lines and units are those still held, expires_at is the earliest deadline of them, overdue says that it has passed. Reads all open holds.';
+
+CREATE FUNCTION stock.settle(orders jsonb)
+RETURNS TABLE (key text, status text, outcome text, mismatch text, agrees boolean)
+LANGUAGE c ROWS 100 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'settle_wrapper';
+COMMENT ON FUNCTION stock.settle(jsonb) IS 'Confirms the reservations of paid orders and releases those of cancelled ones: [{"key", "status"}] with the status paid or cancelled, at most 10,000, each key once; NULL: none. All in one transaction that locks in one order. For each order: what the confirm or release came to (outcome), how the stock disagreed (mismatch: paid_not_confirmed, paid_but_expired, paid_but_released, paid_in_part, paid_but_returned, paid_but_unknown, cancelled_but_held, cancelled_but_confirmed; NULL: not at all), and whether it agrees now. Again: the same answers, but no mismatch for what was put right.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Expiry by pg_cron, where that is installed. Its functions are named in EXECUTE only: they need not exist. The caller
+-- owns the job and needs the rights that pg_cron asks for.
+
+CREATE FUNCTION stock.schedule_expiry(schedule text DEFAULT '* * * * *') RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    job bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = 'pg_cron is not installed in this database',
+            HINT = format('CREATE EXTENSION pg_cron here; or, where it lives in another database, call there '
+                          'cron.schedule_in_database(%L, %L, ''CALL stock.expire_all()'', %L); '
+                          'or use the background worker.',
+                          'pg_stock expiry of ' || current_database(), '* * * * *', current_database());
+    END IF;
+    EXECUTE 'SELECT cron.schedule(''pg_stock expiry'', $1, ''CALL stock.expire_all()'')' INTO job USING schedule;
+    RETURN job;
+END
+$$;
+COMMENT ON FUNCTION stock.schedule_expiry(text) IS 'Has pg_cron call stock.expire_all() at each time of the schedule, as the role that calls this; replaces the schedule that was set before. Answers the number of the job. 0A000 where pg_cron is not in this database.';
+
+CREATE FUNCTION stock.unschedule_expiry() RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    job bigint;
+    done boolean;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = 'pg_cron is not installed in this database',
+            HINT = format('Where it lives in another database, call there cron.unschedule(%L).',
+                          'pg_stock expiry of ' || current_database());
+    END IF;
+    EXECUTE 'SELECT j.jobid FROM cron.job j WHERE j.jobname = ''pg_stock expiry'' AND j.username = current_user' INTO job;
+    IF job IS NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE 'SELECT cron.unschedule($1)' INTO done USING job;
+    RETURN done;
+END
+$$;
+COMMENT ON FUNCTION stock.unschedule_expiry() IS 'Takes the job of stock.schedule_expiry from pg_cron; false where the role that calls this has none. 0A000 where pg_cron is not in this database.';

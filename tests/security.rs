@@ -7,6 +7,7 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT stock.available('a', 'm')"),
     ("read", "SELECT * FROM stock.reservation('k')"),
     ("read", "SELECT * FROM stock.verify()"),
+    ("read", "SELECT * FROM stock.doubtful_reservations('1 day')"),
     ("read", "SELECT * FROM stock.levels"),
     ("read", "SELECT * FROM stock.holds"),
     ("read", "SELECT * FROM stock.ledger_rows"),
@@ -50,6 +51,16 @@ const CALLS: &[(&str, &str)] = &[
     ("administer", "SELECT * FROM stock.try_unfreeze_level('g7', 'a', 'm', 'x')"),
     ("administer", "SELECT * FROM stock.expire_reservations(10)"),
     ("administer", "CALL stock.expire_all(10)"),
+    ("administer", r#"SELECT * FROM stock.settle('[{"key":"k6","status":"cancelled"}]')"#),
+    // Without pg_cron they answer that there is none, which is an answer all the same.
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.schedule_expiry(); EXCEPTION WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.unschedule_expiry(); EXCEPTION WHEN feature_not_supported THEN NULL; END $$",
+    ),
     ("owner", "SELECT stock.grant_access('postgres', 'read')"),
     ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
     ("owner", "SELECT stock.access_of_functions()"),

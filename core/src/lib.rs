@@ -11,6 +11,7 @@
 //! | [`standing`] | what has become of a reservation, computed from its ledger entries |
 //! | [`outcome`], [`answer`] | the closed list of answers, their SQLSTATEs, and the row a caller gets |
 //! | [`mod@decide`] | the rules |
+//! | [`settle`] | what a shop says of its orders against what became of their reservations |
 //! | [`table`] | the table of outcome by operation and state, made by running the rules |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -24,6 +25,7 @@ pub mod name;
 pub mod outcome;
 pub mod parse;
 pub mod request;
+pub mod settle;
 pub mod standing;
 pub mod table;
 

@@ -1,12 +1,13 @@
-//! Expiry.
+//! Expiry, and the settling of reservations by what the shop says of its orders.
 
-use pg_stock_core::Fault;
 use pg_stock_core::facts::NEVER;
+use pg_stock_core::settle::{self, Order, Verdict};
+use pg_stock_core::{Fault, Name, parse};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::arguments::Arguments;
-use super::rows;
+use super::rows::{self, Column};
 use crate::error::{Error, or_raise};
 use crate::store;
 
@@ -36,4 +37,34 @@ fn most(args: &Arguments) -> Result<usize, Fault> {
             .detail(format!("It is {most}."))
             .hint("Call again, or CALL stock.expire_all(), for more.")),
     }
+}
+
+/// `settle(orders)`: key, status, outcome, mismatch, agrees.
+#[pg_extern(sql = false)]
+fn settle(fcinfo: pg_sys::FunctionCallInfo) {
+    let orders = or_raise(orders(&Arguments::of(fcinfo)).map_err(Error::from));
+    let verdicts = or_raise(carry_out(&orders));
+    rows::send(fcinfo, orders.iter().zip(&verdicts).map(|(order, verdict)| columns(order, verdict)));
+}
+
+/// The orders to settle; NULL is none, for that is what `jsonb_agg` makes of no rows.
+fn orders(args: &Arguments) -> Result<Vec<Order>, Fault> {
+    args.json(0).map_or(Ok(Vec::new()), |json| parse::orders(&json))
+}
+
+/// Confirms and releases all orders in one batch, with one order of locks, and judges each by what came of it.
+fn carry_out(orders: &[Order]) -> Result<Vec<Verdict>, Error> {
+    let answers = store::run(&settle::requests(orders))?;
+    let keys: Vec<&Name> = orders.iter().map(|order| &order.key).collect();
+    Ok(settle::verdicts(orders, &store::standings(&keys)?, &answers))
+}
+
+fn columns(order: &Order, verdict: &Verdict) -> [Column; 5] {
+    [
+        rows::text(order.key.as_bytes()),
+        rows::text(order.status.word().as_bytes()),
+        rows::text(verdict.outcome.word().as_bytes()),
+        verdict.mismatch.and_then(|mismatch| rows::text(mismatch.word().as_bytes())),
+        rows::flag(verdict.agrees),
+    ]
 }

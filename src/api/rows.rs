@@ -27,6 +27,11 @@ pub fn int(value: impl Into<i64>) -> Column {
     opt_int(Some(value.into()))
 }
 
+/// A boolean column.
+pub fn flag(value: bool) -> Column {
+    Some(pg_sys::Datum::from(value))
+}
+
 /// Sends answers as rows of the type stock.answer.
 pub fn send_answers(fcinfo: pg_sys::FunctionCallInfo, answers: &[Answer]) {
     send(fcinfo, answers.iter().map(columns));
@@ -46,7 +51,7 @@ fn columns(answer: &Answer) -> [Column; 12] {
         opt_int(answer.available),
         opt_int(answer.version),
         opt_int(answer.expires_at),
-        Some(pg_sys::Datum::from(answer.replayed)),
+        flag(answer.replayed),
     ]
 }
 

@@ -20,10 +20,9 @@ type History = HashMap<Name, Vec<Entry>>;
 pub fn levels_of(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<BTreeSet<LevelId>, Error> {
     let named = requests.iter().flat_map(|request| request.action.named_levels());
     let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
-    for request in requests.iter().filter(|request| request.action.acts_on_reservation()) {
-        let entries = history_of(client, &request.key)?;
-        levels.extend(entries.into_iter().filter_map(|entry| entry.at));
-    }
+    let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
+    let entries = histories(client, acting.map(|request| &request.key))?.into_values().flatten();
+    levels.extend(entries.filter_map(|entry| entry.at));
     Ok(levels)
 }
 
@@ -92,7 +91,7 @@ pub fn glance(client: &mut SpiClient<'_>, requests: &[Request]) -> SpiResult<Opt
 pub fn facts(client: &mut SpiClient<'_>, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
     let mut facts = Facts { now: now(), confirm_late: settings::confirm_late(), ..Facts::default() };
     facts.levels = read_levels(client, levels, facts.now)?.into_iter().collect();
-    facts.history = read_history(client, requests)?;
+    facts.history = histories(client, requests.iter().map(|request| &request.key))?;
     facts.overdue = read_overdue(client, requests, &facts)?;
     facts.bought = read_bought(client, requests, &facts)?;
     Ok(facts)
@@ -101,6 +100,22 @@ pub fn facts(client: &mut SpiClient<'_>, requests: &[Request], levels: &BTreeSet
 /// The ledger entries of one key, oldest first.
 pub fn history_of(client: &mut SpiClient<'_>, key: &Name) -> Result<Vec<Entry>, Error> {
     query(client, Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
+}
+
+/// The ledger entries of keys, oldest first; none for a key that nothing is known of.
+pub fn histories<'a>(client: &mut SpiClient<'_>, keys: impl Iterator<Item = &'a Name>) -> Result<History, Error> {
+    let mut history: History = keys.map(|key| (key.clone(), Vec::new())).collect();
+    let entries = match history.keys().collect::<Vec<_>>().as_slice() {
+        [] => Vec::new(),
+        [key] => history_of(client, key)?,
+        keys => query(client, Statement::History, &[datum::texts(keys.iter().copied().map(Some))], entry)?
+            .into_iter()
+            .collect::<Result<_, _>>()?,
+    };
+    for entry in entries {
+        history.entry(entry.key.clone()).or_default().push(entry);
+    }
+    Ok(history)
 }
 
 /// The database's clock, the only one that decides (ARCHITECTURE, C7).
@@ -123,20 +138,6 @@ pub fn read_levels(
         }
         _ => query(client, Statement::Levels, &[skus(levels), locations(levels), datum::time(now)], level),
     }
-}
-
-fn read_history(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<History, Error> {
-    let mut history: History = requests.iter().map(|request| (request.key.clone(), Vec::new())).collect();
-    let entries = match requests {
-        [request] => history_of(client, &request.key)?,
-        _ => query(client, Statement::History, &[datum::texts(history.keys().map(Some))], entry)?
-            .into_iter()
-            .collect::<Result<_, _>>()?,
-    };
-    for entry in entries {
-        history.entry(entry.key.clone()).or_default().push(entry);
-    }
-    Ok(history)
 }
 
 /// Overdue holds of the levels that have some: enough for what may be asked of each.

@@ -132,3 +132,12 @@ pub fn standing(key: &Name) -> Result<Standing, Error> {
         Ok(Standing::at(&entries, load::now()))
     })
 }
+
+/// What has become of the reservations of keys by now, in the order of the keys.
+pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
+    Spi::connect_mut(|client| {
+        let (entries, now) = (load::histories(client, keys.iter().copied())?, load::now());
+        let of = |key| entries.get(key).map(Vec::as_slice).unwrap_or_default();
+        Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())
+    })
+}

@@ -12,4 +12,5 @@ fuzz_target!(|json: &[u8]| {
     }
     drop(parse::options(json, true));
     drop(parse::requests(json));
+    drop(parse::orders(json));
 });

@@ -8,7 +8,7 @@ use database::Database;
 use naive::Naive;
 use pg_stock_core::facts::LevelId;
 use pg_stock_core::limits::SECOND;
-use pg_stock_core::{Action, Line, Name, Request};
+use pg_stock_core::{Action, Line, Name, Outcome, Request};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -92,17 +92,33 @@ fn request() -> impl Strategy<Value = Request> {
     })
 }
 
+/// What may be asked at once: reserves, or confirms and releases under different keys.
 fn batch() -> impl Strategy<Value = Vec<Request>> {
-    vec((name("k", 4), reserve(lines().prop_map(without_versions))), 1..5).prop_map(|requests| {
+    let reserves = vec((name("k", 4), reserve(lines().prop_map(without_versions)), Just(Name::default())), 1..5);
+    prop_oneof![reserves, settlement()].prop_map(|requests| {
         (requests.into_iter().zip(1..))
-            .map(|((key, action), number)| Request {
+            .map(|((key, action, operation_key), number)| Request {
                 number,
                 key,
-                operation_key: Name::default(),
+                operation_key,
                 reason: Name::default(),
                 action,
             })
             .collect()
+    })
+}
+
+/// Confirms and releases of some of the keys, each once, in any order.
+fn settlement() -> impl Strategy<Value = Vec<(Name, Action, Name)>> {
+    let keys: Vec<Name> = ["k0", "k1", "k2", "k3"].map(Name::from).into();
+    let lines = || option::weighted(0.2, lines().prop_map(without_versions));
+    let action = prop_oneof![
+        2 => lines().prop_map(|lines| Action::Confirm { lines }),
+        1 => lines().prop_map(|lines| Action::Release { lines }),
+    ];
+    (Just(keys).prop_shuffle(), vec((action, prop_oneof!["", "p1", "settle"]), 1..5)).prop_map(|(keys, asked)| {
+        let named = |(key, (action, part)): (Name, (Action, String))| (key, action, part.as_str().into());
+        keys.into_iter().zip(asked).map(named).collect()
     })
 }
 
@@ -168,6 +184,7 @@ fn a_batch_equals_its_requests_in_turn() {
                 match step {
                     Step::Wait(micros) => database.now += micros,
                     Step::Run(request) => drop(database.run(&[request])),
+                    Step::Sweep(at) => database.sweep(&at),
                     _ => {}
                 }
             }
@@ -180,4 +197,34 @@ fn a_batch_equals_its_requests_in_turn() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A late confirm takes the units of an overdue hold whose own confirm comes later in the same batch.
+#[test]
+fn the_first_of_two_late_confirms_gets_the_units() {
+    let at = LevelId { sku: "s0".into(), location: "l0".into() };
+    let request = |number, key: &str, action| Request {
+        number,
+        key: key.into(),
+        operation_key: Name::default(),
+        reason: Name::default(),
+        action,
+    };
+    let lines = vec![Line { number: 1, at: at.clone(), quantity: 3, expected_version: None }];
+    let mut database = Database::default();
+    database.run(&[request(1, "goods", Action::Receive { at, quantity: 3 })]);
+    for key in ["k0", "k1"] {
+        let reserve = Action::Reserve { lines: lines.clone(), ttl: Some(SECOND), buyer: None };
+        assert_eq!(database.run(&[request(1, key, reserve)])[0].outcome, Outcome::Reserved);
+        database.now += SECOND;
+    }
+    let confirm = |number, key| request(number, key, Action::Confirm { lines: None });
+    let batch = [confirm(1, "k0"), confirm(2, "k1")];
+    let mut in_turn = database.clone();
+    let together = database.run(&batch);
+    let outcomes: Vec<Outcome> = together.iter().map(|answer| answer.outcome).collect();
+    assert_eq!(outcomes, [Outcome::ConfirmedLate, Outcome::ReservationExpired]);
+    let one_by_one: Vec<_> = batch.iter().flat_map(|request| in_turn.run(std::slice::from_ref(request))).collect();
+    assert_eq!((together, &database), (one_by_one, &in_turn));
+    database.check();
 }

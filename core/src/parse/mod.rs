@@ -1,8 +1,11 @@
 //! Reads requests from JSON, and names the path of each fault.
 
+mod orders;
+
 use std::collections::HashMap;
 use std::fmt;
 
+pub use orders::orders;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
@@ -154,6 +157,9 @@ fn form_of(argument: &str) -> &'static str {
             r#"Give an array like [{"sku": "A-1", "location": "main", "quantity": 2, "expected_version": 7}]; expected_version is optional."#
         }
         "options" => r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7"}; both are optional."#,
+        "orders" => {
+            r#"Give an array like [{"key": "order-1", "status": "paid"}, {"key": "order-2", "status": "cancelled"}]."#
+        }
         _ => {
             r#"Give an array like [{"key": "order-1", "lines": [{"sku": "A-1", "location": "main", "quantity": 2}], "ttl": "30 minutes", "buyer": "b-7"}]; ttl and buyer are optional."#
         }
