@@ -299,7 +299,8 @@ fn a_clock_that_is_stepped_gives_nothing_back_early_and_blocks_nothing() {
     eventually("what is due by the new time is back", || keys(&mut client) == "first, two hours");
     for (by, name) in [("0", "back"), ("-3600", "behind"), ("0", "forth again")] {
         step(by);
-        eventually("this session knows", || value(&mut client, "SHOW pg_stock.clock_offset").trim_end_matches("s") != "3550");
+
+        eventually("this session knows", || value(&mut client, "SHOW pg_stock.clock_offset") == by);
         outcome(&mut client, &format!("try_reserve_stock('short {name}', 'a', 'm', 1, '300 ms')"));
         outcome(&mut client, &format!("try_reserve_stock('long {name}', 'a', 'm', 1, '3 hours')"));
         eventually(name, || !keys(&mut client).contains("short"));
