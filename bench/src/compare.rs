@@ -6,6 +6,8 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use pg_stock_tests::{Cluster, Database};
 
+use crate::median::{median, sorted};
+
 /// How long and how often.
 #[derive(Args)]
 pub struct Comparison {
@@ -123,14 +125,4 @@ fn show(rates: &[Vec<f64>]) {
         ]);
     }
     println!("\n{table}");
-}
-
-fn sorted(rates: &[f64]) -> Vec<f64> {
-    let mut sorted = rates.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-fn median(rates: &[f64]) -> f64 {
-    sorted(rates)[rates.len() / 2]
 }

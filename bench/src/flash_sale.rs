@@ -15,8 +15,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pg_stock_tests::{Cluster, Database, invariants};
 use postgres::Client;
 use rand::RngExt;
-use tokio_postgres::NoTls;
 
+use crate::connection::{self, connect};
 use crate::tally::Tally;
 
 /// The SKU of the sale.
@@ -85,7 +85,7 @@ fn crowd(database: Database<'_>, sale: &Sale) -> Result<Tallies, Failure> {
     let bar = ProgressBar::new(sale.buyers as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} buyers  {msg}").expect("a sound template"));
     let next = Arc::new(AtomicUsize::new(0));
-    let config = tokio_config(database);
+    let config = connection::config(database, "flash sale");
     let tallies = runtime.block_on(async {
         let lines: Vec<_> = (0..sale.connections)
             .map(|_| tokio::spawn(serve(config.clone(), sale.clone(), Arc::clone(&next), bar.clone())))
@@ -102,18 +102,6 @@ fn crowd(database: Database<'_>, sale: &Sale) -> Result<Tallies, Failure> {
     })?;
     bar.finish_with_message("done");
     Ok(tallies)
-}
-
-fn tokio_config(database: Database<'_>) -> tokio_postgres::Config {
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(database.cluster.socket()).user("postgres").dbname(database.name()).application_name("flash sale");
-    config
-}
-
-async fn connect(config: &tokio_postgres::Config) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
 }
 
 /// Shows now and then what is left.

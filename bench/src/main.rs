@@ -1,8 +1,11 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench compare`: the single call against its peers.
-//! Both run on a private throwaway PostgreSQL.
+//! `stock-bench expiry`: what expiry costs. All run on a private throwaway PostgreSQL.
 
 mod compare;
+mod connection;
+mod expiry;
 mod flash_sale;
+mod median;
 mod tally;
 
 use std::process::ExitCode;
@@ -22,11 +25,14 @@ enum What {
     FlashSale(flash_sale::Sale),
     /// Measure try_reserve_stock beside a hand-written function and an application's own transaction.
     Compare(compare::Comparison),
+    /// Measure how late holds expire, what a sweep costs buyers, and what an old snapshot costs both.
+    Expiry(expiry::Expiry),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().what {
         What::FlashSale(sale) => flash_sale::run(&sale),
         What::Compare(comparison) => compare::run(&comparison),
+        What::Expiry(expiry) => expiry::run(&expiry),
     }
 }
