@@ -13,7 +13,7 @@ const MAX_CONTEXT_BYTES: usize = 1_000;
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
-static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(500);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 #[cfg(debug_assertions)]
 static CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(0);

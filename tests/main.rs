@@ -6,6 +6,7 @@ mod expiry;
 mod interruptions;
 mod isolation;
 mod outcome_table;
+mod pairs;
 mod races;
 mod schedule;
 mod security;

@@ -58,25 +58,18 @@ pub fn unchanged(client: &mut SpiClient<'_>, seen: Option<&BTreeMap<LevelId, Lev
 }
 
 /// The facts for a single one-line reserve in the plain case, by one cheap statement: the level is known and without a
-/// limit per buyer, no hold on it can be due, and the key is new. `None` in every other case.
+/// limit per buyer, the key is new, and no overdue hold need give way: there are units enough without, or too few with.
+/// `None` in every other case.
 pub fn glance(client: &mut SpiClient<'_>, requests: &[Request]) -> SpiResult<Option<Facts>> {
     let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else { return Ok(None) };
     let [line] = lines.as_slice() else { return Ok(None) };
     let now = now();
-    let args = [datum::text(&line.at.sku), datum::text(&line.at.location), datum::text(key)];
+    let args = [datum::text(&line.at.sku), datum::text(&line.at.location), datum::time(now), datum::text(key)];
     let plain = query(client, Statement::Glance, &args, |row| {
-        let level = Level {
-            on_hand: row.int(0),
-            reserved: row.int(1),
-            safety_stock: row.int(2),
-            buyer_limit: row.opt_int(3),
-            frozen: row.opt_flag(4).unwrap_or(false),
-            version: row.int(5),
-            next_due: row.int(6),
-            ..Level::new()
-        };
-        let known = row.opt_flag(7).unwrap_or(true);
-        (!known && level.buyer_limit.is_none() && level.next_due > now).then_some(level)
+        let known = row.opt_flag(10).unwrap_or(true);
+        let (_, level) = level(row);
+        let settled = level.free() >= line.quantity || level.free() + level.overdue < line.quantity;
+        (!known && level.buyer_limit.is_none() && settled).then_some(level)
     })?;
     Ok(plain.into_iter().flatten().next().map(|level| Facts {
         now,

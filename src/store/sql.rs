@@ -117,11 +117,12 @@ impl Statement {
     /// Its text.
     pub fn text(self) -> &'static str {
         match self {
-            Statement::Glance => {
-                "SELECT l.on_hand, l.reserved, l.safety_stock, l.buyer_limit, l.frozen, l.version, l.next_due,
-                        EXISTS (SELECT FROM stock.ledger g WHERE g.key = $3) AS known
+            Statement::Glance => concat!(
+                "SELECT ",
+                level_columns!(),
+                ", EXISTS (SELECT FROM stock.ledger g WHERE g.key = $4) AS known
                    FROM stock.level l WHERE l.sku = $1 AND l.location = $2"
-            }
+            ),
             Statement::Level => concat!(
                 "SELECT ",
                 level_columns!(),
@@ -176,7 +177,7 @@ impl Statement {
                         next_due = least(next_due, $6), updated_at = $7
                   WHERE sku = $1 AND location = $2
                     AND on_hand - reserved - safety_stock >= $8
-                    AND NOT frozen AND buyer_limit IS NULL AND next_due > $7
+                    AND NOT frozen AND buyer_limit IS NULL AND (next_due > $7 OR next_due = $10)
                     AND ($9 IS NULL OR version = $9)
               RETURNING on_hand, reserved, safety_stock, version"
             }
@@ -382,7 +383,7 @@ impl Statement {
         const ZS: Oid = TIMESTAMPTZARRAYOID;
         const BS: Oid = BOOLARRAYOID;
         match self {
-            Statement::Glance => &[T, T, T],
+            Statement::Glance => &[T, T, Z, T],
             Statement::Level => &[T, T, Z],
             Statement::Levels => &[TS, TS, Z],
             Statement::LockLevels => &[TS, TS],
@@ -390,7 +391,7 @@ impl Statement {
             Statement::History => &[TS],
             Statement::Overdue => &[TS, TS, IS, ZS, Z],
             Statement::Bought => &[TS, TS, TS, ZS, Z],
-            Statement::GuardedUpdate => &[T, T, I, I, I, Z, Z, I, I],
+            Statement::GuardedUpdate => &[T, T, I, I, I, Z, Z, I, I, Z],
             Statement::UndoGuardedUpdate => &[T, T, I, I, I],
             Statement::ClaimReserve => &[Z, T, INT4OID, T, T, I, I, I, I, I, T, Z, T],
             Statement::Claim => &[TS, TS, TS, LS, TS, TS, IS, IS, IS, IS, IS, IS, IS, TS, ZS, TS, IS, IS, BS, Z, T],

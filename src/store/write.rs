@@ -61,6 +61,7 @@ fn update_level(
     let next_due = effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at);
     let mut args = Vec::from(undo_args(guard, change));
     args.extend([time(next_due), time(guard.now), int(guard.quantity), opt_int(guard.expected_version)]);
+    args.push(time(guard.next_due));
     let level = |row: datum::Row<'_>| Level {
         on_hand: row.int(0),
         reserved: row.int(1),

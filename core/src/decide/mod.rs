@@ -82,8 +82,11 @@ pub struct Guard {
     pub quantity: i64,
     /// The version it must have, if the caller demands one.
     pub expected_version: Option<i64>,
-    /// No hold on it may be due by then.
+    /// When it was decided. Unless no hold is due by then, the level must have the `next_due` with which its overdue
+    /// holds were counted: else others have given some of them back.
     pub now: Micros,
+    /// The level's `next_due` as it was read.
+    pub next_due: Micros,
 }
 
 /// Decides requests in order, each all or nothing, each on what the ones before it left.
@@ -135,12 +138,13 @@ fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
     let [Request { action: Action::Reserve { lines, .. }, .. }] = requests else { return None };
     let [line] = lines.as_slice() else { return None };
     let before = work.effects.levels.get(&line.at)?.before.as_ref()?;
-    let plain = before.buyer_limit.is_none() && before.next_due > work.facts.now && work.effects.changed.is_empty();
+    let plain = before.buyer_limit.is_none() && work.effects.changed.is_empty();
     plain.then(|| Guard {
         at: line.at.clone(),
         quantity: line.quantity,
         expected_version: line.expected_version,
         now: work.facts.now,
+        next_due: before.next_due,
     })
 }
 
