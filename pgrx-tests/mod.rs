@@ -4,6 +4,7 @@
 use pgrx::prelude::*;
 
 mod goods;
+mod maintenance;
 mod reads;
 mod reservations;
 mod settings;

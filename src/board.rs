@@ -140,15 +140,27 @@ fn wake(process: i32) {
     }
 }
 
+/// True if there is such a process in this cluster.
+fn is_alive(process: i32) -> bool {
+    // SAFETY: asks for a process of this cluster.
+    process > 0 && unsafe { !pg_sys::BackendPidGetProc(process).is_null() }
+}
+
 /// The worker's side of its slot.
 #[derive(Clone, Copy)]
 pub struct Post(&'static Slot);
 
-/// Takes the slot of a database for a worker; `None` if all are taken.
+/// Takes the slot of a database for a worker; `None` if all are taken, or another worker serves the database.
 pub fn begin_work(database: u32, process: i32) -> Option<Post> {
     let slot = board()?.slot_or_new(database)?;
-    slot.process.store(process, SeqCst);
-    Some(Post(slot))
+    let before = slot.process.load(SeqCst);
+    let taken = !is_alive(before) && slot.process.compare_exchange(before, process, SeqCst, SeqCst).is_ok();
+    taken.then_some(Post(slot))
+}
+
+/// True where a database has a worker, whichever launcher started it.
+pub fn is_served(database: u32) -> bool {
+    board().and_then(|board| board.slot(database)).is_some_and(|slot| is_alive(slot.process.load(SeqCst)))
 }
 
 /// The slot of a database that has one.
@@ -181,6 +193,10 @@ impl Post {
     /// The worker ends, whatever the cause: unless it said why, the database wants another.
     pub fn end_work(self, process: i32) {
         self.0.process.compare_exchange(process, WANTED, SeqCst, SeqCst).ok();
+        // The launcher that started this worker may not be the one that runs now.
+        if let Some(board) = board() {
+            wake(board.launcher.load(SeqCst));
+        }
     }
 }
 

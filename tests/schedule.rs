@@ -1,6 +1,10 @@
 //! Expiry by pg_cron: scheduled where it is installed, and told what else there is where it is not.
 
-use super::support::{database, finish, sqlstate, value};
+use std::time::{Duration, Instant};
+
+use pg_stock_tests::Cluster;
+
+use super::support::{database, finish, outcome, sqlstate, stocked, value};
 
 #[test]
 fn without_pg_cron_the_schedule_says_what_else_there_is() {
@@ -19,37 +23,32 @@ fn without_pg_cron_the_schedule_says_what_else_there_is() {
     finish(database);
 }
 
-/// The calls that reach pg_cron, seen by a stand-in with its signatures.
+/// The real pg_cron, and no worker: the hold comes back within the minute.
 #[test]
-fn the_schedule_is_made_replaced_and_taken_back() {
-    let database = database();
-    let mut client = database.connect();
-    client
-        .batch_execute(
-            "CREATE SCHEMA cron;
-             CREATE TABLE cron.job (jobid bigint GENERATED ALWAYS AS IDENTITY, jobname text, schedule text, command text,
-                 username text DEFAULT current_user, UNIQUE (jobname, username));
-             CREATE FUNCTION cron.schedule(text, text, text) RETURNS bigint LANGUAGE sql AS $$
-                 INSERT INTO cron.job (jobname, schedule, command) VALUES ($1, $2, $3)
-                     ON CONFLICT (jobname, username) DO UPDATE SET schedule = excluded.schedule RETURNING jobid $$;
-             CREATE FUNCTION cron.unschedule(bigint) RETURNS boolean LANGUAGE sql AS $$
-                 DELETE FROM cron.job WHERE jobid = $1 RETURNING true $$;
-             CREATE FUNCTION cron.unschedule(text) RETURNS boolean LANGUAGE sql AS $$ SELECT NULL::boolean $$;
-             SET allow_system_table_mods = on;
-             INSERT INTO pg_catalog.pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
-             SELECT 99999, 'pg_cron', r.oid, 'cron'::regnamespace, false, '1.6' FROM pg_roles r WHERE r.rolname = current_user;
-             RESET allow_system_table_mods",
-        )
-        .unwrap();
-    let jobs = "SELECT coalesce(string_agg(concat_ws('|', jobname, schedule, command), ' and '), '') FROM cron.job";
-    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "f");
-    let job = value(&mut client, "SELECT stock.schedule_expiry()");
+fn pg_cron_runs_expiry_by_the_minute() {
+    let cluster = Cluster::start(&[
+        "shared_preload_libraries='pg_stock, pg_cron'",
+        "fsync=off",
+        "cron.database_name=postgres",
+        "cron.use_background_workers=on",
+        "pg_stock.databases=''",
+    ]);
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
+    client.batch_execute("CREATE EXTENSION pg_cron").unwrap();
+    stocked(&mut client, "a", "m", 100);
+    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    let job = value(&mut client, "SELECT stock.schedule_expiry('*/5 * * * *')");
+    assert_eq!(value(&mut client, "SELECT stock.schedule_expiry()"), job, "the schedule is replaced");
+    let jobs = "SELECT string_agg(concat_ws('|', jobname, schedule, command), ' and ') FROM cron.job";
     assert_eq!(value(&mut client, jobs), "pg_stock expiry|* * * * *|CALL stock.expire_all()");
-    assert_eq!(value(&mut client, "SELECT stock.schedule_expiry('10 seconds')"), job);
-    assert_eq!(value(&mut client, jobs), "pg_stock expiry|10 seconds|CALL stock.expire_all()");
-    client.batch_execute("INSERT INTO cron.job (jobname, username) VALUES ('pg_stock expiry', 'another')").unwrap();
+    client.simple_query("SELECT stock.schedule_expiry('now and then')").expect_err("pg_cron refuses it");
+    let begin = Instant::now();
+    while value(&mut client, "SELECT count(*) FROM stock.hold") != "0" {
+        assert!(begin.elapsed() < Duration::from_secs(130), "pg_cron did nothing: {}", cluster.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
     assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "t");
-    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "f", "the job of another role stays");
-    assert_eq!(value(&mut client, "SELECT username FROM cron.job"), "another");
-    finish(database);
+    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "f");
+    pg_stock_tests::invariants::assert_hold(&mut client);
 }

@@ -107,6 +107,10 @@ fn the_worker_and_the_launcher_come_back_when_they_are_terminated() {
     }
     outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '10 ms')");
     eventually("the short hold is back", || held(&mut client) == "1");
+    // The new launcher finds the worker that the old one has started, and starts no other.
+    let workers =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = current_database()";
+    assert_eq!(value(&mut client, workers), "1");
     finish(database);
 }
 
@@ -309,34 +313,4 @@ fn a_clock_that_is_stepped_gives_nothing_back_early_and_blocks_nothing() {
     let early = "SELECT count(*) FROM stock.ledger WHERE operation = 'expire' AND recorded_at < expires_at";
     assert_eq!(value(&mut client, early), "0");
     finish(database);
-}
-
-/// pg_cron runs expiry where the worker is not wanted; both beside each other do no harm.
-#[test]
-fn pg_cron_runs_expiry_by_the_minute() {
-    let cluster = start(&[
-        "shared_preload_libraries='pg_stock, pg_cron'",
-        "cron.database_name=postgres",
-        "cron.use_background_workers=on",
-        "pg_stock.databases=''",
-    ]);
-    let mut client = cluster.connect("postgres");
-    client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
-    let error = client.simple_query("SELECT stock.schedule_expiry()").unwrap_err();
-    assert_eq!(sqlstate(&error), "0A000");
-    client.batch_execute("CREATE EXTENSION pg_cron").unwrap();
-    stocked(&mut client, "a", "m", 100);
-    outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
-    value(&mut client, "SELECT stock.schedule_expiry()");
-    value(&mut client, "SELECT stock.schedule_expiry('* * * * *')");
-    assert_eq!(value(&mut client, "SELECT count(*) FROM cron.job"), "1");
-    let begin = Instant::now();
-    while held(&mut client) != "0" {
-        assert!(begin.elapsed() < Duration::from_secs(130), "pg_cron did nothing: {}", cluster.log());
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    client.batch_execute("ALTER SYSTEM RESET pg_stock.databases").unwrap();
-    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "t");
-    assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "f");
-    pg_stock_tests::invariants::assert_hold(&mut client);
 }

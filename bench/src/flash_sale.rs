@@ -25,6 +25,10 @@ const HOT: &str = "sku-1";
 const MAIN: &str = "location-1";
 /// What each connection pauses before a late payment: longer than the short holds live.
 const LATE: Duration = Duration::from_millis(120);
+/// How long a hold lives whose buyer walks away; an ordinary shop gives thirty minutes.
+const ABANDONED: &str = "1 second";
+/// How long the worker may take to give the last of them back.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How large the sale is.
 #[derive(Args, Clone)]
@@ -49,7 +53,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs the sale and shows the result; fails if an invariant is broken.
 pub fn run(sale: &Sale) -> ExitCode {
     println!("Starting a private throwaway PostgreSQL ...");
-    let cluster = Cluster::start(&["shared_buffers=256MB"]);
+    let cluster = Cluster::start(&["shared_buffers=256MB", "shared_preload_libraries=pg_stock"]);
     let database = cluster.database();
     let mut client = database.connect();
     load(&mut client, sale);
@@ -66,6 +70,7 @@ pub fn run(sale: &Sale) -> ExitCode {
         }
     };
     report(&tallies, begin.elapsed());
+    given_back(&mut client);
     prove(&mut client, sale)
 }
 
@@ -155,15 +160,20 @@ impl Desk {
         Ok(outcome)
     }
 
-    /// One buyer of the hot SKU. One in five submits twice; those who hold a unit pay, or not, or twice, or late.
+    /// One buyer of the hot SKU. One in five submits twice; those who hold a unit pay, or not,
+    /// or twice, or late, or walk away.
     async fn buyer(&mut self, buyer: usize) -> Result<(), tokio_postgres::Error> {
         let way: u8 = rand::rng().random_range(0..10);
-        let ttl = if way == 9 { "100 milliseconds" } else { "30 minutes" };
+        let ttl = match way {
+            9 => "100 milliseconds",
+            8 => ABANDONED,
+            _ => "30 minutes",
+        };
         let key = format!("order {buyer}");
         let submit = format!("try_reserve_stock('{key}', '{HOT}', '{MAIN}', 1, '{ttl}', 'buyer {buyer}')");
-        let outcome = self.call("flash sale: reserve", &submit).await?;
+        let mut outcome = self.call("flash sale: reserve", &submit).await?;
         if buyer.is_multiple_of(5) {
-            self.call("flash sale: reserve", &submit).await?;
+            outcome = self.call("flash sale: reserve", &submit).await?;
         }
         if outcome != "reserved" {
             return Ok(());
@@ -178,6 +188,7 @@ impl Desk {
                 self.call("payment: confirm", &pay).await?;
                 self.call("payment comes twice: confirm", &pay).await?;
             }
+            8 => {}
             9 => {
                 tokio::time::sleep(LATE).await;
                 self.call("payment comes late: confirm", &pay).await?;
@@ -229,6 +240,33 @@ fn report(tallies: &Tallies, took: Duration) {
     println!("\n{table}");
     let calls: u64 = tallies.values().map(Tally::total).sum();
     println!("{calls} calls in {:.1} s\n", took.as_secs_f64());
+}
+
+/// Waits until the holds of those who walked away have come back by themselves, and shows how.
+fn given_back(client: &mut Client) {
+    let begin = Instant::now();
+    let open = "SELECT count(*) FROM stock.holds WHERE expires_at < clock_timestamp() + interval '1 minute'";
+    while client.query_one(open, &[]).expect("the holds").get::<_, i64>(0) > 0 && begin.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let lapsed = "SELECT count(*) FILTER (WHERE application_name = 'pg_stock worker'),
+                         count(*) FILTER (WHERE application_name <> 'pg_stock worker'),
+                         coalesce(extract(epoch FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY recorded_at - expires_at)
+                           FILTER (WHERE application_name = 'pg_stock worker')), 0)::float8 * 1000,
+                         coalesce(extract(epoch FROM max(recorded_at - expires_at)
+                           FILTER (WHERE application_name = 'pg_stock worker')), 0)::float8 * 1000,
+                         (SELECT count(*) FROM stock.overdue)
+                    FROM stock.ledger_rows WHERE operation = 'expire'";
+    let row = client.query_one(lapsed, &[]).expect("the ledger");
+    let [by_worker, by_buyers, overdue]: [i64; 3] = [row.get(0), row.get(1), row.get(4)];
+    let [median, most]: [f64; 2] = [row.get(2), row.get(3)];
+    println!(
+        "{} holds lapsed because nobody paid in time, and came back by themselves:\n  \
+         {by_worker} given back by the background worker, {median:.0} ms after their deadline (at most {most:.0})\n  \
+         {by_buyers} taken at once by a buyer who needed them\n  \
+         {overdue} still overdue\n",
+        by_worker + by_buyers
+    );
 }
 
 /// Checks that nothing was oversold, in SQL, and shows the queries' results.

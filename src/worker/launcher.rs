@@ -97,7 +97,9 @@ fn look_after(cares: &mut HashMap<u32, Care>, database: &Database) -> Duration {
         not_before: now,
         complained: false,
     });
-    if care.worker.as_ref().is_some_and(is_alive) {
+    let own = care.worker.as_ref().is_some_and(is_alive);
+    // A launcher that was started again finds workers that another has started.
+    if own || care.worker.is_none() && board::is_served(database.oid) {
         return PROBE;
     }
     if care.worker.take().is_some() {
