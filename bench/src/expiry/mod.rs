@@ -34,7 +34,7 @@ pub struct Expiry {
     #[arg(long, default_value_t = 8)]
     connections: usize,
     /// Holds in each transaction of the sweep
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     batch: i32,
     /// Only this part
     #[arg(long)]
