@@ -108,7 +108,11 @@ impl Board {
 
     /// The slot of a database, made if there is none; `None` if all are taken.
     fn slot_or_new(&self, database: u32) -> Option<&Slot> {
-        let take = |slot: &&Slot| slot.database.compare_exchange(0, database, SeqCst, SeqCst).is_ok();
+        let take = |slot: &&Slot| match slot.database.compare_exchange(0, database, SeqCst, SeqCst) {
+            Ok(_) => true,
+            // Somebody else was faster, with the same database perhaps.
+            Err(found) => found == database,
+        };
         self.slot(database).or_else(|| self.slots.iter().find(take))
     }
 
@@ -176,6 +180,7 @@ impl Post {
 
     /// Says until when the worker sleeps; gives the time to which it must shorten that.
     pub fn sleep_until(self, time: Micros) -> Micros {
+        let time = time.min(self.0.earliest.load(SeqCst));
         self.0.wake_at.store(time, SeqCst);
         time.min(self.0.earliest.load(SeqCst))
     }

@@ -174,6 +174,15 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
                    FROM stock.hold_error WHERE key = 'b5'";
     assert_eq!(value(&mut client, pause), "2 120", "the pauses grow");
     assert_eq!(value(&mut client, "SELECT string_agg(key, ' ' ORDER BY key) FROM stock.overdue"), "b5 gone0");
+    // The level is made again, without a bound; the hold is found all the same.
+    client
+        .batch_execute(
+            "INSERT INTO stock.level (sku, location, on_hand, reserved, version, updated_at)
+             VALUES ('gone', 'm', 100, 1, 2, now());
+             UPDATE stock.hold_error SET retry_at = now() WHERE key = 'gone0'",
+        )
+        .unwrap();
+    assert_eq!(sweep(&mut client, 1000).0, 1);
 }
 
 /// A sweep that is rolled back, wholly or to a savepoint, or prepared and rolled back then, has swept nothing.

@@ -154,6 +154,11 @@ fn settings_are_read_again_on_reload() {
         admin.batch_execute(&format!("ALTER SYSTEM SET pg_stock.databases = '{value}'")).unwrap();
         admin.batch_execute("SELECT pg_reload_conf()").unwrap();
     };
+    // Also a launcher that found the workers when it was started again.
+    let launcher = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'pg_stock launcher'";
+    let first = value(&mut admin, launcher);
+    value(&mut admin, &format!("SELECT pg_terminate_backend({first})"));
+    eventually("another launcher", || !["0", &first].contains(&value(&mut admin, launcher).as_str()));
     set(&mut admin, two.name());
     eventually("only the named one is served", || {
         worker(&mut admin, one.name()).is_none() && worker(&mut admin, two.name()).is_some()
@@ -167,6 +172,36 @@ fn settings_are_read_again_on_reload() {
     finish(one);
 }
 
+/// The time that a process has used, in ticks of ten milliseconds.
+fn ticks(process: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("its times");
+    stat.split(' ').skip(13).take(2).filter_map(|time| time.parse::<u64>().ok()).sum()
+}
+
+/// While everything is read-only, the worker waits, and does not spin; then it gives back what became due meanwhile.
+#[test]
+fn a_read_only_database_is_left_in_peace() {
+    let cluster = start(&["pg_stock.poll_interval=1s"]);
+    let (database, mut client) = served(&cluster);
+    client.batch_execute("SET default_transaction_read_only = off").unwrap();
+    let mut read_only = |on: bool| {
+        client.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").unwrap();
+    };
+    read_only(true);
+    let mut buyer = database.connect();
+    buyer.batch_execute("SET default_transaction_read_only = off").unwrap();
+    outcome(&mut buyer, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    let process = worker(&mut buyer, database.name()).expect("a worker");
+    let before = ticks(&process);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(ticks(&process) - before <= 20, "{} ticks of 10 ms in 2 s", ticks(&process) - before);
+    assert_eq!(held(&mut buyer), "2");
+    read_only(false);
+    eventually("the hold is back", || held(&mut buyer) == "1");
+    finish(database);
+}
+
 /// Preloaded in a cluster where the extension is created nowhere: nothing in the log, no time used.
 #[test]
 fn preloaded_without_the_extension_it_costs_nothing() {
@@ -175,14 +210,9 @@ fn preloaded_without_the_extension_it_costs_nothing() {
     admin.batch_execute("ALTER DATABASE stock_template IS_TEMPLATE false").unwrap();
     admin.batch_execute("DROP DATABASE stock_template").unwrap();
     let launcher = value(&mut admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_stock launcher'");
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{launcher}/stat")).expect("its times");
-        let times: Vec<u64> = stat.split(' ').skip(13).take(2).filter_map(|time| time.parse().ok()).collect();
-        times.iter().sum::<u64>()
-    };
-    let before = ticks();
+    let before = ticks(&launcher);
     std::thread::sleep(Duration::from_secs(5));
-    assert!(ticks() - before <= 1, "{} ticks of 10 ms in 5 s", ticks() - before);
+    assert!(ticks(&launcher) - before <= 1, "{} ticks of 10 ms in 5 s", ticks(&launcher) - before);
     let log = cluster.log();
     let strange: Vec<&str> = log
         .lines()

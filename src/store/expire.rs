@@ -88,8 +88,18 @@ pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
     // Taken, and put back at the end only: after an error the next sweep looks at everything.
     let mut progress = PROGRESS.take();
     let swept = Spi::connect_mut(|client| sweep(client, &mut progress, most, told))?;
-    PROGRESS.set(progress);
+    // SAFETY: a variable of the transaction.
+    let sees_all = unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 };
+    // An older snapshot does not show every hold below the mark.
+    if sees_all {
+        PROGRESS.set(progress);
+    }
     Ok(swept)
+}
+
+/// Lets the next sweep look at everything.
+pub fn forget() {
+    PROGRESS.set(Progress::default());
 }
 
 fn sweep(
@@ -104,13 +114,11 @@ fn sweep(
         *progress = Progress::default();
         return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
     }
-    for at in query(client, Statement::RetryLevels, &[time(started), int(most as i64)], level_id)? {
-        progress.pending.entry(at).or_default();
-    }
+    let retry = query(client, Statement::RetryLevels, &[time(started), int(most as i64)], level_due)?;
     let page = due_holds(client, progress, started, most)?;
     let full = page.len() >= most;
     let until = page.last().map_or(started, |(_, due)| if full { *due } else { started });
-    let levels = in_turn(progress, page);
+    let levels = in_turn(progress, retry, page);
     let mut swept = Swept::default();
     wait_for_stubborn(client, progress, &mut swept)?;
     let left = close_in_chunks(client, progress, &levels, started, most, &mut swept)?;
@@ -169,15 +177,15 @@ fn due_holds(
         datum::texts(pending().map(|at| Some(&at.location))),
         int(most as i64),
     ];
-    query(client, Statement::DueHolds, &args, |row| (level_id(datum::Row { ..row }), row.int(2)))
+    query(client, Statement::DueHolds, &args, level_due)
 }
 
-/// The levels to visit: those that are pending, then the others by their earliest deadline.
-fn in_turn(progress: &Progress, page: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
+/// The levels to visit: those of holds that were set aside and are tried again, those that are pending, then the others
+/// by their earliest deadline. What is pending lies above the bound of its level; its deadlines are not known here.
+fn in_turn(progress: &Progress, retry: Vec<(LevelId, Micros)>, page: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
     let mut seen = HashSet::new();
-    let mut levels: Vec<_> = progress.pending.keys().map(|at| (at.clone(), NEVER)).collect();
-    levels.extend(page.into_iter().filter(|(at, _)| seen.insert(at.clone())));
-    levels
+    let pending = progress.pending.keys().map(|at| (at.clone(), NEVER));
+    retry.into_iter().chain(pending).chain(page).filter(|(at, _)| seen.insert(at.clone())).collect()
 }
 
 /// Visits levels in turn, ever more at once, and closes all that is overdue on each, until `most` holds are closed.
@@ -383,6 +391,11 @@ fn tidy(client: &mut SpiClient<'_>, started: Micros) -> SpiResult<()> {
     Ok(())
 }
 
+fn level_due(row: datum::Row<'_>) -> (LevelId, Micros) {
+    let due = row.int(2);
+    (level_id(row), due)
+}
+
 fn level_id(row: datum::Row<'_>) -> LevelId {
     LevelId { sku: row.name(0), location: row.name(1) }
 }
@@ -402,7 +415,7 @@ fn watch_for_aborts() {
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_PREPARE};
     if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
-        PROGRESS.set(Progress::default());
+        forget();
     }
 }
 
@@ -414,6 +427,6 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     _arg: *mut std::ffi::c_void,
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        PROGRESS.set(Progress::default());
+        forget();
     }
 }

@@ -15,7 +15,7 @@ mod write;
 
 use std::collections::BTreeSet;
 
-pub use expire::expire;
+pub use expire::{expire, forget};
 pub use load::now;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Answer, Decision, Fault, LevelId, Name, Request, decide};

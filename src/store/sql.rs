@@ -177,7 +177,8 @@ impl Statement {
                         next_due = least(next_due, $6), updated_at = $7
                   WHERE sku = $1 AND location = $2
                     AND on_hand - reserved - safety_stock >= $8
-                    AND NOT frozen AND buyer_limit IS NULL AND (next_due > $7 OR next_due = $10)
+                    AND NOT frozen AND buyer_limit IS NULL
+                    AND CASE WHEN $10 > $7 THEN next_due > $7 ELSE next_due = $10 AND version = $11 END
                     AND ($9 IS NULL OR version = $9)
               RETURNING on_hand, reserved, safety_stock, version"
             }
@@ -293,9 +294,10 @@ impl Statement {
                   LIMIT $5"
             }
             Statement::RetryLevels => {
-                "SELECT h.sku, h.location
+                "SELECT h.sku, h.location, pg_catalog.min(h.expires_at)
                    FROM stock.hold_error e JOIN stock.hold h ON h.key = e.key AND h.line = e.line
-                  WHERE e.retry_at <= $1
+                  WHERE e.retry_at <= $1 AND h.expires_at <= $1
+                  GROUP BY h.sku, h.location
                   LIMIT $2"
             }
             Statement::LockFreeLevels => {
@@ -333,13 +335,17 @@ impl Statement {
             }
             Statement::ForgetErrors => {
                 "DELETE FROM stock.hold_error e
-                  WHERE NOT EXISTS (SELECT FROM stock.hold h
-                                     WHERE h.key = e.key AND h.line = e.line AND h.expires_at <= $1)"
+                  WHERE e.ctid = ANY (ARRAY (
+                     SELECT o.ctid FROM stock.hold_error o
+                      WHERE NOT EXISTS (SELECT FROM stock.hold h
+                                         WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1)
+                        FOR UPDATE SKIP LOCKED))"
             }
             Statement::NextDue => {
                 "SELECT (SELECT pg_catalog.min(greatest(h.expires_at, '-infinity')) FROM stock.hold h
                           WHERE greatest(h.expires_at, '-infinity') >= $1),
-                        (SELECT pg_catalog.min(e.retry_at) FROM stock.hold_error e)"
+                        (SELECT pg_catalog.min(greatest(e.retry_at, h.expires_at))
+                           FROM stock.hold_error e JOIN stock.hold h ON h.key = e.key AND h.line = e.line)"
             }
             Statement::LogRun => {
                 "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors,
@@ -391,7 +397,7 @@ impl Statement {
             Statement::History => &[TS],
             Statement::Overdue => &[TS, TS, IS, ZS, Z],
             Statement::Bought => &[TS, TS, TS, ZS, Z],
-            Statement::GuardedUpdate => &[T, T, I, I, I, Z, Z, I, I, Z],
+            Statement::GuardedUpdate => &[T, T, I, I, I, Z, Z, I, I, Z, I],
             Statement::UndoGuardedUpdate => &[T, T, I, I, I],
             Statement::ClaimReserve => &[Z, T, INT4OID, T, T, I, I, I, I, I, T, Z, T],
             Statement::Claim => &[TS, TS, TS, LS, TS, TS, IS, IS, IS, IS, IS, IS, IS, TS, ZS, TS, IS, IS, BS, Z, T],

@@ -61,7 +61,7 @@ fn update_level(
     let next_due = effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at);
     let mut args = Vec::from(undo_args(guard, change));
     args.extend([time(next_due), time(guard.now), int(guard.quantity), opt_int(guard.expected_version)]);
-    args.push(time(guard.next_due));
+    args.extend([time(guard.next_due), int(guard.version)]);
     let level = |row: datum::Row<'_>| Level {
         on_hand: row.int(0),
         reserved: row.int(1),
@@ -260,6 +260,7 @@ fn change_holds(client: &mut SpiClient<'_>, changes: &[HoldChange]) -> Result<()
         done += execute(client, Statement::CloseHolds, &[keys(&closed), lines(&closed), before(&closed)])?;
     }
     if !kept.is_empty() {
+        kept.iter().filter_map(|change| change.after).for_each(|(_, deadline)| board::opened(deadline));
         let quantities = datum::ints(kept.iter().map(|change| change.after.map(|(quantity, _)| quantity)));
         let deadlines = datum::times(kept.iter().map(|change| change.after.map(|(_, deadline)| deadline)));
         let args = [keys(&kept), lines(&kept), before(&kept), quantities, deadlines];

@@ -28,6 +28,8 @@ enum Finding {
     InTheWay,
     /// The extension is not created in this database.
     NothingHere,
+    /// The database is no longer named in pg_stock.databases.
+    NotServed,
 }
 
 /// The process of a worker; its argument is the oid of its database.
@@ -49,6 +51,7 @@ pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
             Finding::WorkAgainAt(time) => sleep_until(post, time),
             Finding::InTheWay => return post.leave_the_way(),
             Finding::NothingHere => return post.leave_nothing_here(),
+            Finding::NotServed => return,
         }
     }
 }
@@ -81,8 +84,12 @@ fn look_around(post: Post) -> Finding {
             Finding::InTheWay
         } else if !extension_is_here() {
             Finding::NothingHere
+        } else if !is_served() {
+            Finding::NotServed
         // SAFETY: a variable of the transaction.
         } else if unsafe { pg_sys::XactReadOnly } {
+            post.take_earliest();
+            store::forget();
             Finding::WorkAgainAt(store::now().saturating_add(settings::poll_interval()))
         } else {
             let told = post.take_earliest();
@@ -109,7 +116,9 @@ fn sweep(told: Micros) -> Finding {
 fn sleep_until(post: Post, time: Micros) {
     let asleep = store::now();
     loop {
-        process::attend();
+        if process::attend() {
+            return;
+        }
         let now = store::now();
         let due = post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER });
         // The clock was stepped back: what is due must be found out again.
@@ -121,6 +130,17 @@ fn sleep_until(post: Post, time: Micros) {
             return;
         }
     }
+}
+
+/// True if the setting names this database, or all.
+fn is_served() -> bool {
+    // SAFETY: inside a transaction; the name is a copy, or null where the database is gone.
+    let name = unsafe { pg_sys::get_database_name(pg_sys::MyDatabaseId) };
+    if name.is_null() {
+        return false;
+    }
+    // SAFETY: a C string.
+    settings::databases().contains(&unsafe { CStr::from_ptr(name) }.to_string_lossy())
 }
 
 /// True unless somebody holds the lock that is needed to drop, rename, move or copy this database. Those commands wait

@@ -82,11 +82,13 @@ pub struct Guard {
     pub quantity: i64,
     /// The version it must have, if the caller demands one.
     pub expected_version: Option<i64>,
-    /// When it was decided. Unless no hold is due by then, the level must have the `next_due` with which its overdue
-    /// holds were counted: else others have given some of them back.
+    /// When it was decided.
     pub now: Micros,
-    /// The level's `next_due` as it was read.
+    /// The level's `next_due` as it was read. If it lies in the future it must still do so. Else overdue holds were
+    /// counted in the answer, and the level must be as it was: others may have given some of them back.
     pub next_due: Micros,
+    /// The level's version as it was read.
+    pub version: i64,
 }
 
 /// Decides requests in order, each all or nothing, each on what the ones before it left.
@@ -145,6 +147,7 @@ fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
         expected_version: line.expected_version,
         now: work.facts.now,
         next_due: before.next_due,
+        version: before.version,
     })
 }
 
