@@ -3,6 +3,9 @@
 //! Every name is qualified, every statement names SKU and location in its WHERE where it touches a level or a hold,
 //! so that the tables can be distributed by SKU. Statements for one line and for many differ: an array statement
 //! costs about three times a scalar one when there is one line, and a fraction of it when there are a thousand.
+//!
+//! `OFFSET 0` keeps a subquery what it is, a look-up by key for each row. hold_error is taken for large like every table
+//! (`planner`), and a join with it would read all holds.
 
 use pgrx::pg_sys::{
     BOOLARRAYOID, INT4ARRAYOID, INT4OID, INT8ARRAYOID, INT8OID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
@@ -289,13 +292,15 @@ impl Statement {
                     AND (h.sku, h.location) NOT IN
                         (SELECT p.sku, p.location
                            FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS p (sku, location))
-                    AND (h.key, h.line) NOT IN (SELECT e.key, e.line FROM stock.hold_error e)
+                    AND NOT EXISTS (SELECT FROM stock.hold_error e WHERE e.key = h.key AND e.line = h.line OFFSET 0)
                   ORDER BY greatest(h.expires_at, '-infinity')
                   LIMIT $5"
             }
             Statement::RetryLevels => {
                 "SELECT h.sku, h.location, pg_catalog.min(h.expires_at)
-                   FROM stock.hold_error e JOIN stock.hold h ON h.key = e.key AND h.line = e.line
+                   FROM stock.hold_error e
+                  CROSS JOIN LATERAL (SELECT o.sku, o.location, o.expires_at FROM stock.hold o
+                                       WHERE o.key = e.key AND o.line = e.line OFFSET 0) h
                   WHERE e.retry_at <= $1 AND h.expires_at <= $1
                   GROUP BY h.sku, h.location
                   LIMIT $2"
@@ -316,7 +321,8 @@ impl Statement {
                       FROM stock.hold o
                      WHERE o.sku = asked.sku AND o.location = asked.location
                        AND o.expires_at BETWEEN least(l.next_due, asked.due) AND $4
-                       AND (o.key, o.line) NOT IN (SELECT e.key, e.line FROM stock.hold_error e WHERE e.retry_at > $4)
+                       AND NOT EXISTS (SELECT FROM stock.hold_error e
+                                        WHERE e.key = o.key AND e.line = o.line AND e.retry_at > $4 OFFSET 0)
                      ORDER BY o.expires_at
                      LIMIT $5) h
                   LIMIT $5"
@@ -338,14 +344,16 @@ impl Statement {
                   WHERE e.ctid = ANY (ARRAY (
                      SELECT o.ctid FROM stock.hold_error o
                       WHERE NOT EXISTS (SELECT FROM stock.hold h
-                                         WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1)
+                                         WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1 OFFSET 0)
                         FOR UPDATE SKIP LOCKED))"
             }
             Statement::NextDue => {
                 "SELECT (SELECT pg_catalog.min(greatest(h.expires_at, '-infinity')) FROM stock.hold h
                           WHERE greatest(h.expires_at, '-infinity') >= $1),
                         (SELECT pg_catalog.min(greatest(e.retry_at, h.expires_at))
-                           FROM stock.hold_error e JOIN stock.hold h ON h.key = e.key AND h.line = e.line)"
+                           FROM stock.hold_error e
+                          CROSS JOIN LATERAL (SELECT o.expires_at FROM stock.hold o
+                                               WHERE o.key = e.key AND o.line = e.line OFFSET 0) h)"
             }
             Statement::LogRun => {
                 "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors,
