@@ -206,6 +206,20 @@ fn what_is_rolled_back_is_swept_again() {
     finish(database);
 }
 
+/// Where the clock was stepped back, what falls due lies before the place where the last sweep stopped.
+#[test]
+fn a_session_whose_clock_is_stepped_back_looks_at_everything() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 100);
+    client.batch_execute("SET pg_stock.clock_offset = 3600").unwrap();
+    assert_eq!(sweep(&mut client, 1000).0, 0);
+    client.batch_execute("SET pg_stock.clock_offset = 0").unwrap();
+    lapsed(&mut client, "a", "a", 3);
+    assert_eq!(sweep(&mut client, 1000).0, 3);
+    finish(database);
+}
+
 #[test]
 fn sweepers_beside_each_other_and_beside_buyers_never_deadlock() {
     let database = database();

@@ -372,3 +372,24 @@ fn thousands_of_overdue_holds_give_way_to_one_buyer() {
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.ledger WHERE operation = 'expire'"), "5000");
     finish(database);
 }
+
+/// A reserve counts overdue units as free in its answer; somebody gives them back between its read and its write.
+#[test]
+fn an_answer_does_not_count_units_twice_that_were_given_back_meanwhile() {
+    let database = database();
+    let [mut sweeper, mut buyer, mut watcher] = std::array::from_fn(|_| database.connect());
+    stocked(&mut sweeper, "a", "m", 15);
+    assert_eq!(outcome(&mut sweeper, "try_reserve_stock('lapsed', 'a', 'm', 5, '1 ms')"), "reserved");
+    let process = backend(&mut buyer);
+    sweeper.batch_execute("SELECT pg_sleep(0.005)").unwrap();
+    sweeper.batch_execute("BEGIN; SELECT FROM stock.level FOR UPDATE").unwrap();
+    std::thread::scope(|scope| {
+        let buying = scope.spawn(|| call(&mut buyer, "try_reserve_stock('o', 'a', 'm', 1)").unwrap());
+        wait_for_lock(&mut watcher, process);
+        assert_eq!(value(&mut sweeper, "SELECT holds_expired FROM stock.expire_reservations()"), "1");
+        sweeper.batch_execute("COMMIT").unwrap();
+        let rows = buying.join().unwrap();
+        assert_eq!((rows[0].outcome.as_str(), rows[0].available), ("reserved", Some(14)));
+    });
+    finish(database);
+}
