@@ -63,7 +63,7 @@ RETURNS TABLE (holds_expired bigint, units_returned bigint, levels_busy bigint, 
 LANGUAGE c ROWS 1 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'expire_reservations_wrapper';
-COMMENT ON FUNCTION stock.expire_reservations(integer) IS 'Closes up to max_rows (1 to 100,000) overdue holds in this transaction, and a few more where deadlines coincide. Levels that somebody has locked are passed over (levels_busy), but not for ever; a hold that cannot be closed is set aside (errors; see stock.overdue). next_due: when the next hold is due, not later than now if some are due already, NULL if nothing is held.';
+COMMENT ON FUNCTION stock.expire_reservations(integer) IS 'Closes up to max_rows (1 to 100,000) overdue holds in this transaction. Levels that somebody has locked are passed over (levels_busy), but not for ever; a hold that cannot be closed is set aside (errors; see stock.overdue). next_due: when the next hold is due, not later than now if some are due already, NULL if nothing is held.';
 
 -- A procedure that commits can be neither SECURITY DEFINER nor carry SET: a loop around the function, every name qualified.
 CREATE PROCEDURE stock.expire_all(

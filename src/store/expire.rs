@@ -79,7 +79,7 @@ thread_local! {
     static WATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Closes up to `most` overdue holds, and a few more where deadlines coincide.
+/// Closes up to `most` overdue holds.
 ///
 /// `told` is for a caller who hears of every hold with an early deadline that is committed: the earliest of them since
 /// the last sweep ([`NEVER`]: none). Others pass `None`.
@@ -354,11 +354,19 @@ fn set_aside(
         Setback::Outrun => ("23505".into(), "the ledger says already that this hold has expired".into()),
         Setback::Settled(_) => unreachable!("a sweep answers nobody"),
     };
+    let message = storable(&message);
     let (code, words) = (Name::from(sqlstate.as_str()), Name::from(message.as_str()));
     execute(client, Statement::SetAside, &[text(key), write::line(line), time(now()), text(&code), text(&words)])?;
     swept.errors += 1;
-    swept.message.get_or_insert(format!("{key}, line {line}: {message}"));
+    swept.message.get_or_insert(storable(&format!("{key}, line {line}: {message}")));
     Ok(())
+}
+
+/// Text that every encoding of a database can hold: Rust has it in UTF-8.
+fn storable(text: &str) -> String {
+    // SAFETY: asks for a constant of the database.
+    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    text.chars().map(|letter| if utf8 || letter.is_ascii() { letter } else { '?' }).collect()
 }
 
 /// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.
