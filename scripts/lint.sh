@@ -10,11 +10,13 @@ fail() {
     status=1
 }
 
-# One-way imports: api -> (core, store), store -> core, core -> neither.
+# One-way imports: api -> (feed, store, core), worker -> (feed, store, core), feed -> (store, core), store -> core.
 grep -rnE 'pgrx|pg_sys' core/src && fail 'core/ must not know PostgreSQL'
-grep -rnE 'crate::api|super::super::api' src/store && fail 'store must not use api'
-grep -rnE '"(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM) ' src --include='*.rs' | grep -v '^src/store/sql.rs:' \
-    && fail 'SQL text belongs into src/store/sql.rs'
+grep -rnE 'crate::(api|worker|feed)' src/store src/notify.rs && fail 'store must not use api, worker or feed'
+grep -rnE 'crate::(api|worker)' src/feed && fail 'feed must not use api or worker'
+grep -rnE 'crate::api' src/worker && fail 'worker must not use api'
+grep -rnE '"(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM) ' src --include='*.rs' | grep -v '^src/store/sql/' \
+    && fail 'SQL text belongs into src/store/sql/'
 
 # The install script: nothing that a hostile schema could catch.
 script=$(find "$extension_dir" -name 'pg_stock--*.sql' | sort | tail -n 1)

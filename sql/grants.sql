@@ -1,12 +1,12 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
 --   read        the views, and the functions that only look
 --   operate     reserve, sell, confirm, release, return, extend
---   administer  receive, adjust, set, transfer, limits, freeze, expire, settle
+--   administer  receive, adjust, set, transfer, limits, freeze, expire, settle, the feed
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
-       ('doubtful_reservations', 'read'),
+       ('doubtful_reservations', 'read'), ('changes_since', 'read'), ('snapshot', 'read'),
        ('refused', 'operate'), ('refusal', 'operate'), ('raise_refusal', 'operate'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
@@ -22,6 +22,7 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
        ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
        ('expire_reservations', 'administer'), ('expire_all', 'administer'),
+       ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'), ('settle', 'administer')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS 'The access level that each function belongs to; what is not listed is for the owner alone.';
@@ -59,7 +60,7 @@ BEGIN
     PERFORM stock.check_access(role, access);
     EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
-    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run TO %I', role);
+    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
@@ -85,7 +86,7 @@ BEGIN
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f, role);
     END LOOP;
     IF access = 'read' THEN
-        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run FROM %I', role);
+        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;

@@ -80,8 +80,10 @@ CREATE SEQUENCE stock.ledger_position_seq;
 COMMENT ON SEQUENCE stock.ledger_position_seq IS 'Hands out ledger positions; in order of insertion, not of commit.';
 
 CREATE TABLE stock.ledger (
-    position         bigint      NOT NULL DEFAULT nextval('stock.ledger_position_seq'),
+    -- First the transaction, then the position: a transaction that has no number yet has no position either, which the
+    -- change feed relies on when a generation begins.
     xact             xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    position         bigint      NOT NULL DEFAULT nextval('stock.ledger_position_seq'),
     recorded_at      timestamptz NOT NULL,
     expires_at       timestamptz,
     quantity         bigint      NOT NULL,
@@ -111,9 +113,11 @@ CREATE TABLE stock.ledger (
 ALTER SEQUENCE stock.ledger_position_seq OWNED BY stock.ledger.position;
 
 -- The claim: one key does one thing once. A cancellation takes the place of the reserve that it
--- forestalls, so that the two collide. The one index of the ledger: it also answers what a key did.
+-- forestalls, so that the two collide. It also answers what a key did.
 CREATE UNIQUE INDEX ledger_claim ON stock.ledger
     (key, (CASE operation WHEN 'cancel' THEN 'reserve' ELSE operation END), operation_key, line);
+-- The change feed's way to the rows of the transactions that ended since it looked last.
+CREATE INDEX ledger_xact ON stock.ledger (xact);
 
 COMMENT ON TABLE stock.ledger IS 'Every change to every level: what, how much, before and after, by which key, by whom, when. Append-only.';
 COMMENT ON COLUMN stock.ledger.position IS 'Order of insertion; not a cursor, for transactions commit in another order.';
@@ -143,6 +147,7 @@ COMMENT ON COLUMN stock.ledger.client_addr IS 'From where; NULL over a Unix sock
 COMMENT ON COLUMN stock.ledger.application_name IS 'The application_name of the session.';
 COMMENT ON COLUMN stock.ledger.context IS 'The setting pg_stock.context of the session (a trace id, say), up to 1,000 bytes.';
 COMMENT ON INDEX stock.ledger_claim IS 'One key does one thing once.';
+COMMENT ON INDEX stock.ledger_xact IS 'Finds what transactions changed, for the change feed.';
 
 -- Refuses every statement that would change the past, whoever sends it.
 CREATE FUNCTION stock.refuse_ledger_change() RETURNS trigger

@@ -1,8 +1,10 @@
 //! What backends, workers and the launcher tell each other, in shared memory.
 //!
 //! A backend that commits a hold says when it is due. If that is earlier than what the worker of its database sleeps
-//! for, the worker is woken; if the database has no worker, the launcher is. All of it is a hint: whatever is lost (a
-//! prepared transaction runs no callback of ours) is found by the worker's regular look.
+//! for, the worker is woken; if the database has no worker, the launcher is. One that
+//! commits any change of a level says that there is something to tell, and wakes the worker if it is the first to say so
+//! since the worker looked. All of it is a hint: whatever is lost (a prepared transaction runs no callback of ours) is
+//! found by the worker's regular look.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;
@@ -34,6 +36,8 @@ pub struct Slot {
     wake_at: AtomicI64,
     /// The earliest deadline that was committed since the worker last took it.
     earliest: AtomicI64,
+    /// Levels were changed since the worker last looked.
+    changed: AtomicBool,
 }
 
 /// All databases, and the process of the launcher.
@@ -52,6 +56,7 @@ impl Default for Board {
             process: AtomicI32::new(WANTED),
             wake_at: AtomicI64::new(NEVER),
             earliest: AtomicI64::new(NEVER),
+            changed: AtomicBool::new(false),
         };
         Board { launcher: AtomicI32::new(0), slots: std::array::from_fn(slot) }
     }
@@ -65,6 +70,8 @@ static PRELOADED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The earliest deadline of the holds that this transaction has opened.
     static OPENED: Cell<Micros> = const { Cell::new(NEVER) };
+    /// This transaction has changed levels.
+    static CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Asks for the shared memory, while the library is preloaded.
@@ -85,19 +92,32 @@ pub fn opened(deadline: Micros) {
     OPENED.set(OPENED.get().min(deadline));
 }
 
+/// Notes that this transaction changed levels; told to the worker when it has committed.
+pub fn changed() {
+    CHANGED.set(true);
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
     if !matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
         return;
     }
-    let deadline = OPENED.replace(NEVER);
-    if deadline < NEVER
+    let (deadline, changed) = (OPENED.replace(NEVER), CHANGED.replace(false));
+    let anything = changed || deadline < NEVER;
+    if anything
         && event == XACT_EVENT_COMMIT
         && let Some(board) = board()
     {
         // SAFETY: set when the backend connected.
-        board.tell(unsafe { pg_sys::MyDatabaseId }.to_u32(), deadline);
+        board.tell(unsafe { pg_sys::MyDatabaseId }.to_u32(), deadline, changed);
+    }
+}
+
+impl Slot {
+    /// True where a worker would find something to do.
+    fn is_waiting(&self) -> bool {
+        self.earliest.load(SeqCst) < NEVER || self.changed.load(SeqCst)
     }
 }
 
@@ -116,17 +136,18 @@ impl Board {
         self.slot(database).or_else(|| self.slots.iter().find(take))
     }
 
-    fn tell(&self, database: u32, deadline: Micros) {
+    fn tell(&self, database: u32, deadline: Micros, changed: bool) {
         let known = self.slot(database);
         let Some(slot) = known.or_else(|| self.slot_or_new(database)) else { return };
         // First what is told, then whom to wake: the worker stores its time first, then looks at what was told.
         slot.earliest.fetch_min(deadline, SeqCst);
+        let first = changed && !slot.changed.load(SeqCst) && !slot.changed.swap(true, SeqCst);
         let anew = |from| slot.process.compare_exchange(from, WANTED, SeqCst, SeqCst).is_ok();
         match slot.process.load(SeqCst) {
-            // The hold proves that the extension is here now.
+            // The change proves that the extension is here now.
             NOTHING_HERE if anew(NOTHING_HERE) => wake(self.launcher.load(SeqCst)),
             WANTED if known.is_none() => wake(self.launcher.load(SeqCst)),
-            worker if deadline < slot.wake_at.load(SeqCst) => wake(worker),
+            worker if first || deadline < slot.wake_at.load(SeqCst) => wake(worker),
             _ => {}
         }
     }
@@ -178,6 +199,16 @@ impl Post {
         self.0.earliest.swap(NEVER, SeqCst)
     }
 
+    /// Takes the mark that levels were changed.
+    pub fn take_changed(self) {
+        self.0.changed.store(false, SeqCst);
+    }
+
+    /// True if levels were changed since the mark was taken.
+    pub fn has_changed(self) -> bool {
+        self.0.changed.load(SeqCst)
+    }
+
     /// Says until when the worker sleeps; gives the time to which it must shorten that.
     pub fn sleep_until(self, time: Micros) -> Micros {
         let time = time.min(self.0.earliest.load(SeqCst));
@@ -212,11 +243,11 @@ pub fn begin_launching(process: i32) {
     }
 }
 
-/// True where a backend has committed a hold and nobody serves its database yet.
+/// True where a backend has committed something and nobody serves its database yet.
 pub fn is_wanted(database: u32) -> bool {
     board()
         .and_then(|board| board.slot(database))
-        .is_some_and(|slot| slot.process.load(SeqCst) == WANTED && slot.earliest.load(SeqCst) < NEVER)
+        .is_some_and(|slot| slot.process.load(SeqCst) == WANTED && slot.is_waiting())
 }
 
 /// Keeps the slots of these databases, frees those of databases that are gone, and leaves those alone that are not
@@ -230,6 +261,7 @@ pub fn tidy(exists: impl Fn(u32) -> bool, is_served: impl Fn(u32) -> bool) {
         }
         if !exists(database) {
             slot.earliest.store(NEVER, SeqCst);
+            slot.changed.store(false, SeqCst);
             slot.process.store(WANTED, SeqCst);
             slot.database.store(0, SeqCst);
         } else if !is_served(database) {

@@ -17,6 +17,10 @@ pub enum Error {
     Corrupted(String),
     /// Others kept changing what the call needs.
     Contended,
+    /// The change feed is not to be had on a standby.
+    Standby,
+    /// The change feed is not to be had in a transaction that has written.
+    Written,
     /// PostgreSQL's programming interface refused a statement of ours.
     Spi(SpiError),
 }
@@ -39,6 +43,8 @@ impl fmt::Display for Error {
             Error::Fault(fault) => f.write_str(&fault.message),
             Error::Corrupted(what) => f.write_str(what),
             Error::Contended => f.write_str("could not settle the request because of concurrent changes"),
+            Error::Standby => f.write_str("the change feed cannot be read on a standby"),
+            Error::Written => f.write_str("the change feed cannot be read in a transaction that has written"),
             Error::Spi(error) => write!(f, "pg_stock could not run a statement: {error}"),
         }
     }
@@ -54,6 +60,8 @@ impl Error {
             },
             Error::Corrupted(_) => "XX001",
             Error::Contended => "40001",
+            Error::Standby => "55000",
+            Error::Written => "25001",
             Error::Spi(_) => "XX000",
         }
     }
@@ -82,6 +90,13 @@ impl Error {
                 ErrorReport::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message, "pg_stock")
                     .set_hint("Run the transaction again.")
             }
+            Error::Standby => {
+                ErrorReport::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, "pg_stock")
+                    .set_detail("A standby does not know which transactions are still running.")
+                    .set_hint("Connect to the primary.")
+            }
+            Error::Written => ErrorReport::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message, "pg_stock")
+                .set_hint("Call it in a transaction of its own."),
             Error::Spi(_) => ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message, "pg_stock"),
         }
     }

@@ -7,15 +7,19 @@
 //! | `api` | the functions that SQL calls: arguments in, rows out |
 //! | `store` | loads the facts, asks for a decision, stores its effects |
 //! | `board` | what backends and workers tell each other, in shared memory |
-//! | `worker` | the background worker that expires holds |
+//! | `feed` | what changed, for those who listen |
+//! | `notify` | sends NOTIFY |
+//! | `worker` | the background worker that expires holds and sends the feed |
 //! | `settings` | the settings `pg_stock.*` |
 //! | `error` | how a fault becomes a PostgreSQL error |
 //!
-//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, grants.sql.
+//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql, grants.sql.
 
 mod api;
 mod board;
 mod error;
+mod feed;
+mod notify;
 mod settings;
 mod store;
 mod worker;
@@ -28,6 +32,7 @@ extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["tables"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
 extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = ["views"]);
+extension_sql_file!("../sql/feed.sql", name = "feed", requires = ["maintenance"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

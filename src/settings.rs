@@ -5,7 +5,7 @@ use std::ffi::CString;
 use pg_stock_core::Micros;
 use pg_stock_core::limits::{MAX_TTL, SECOND};
 use pgrx::prelude::*;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 /// Most bytes of `pg_stock.context` that a ledger row keeps.
 const MAX_CONTEXT_BYTES: usize = 1_000;
@@ -17,12 +17,16 @@ static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(500);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 #[cfg(debug_assertions)]
 static CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(0);
+static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Worker);
+static CHANNEL_PREFIX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"stock"));
+static EMIT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Makes the settings known to PostgreSQL.
 pub fn define() {
     define_for_sessions();
     define_for_workers();
+    define_for_feed();
     #[cfg(debug_assertions)]
     define_for_tests();
     // SAFETY: called once from _PG_init with a constant, NUL-terminated prefix.
@@ -57,6 +61,35 @@ fn define_for_workers() {
         3_600,
         GucContext::Sighup,
         GucFlags::UNIT_S,
+    );
+}
+
+fn define_for_feed() {
+    GucRegistry::define_enum_guc(
+        c"pg_stock.notify",
+        c"Who tells by NOTIFY that levels have changed.",
+        c"worker: the background worker, where the library is preloaded, some milliseconds after the commit. transaction: each transaction for itself, which makes commits queue. off: nobody but stock.emit_changes().",
+        &NOTIFY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_stock.channel_prefix",
+        c"How the names of the channels begin: PREFIX_changed, PREFIX_alert.",
+        c"At most 48 bytes are used.",
+        &CHANNEL_PREFIX,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_stock.emit_interval",
+        c"How long the background worker waits at least from one emission to the next.",
+        c"What changed meanwhile is told together.",
+        &EMIT_INTERVAL,
+        0,
+        60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
     );
 }
 
@@ -132,6 +165,58 @@ pub fn clock_offset() -> Micros {
     return Micros::from(CLOCK_OFFSET.get()) * SECOND;
     #[cfg(not(debug_assertions))]
     0
+}
+
+/// Who tells by NOTIFY that levels have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum Notify {
+    /// The background worker.
+    #[name = c"worker"]
+    Worker,
+    /// Each transaction for itself.
+    #[name = c"transaction"]
+    Transaction,
+    /// Nobody, unless stock.emit_changes() is called.
+    #[name = c"off"]
+    Off,
+}
+
+/// Who tells by NOTIFY that levels have changed.
+pub fn notify() -> Notify {
+    NOTIFY.get()
+}
+
+/// How the names of the channels begin. PostgreSQL takes names of at most 63 bytes.
+pub fn channel_prefix() -> String {
+    let prefix = CHANNEL_PREFIX.get().map(|prefix| prefix.to_string_lossy().into_owned()).unwrap_or_default();
+    let kept = prefix.char_indices().take_while(|(place, letter)| place + letter.len_utf8() <= 48).count();
+    let prefix: String = prefix.chars().take(kept).collect();
+    if prefix.is_empty() { "stock".into() } else { prefix }
+}
+
+/// How long the background worker waits at least from one emission to the next.
+pub fn emit_interval() -> std::time::Duration {
+    std::time::Duration::from_millis(EMIT_INTERVAL.get() as u64)
+}
+
+/// Lets this transaction wait for its commit to be flushed, whatever the session asks for; a higher demand stands.
+pub fn commit_durably() {
+    use pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+    // SAFETY: constant C strings; what is set with GUC_ACTION_LOCAL is restored when the transaction ends.
+    unsafe {
+        if pg_sys::synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32 {
+            pg_sys::set_config_option(
+                c"synchronous_commit".as_ptr(),
+                c"on".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_LOCAL,
+                true,
+                0,
+                false,
+            );
+        }
+    }
 }
 
 /// The databases that the background worker serves.

@@ -3,6 +3,8 @@
 mod bad_input;
 mod dump;
 mod expiry;
+mod feed;
+mod feed_model;
 mod interruptions;
 mod isolation;
 mod outcome_table;

@@ -11,6 +11,7 @@
 //! | [`standing`] | what has become of a reservation, computed from its ledger entries |
 //! | [`outcome`], [`answer`] | the closed list of answers, their SQLSTATEs, and the row a caller gets |
 //! | [`mod@decide`] | the rules |
+//! | [`feed`] | the change feed: cursors, messages, alerts |
 //! | [`settle`] | what a shop says of its orders against what became of their reservations |
 //! | [`table`] | the table of outcome by operation and state, made by running the rules |
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod answer;
 pub mod decide;
 pub mod facts;
 pub mod fault;
+pub mod feed;
 pub mod limits;
 pub mod name;
 pub mod outcome;

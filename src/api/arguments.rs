@@ -24,7 +24,7 @@ impl Arguments {
         unsafe { pgrx::fcinfo::pg_getarg_datum(self.0, place) }
     }
 
-    fn bytes(&self, place: usize) -> Option<&[u8]> {
+    pub fn bytes(&self, place: usize) -> Option<&[u8]> {
         // SAFETY: the argument is text, which shares its representation with bytea.
         self.datum(place).and_then(|datum| unsafe { <&[u8]>::from_datum(datum, false) })
     }

@@ -3,6 +3,7 @@
 //! Each function here is the `try_` form: it reads its arguments, has the store run the request, and sends the rows.
 
 mod arguments;
+mod feed;
 mod goods;
 mod maintenance;
 mod reads;

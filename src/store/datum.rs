@@ -30,6 +30,24 @@ pub fn opt_int<'a>(value: Option<i64>) -> DatumWithOid<'a> {
     unsafe { DatumWithOid::new(value, pg_sys::INT8OID) }
 }
 
+/// A boolean argument.
+pub fn flag<'a>(value: bool) -> DatumWithOid<'a> {
+    // SAFETY: a bool is a boolean.
+    unsafe { DatumWithOid::new(value, pg_sys::BOOLOID) }
+}
+
+/// An xid8 argument.
+pub fn xid<'a>(value: u64) -> DatumWithOid<'a> {
+    // SAFETY: an xid8 is 8 bytes, passed by value.
+    unsafe { DatumWithOid::new(pg_sys::Datum::from(value), pg_sys::XID8OID) }
+}
+
+/// An xid8[] argument.
+pub fn xids<'b>(values: impl Iterator<Item = u64>) -> DatumWithOid<'b> {
+    let datums = values.map(|value| Some(pg_sys::Datum::from(value)));
+    array(datums, Element { oid: pg_sys::XID8OID, array: pg_sys::XID8ARRAYOID, length: 8, by_value: true, align: b'd' })
+}
+
 /// A timestamptz argument.
 pub fn time<'a>(value: Micros) -> DatumWithOid<'a> {
     // SAFETY: a timestamptz is an i64 of microseconds since 2000, which is what Micros counts.

@@ -27,6 +27,7 @@ use super::statement::{execute, query};
 use super::subtransaction::{self, Caught};
 use super::{Setback, write};
 use crate::error::Error;
+use crate::notify::storable;
 use crate::settings;
 
 /// Earlier than every deadline: PostgreSQL's `-infinity`.
@@ -360,13 +361,6 @@ fn set_aside(
     swept.errors += 1;
     swept.message.get_or_insert(storable(&format!("{key}, line {line}: {message}")));
     Ok(())
-}
-
-/// Text that every encoding of a database can hold: Rust has it in UTF-8.
-fn storable(text: &str) -> String {
-    // SAFETY: asks for a constant of the database.
-    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
-    text.chars().map(|letter| if utf8 || letter.is_ascii() { letter } else { '?' }).collect()
 }
 
 /// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.

@@ -4,12 +4,12 @@
 //! a refusal or a replay takes no lock, no transaction id, and writes nothing. A one-line reserve is then stored
 //! under a guard; everything else locks its levels in their one order, reads again, and decides again.
 
-mod datum;
+pub mod datum;
 mod expire;
 mod load;
 mod planner;
-mod sql;
-mod statement;
+pub mod sql;
+pub mod statement;
 mod subtransaction;
 mod write;
 

@@ -10,7 +10,7 @@ use super::sql::Statement;
 use super::statement::{execute, query};
 use crate::board;
 use crate::error::Error;
-use crate::settings;
+use crate::{notify, settings};
 
 /// Stores a one-line reserve or sale by one guarded UPDATE; `None` where the guard failed or the key was taken.
 ///
@@ -30,6 +30,7 @@ pub fn guarded(client: &mut SpiClient<'_>, mut decision: Decision) -> Result<Opt
         open_hold(client, hold, guard.now)?;
     }
     add_bought(client, &decision.effects)?;
+    tell(client, &decision.effects)?;
     Ok(Some(decision.answers))
 }
 
@@ -49,7 +50,14 @@ pub fn locked(client: &mut SpiClient<'_>, effects: &Effects) -> Result<(), Setba
     change_levels(client, effects, now)?;
     raise_bounds(client, effects)?;
     add_bought(client, effects)?;
+    tell(client, effects)?;
     Ok(())
+}
+
+/// Lets the worker know that there is something to tell, or tells it.
+fn tell(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+    board::changed();
+    notify::announce(client, effects)
 }
 
 fn update_level(

@@ -1,11 +1,16 @@
-//! The background worker, where the library is preloaded: it expires what nobody confirmed, without anyone looking.
+//! The background worker, where the library is preloaded: it expires what nobody confirmed, and tells those who listen
+//! what has changed, without anyone looking.
 //!
 //! | room | what it does |
 //! |---|---|
 //! | `launcher` | one process for the cluster: finds the databases and keeps a worker in each that has the extension |
 //! | `sweeper` | one process for each such database: sleeps until the next hold is due, and gives it back |
+//! | `emitter` | the same process, between sweeps: tells what has changed |
+//! | `here` | whether the worker may be where it is: the database, the extension |
 //! | `process` | what both kinds of process do alike: signals, settings, sleep, transactions |
 
+mod emitter;
+mod here;
 mod launcher;
 mod process;
 mod sweeper;

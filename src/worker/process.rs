@@ -1,8 +1,11 @@
 //! What the launcher and the workers do alike: signals, settings, sleep, transactions.
 
 use std::ffi::{CStr, c_int, c_long};
+use std::panic::AssertUnwindSafe;
 
+use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
 
 unsafe extern "C-unwind" {
     /// PostgreSQL's own handler of SIGTERM: cancels whatever runs, also in the middle of a statement.
@@ -73,6 +76,19 @@ pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
         pg_sys::CommitTransactionCommand();
         result
     }
+}
+
+/// As [`transaction`], but an error of PostgreSQL's undoes the work, and its text is the result.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let undo = |error: CaughtError| match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            // SAFETY: the error has unwound to here, outside of everything that the transaction began.
+            unsafe { pg_sys::AbortCurrentTransaction() };
+            Err(report.message().to_owned())
+        }
+        CaughtError::RustPanic { .. } => error.rethrow(),
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(work)))).catch_others(undo).execute()
 }
 
 /// Gives the transaction a snapshot for statements, and shows in pg_stat_activity what is done meanwhile.

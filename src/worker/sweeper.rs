@@ -1,20 +1,17 @@
 //! The worker of one database: sleeps until the next hold is due, and gives it back.
 
-use std::ffi::CStr;
-
 use pg_stock_core::Micros;
 use pg_stock_core::limits::SECOND;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::emitter::Emitter;
+use super::here::{database_is_free, extension_is_here, is_served};
 use super::process;
 use crate::board::{self, Post};
 use crate::error::or_raise;
 use crate::{settings, store};
 
-const EXTENSION: &CStr = c"pg_stock";
-/// How often the worker looks whether it is in somebody's way.
-const TICK: Micros = SECOND;
 /// Holds that fall due within this are swept together.
 const GATHER: Micros = SECOND / 20;
 /// Pause before a locked level is tried again.
@@ -46,9 +43,10 @@ pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
     };
     let Some(post) = post else { return };
     settle_in();
+    let mut emitter = Emitter::new(post);
     loop {
         match look_around(post) {
-            Finding::WorkAgainAt(time) => sleep_until(post, time),
+            Finding::WorkAgainAt(time) => sleep_until(post, &mut emitter, time),
             Finding::InTheWay => return post.leave_the_way(),
             Finding::NothingHere => return post.leave_nothing_here(),
             Finding::NotServed => return,
@@ -112,64 +110,22 @@ fn sweep(told: Micros) -> Finding {
     Finding::WorkAgainAt(due.min(now.saturating_add(settings::poll_interval())))
 }
 
-/// Sleeps until a moment, or until an earlier hold is committed, or until the worker is in somebody's way.
-fn sleep_until(post: Post, time: Micros) {
+/// Sleeps until a moment, or until an earlier hold is committed, or until the worker is in somebody's way; and tells
+/// meanwhile what has changed.
+fn sleep_until(post: Post, emitter: &mut Emitter, time: Micros) {
     let asleep = store::now();
     loop {
         if process::attend() {
             return;
         }
+        let Some(pause) = emitter.turn() else { return };
         let now = store::now();
         let due = post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER });
         // The clock was stepped back: what is due must be found out again.
         if due <= now || now < asleep {
             return;
         }
-        process::sleep((due - now).min(TICK) / 1_000 + 1);
-        if !process::transaction(|| database_is_free() && extension_is_here()) {
-            return;
-        }
-    }
-}
-
-/// True if the setting names this database, or all.
-fn is_served() -> bool {
-    // SAFETY: inside a transaction; the name is a copy, or null where the database is gone.
-    let name = unsafe { pg_sys::get_database_name(pg_sys::MyDatabaseId) };
-    if name.is_null() {
-        return false;
-    }
-    // SAFETY: a C string.
-    settings::databases().contains(&unsafe { CStr::from_ptr(name) }.to_string_lossy())
-}
-
-/// True unless somebody holds the lock that is needed to drop, rename, move or copy this database. Those commands wait
-/// some five seconds for others to leave.
-fn database_is_free() -> bool {
-    // SAFETY: the lock that every new connection takes for a moment; released at the end of the transaction.
-    unsafe {
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: 0,
-            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
-            locktag_field3: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-        };
-        pg_sys::LockAcquire(&tag, pg_sys::RowExclusiveLock as i32, false, true)
-            != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-    }
-}
-
-/// True if the extension is created here; it then stays for the transaction, for DROP EXTENSION waits.
-fn extension_is_here() -> bool {
-    // SAFETY: inside a transaction.
-    unsafe {
-        let found = pg_sys::get_extension_oid(EXTENSION.as_ptr(), true);
-        if found == pg_sys::InvalidOid {
-            return false;
-        }
-        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, found, 0, pg_sys::AccessShareLock as i32);
-        found == pg_sys::get_extension_oid(EXTENSION.as_ptr(), true)
+        let pause = Micros::try_from(pause.as_micros()).unwrap_or(Micros::MAX);
+        process::sleep((due - now).min(pause) / 1_000 + 1);
     }
 }

@@ -1,5 +1,7 @@
 //! The server that the tests share, and short ways to say what they do.
 
+pub mod feed;
+
 use std::sync::{Barrier, OnceLock};
 
 use pg_stock_tests::{Cluster, Database};

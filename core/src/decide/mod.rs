@@ -158,6 +158,12 @@ impl Decision {
         let Some(change) = self.effects.levels.values_mut().next() else { return };
         let moved = |old: i64, from: i64, to: i64| old + (to - from);
         let before = change.after.clone();
+        if let Some(level) = &mut change.before {
+            level.on_hand = moved(level.on_hand, before.on_hand, actual.on_hand);
+            level.reserved = moved(level.reserved, before.reserved, actual.reserved);
+            level.version = moved(level.version, before.version, actual.version);
+            level.safety_stock = actual.safety_stock;
+        }
         change.after = actual.clone();
         for entry in &mut self.effects.entries {
             entry.on_hand_after = moved(entry.on_hand_after, before.on_hand, actual.on_hand);

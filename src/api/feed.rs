@@ -1,0 +1,92 @@
+//! The change feed: catching up, and sending without the worker.
+
+use pg_stock_core::Fault;
+use pg_stock_core::feed::Cursor;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::arguments::{Arguments, missing};
+use super::rows::{self, Column};
+use crate::error::{Error, or_raise};
+use crate::feed::{self, Page, State};
+
+/// Most ledger rows or levels of one call.
+const MOST: i64 = 100_000;
+
+/// `changes_since(cursor, max_rows)`: outcome, the level, next_cursor.
+#[pg_extern(sql = false)]
+fn changes_since(fcinfo: pg_sys::FunctionCallInfo) {
+    let page = cursor_of_changes(&Arguments::of(fcinfo)).map_err(Error::from);
+    send(fcinfo, "changed", &or_raise(page.and_then(|(cursor, most)| feed::changes_since(cursor, most))));
+}
+
+/// `snapshot(cursor, max_rows)`: outcome, the level, next_cursor.
+#[pg_extern(sql = false)]
+fn snapshot(fcinfo: pg_sys::FunctionCallInfo) {
+    let page = cursor_of_levels(&Arguments::of(fcinfo)).map_err(Error::from);
+    send(fcinfo, "level", &or_raise(page.and_then(|(cursor, most)| feed::snapshot(cursor, most))));
+}
+
+/// `emit_changes(max_rows)`: changes, levels, alerts, messages, more.
+#[pg_extern(sql = false)]
+fn emit_changes(fcinfo: pg_sys::FunctionCallInfo) {
+    let most = most(&Arguments::of(fcinfo), 0).map_err(Error::from);
+    let told = or_raise(most.and_then(feed::emit));
+    let [changes, levels, alerts, messages] =
+        [told.changes, told.levels, told.alerts, told.messages].map(|count| rows::int(count as i64));
+    rows::send(fcinfo, [[changes, levels, alerts, messages, rows::flag(told.more)]].into_iter());
+}
+
+/// `begin_generation()`: its name.
+#[pg_extern(sql = false)]
+fn begin_generation() -> String {
+    or_raise(feed::begin_generation())
+}
+
+fn cursor_of_changes(args: &Arguments) -> Result<(Cursor, usize), Fault> {
+    let cursor = args.bytes(0).ok_or_else(|| missing("cursor").hint("Call stock.snapshot() to get one."))?;
+    Ok((Cursor::of_changes(cursor)?, most(args, 1)?))
+}
+
+fn cursor_of_levels(args: &Arguments) -> Result<(Option<Cursor>, usize), Fault> {
+    Ok((args.bytes(0).map(Cursor::of_levels).transpose()?, most(args, 1)?))
+}
+
+fn most(args: &Arguments, place: usize) -> Result<usize, Fault> {
+    match args.int(place, "max_rows")? {
+        most @ 1..=MOST => Ok(most as usize),
+        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {MOST}"))
+            .detail(format!("It is {most}."))
+            .hint("Call again for more.")),
+    }
+}
+
+/// A row for each level, and a closing one.
+fn send(fcinfo: pg_sys::FunctionCallInfo, word: &str, page: &Page) {
+    let cursor = page.cursor.as_ref().and_then(|cursor| rows::text(cursor.to_string().as_bytes()));
+    let levels = page.levels.iter().map(|state| row(word, columns(state), None));
+    rows::send(fcinfo, levels.chain([row(page.outcome.word(), [None; 9], cursor)]));
+}
+
+fn row(outcome: &str, level: [Column; 9], cursor: Column) -> [Column; 11] {
+    let mut columns = [None; 11];
+    columns[0] = rows::text(outcome.as_bytes());
+    columns[1..10].copy_from_slice(&level);
+    columns[10] = cursor;
+    columns
+}
+
+fn columns(state: &State) -> [Column; 9] {
+    let level = &state.level;
+    [
+        rows::text(state.at.sku.as_bytes()),
+        rows::text(state.at.location.as_bytes()),
+        rows::int(level.on_hand),
+        rows::int(level.reserved),
+        rows::int(level.safety_stock),
+        rows::int(level.free().max(0)),
+        rows::flag(level.frozen),
+        rows::int(level.version),
+        rows::int(state.updated_at),
+    ]
+}

@@ -1,0 +1,135 @@
+//! What came to be seen between two snapshots.
+
+use std::collections::BTreeSet;
+
+use pg_stock_core::feed::snapshot::Reach;
+use pg_stock_core::feed::{Snapshot, Window, Xid};
+use pg_stock_core::{Level, LevelId};
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::generation::Generation;
+use super::pull::State;
+use crate::error::Error;
+use crate::store::datum::{Row, int, texts, xid, xids};
+use crate::store::sql::Statement;
+use crate::store::statement::query;
+
+/// A ledger row, as far as the feed looks at it.
+pub struct Change {
+    /// Who wrote it.
+    pub xact: Xid,
+    /// Its position.
+    pub position: i64,
+    /// The level; `None` for a cancellation.
+    at: Option<LevelId>,
+}
+
+/// Changes, each transaction whole.
+pub struct Changes {
+    /// Ledger rows that were looked at.
+    pub rows: usize,
+    /// The levels they changed.
+    pub levels: BTreeSet<LevelId>,
+    /// What is seen with them.
+    pub seen: Snapshot,
+    /// True where there are more.
+    pub more: bool,
+}
+
+/// What the moment sees. The transaction that asks is still running.
+pub fn now(client: &mut SpiClient<'_>) -> Result<Snapshot, Error> {
+    let text = query(client, Statement::CurrentSnapshot, &[], |row| row.name(0).to_string())?.pop();
+    let snapshot = text.as_deref().and_then(Snapshot::parse);
+    let snapshot = snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
+    Ok(match super::own_xid() {
+        Some(own) => snapshot.with_running(own),
+        None => snapshot,
+    })
+}
+
+/// Reads what came to be seen since, in the order of transactions, about `most` ledger rows; `None` where `since` is
+/// ahead of this database.
+///
+/// The new snapshot is taken before the rows are read: what is committed in between is left for the next time.
+pub fn since(
+    client: &mut SpiClient<'_>,
+    generation: &Generation,
+    since: Snapshot,
+    most: usize,
+) -> Result<Option<Changes>, Error> {
+    let Some(window) = Window::between(since, now(client)?) else { return Ok(None) };
+    let mut rows = rows(client, &window, most + 1)?;
+    let more = rows.len() > most;
+    let mut seen = window.end().clone();
+    if more {
+        let order: Vec<Xid> = rows.iter().map(|row| row.xact).collect();
+        match window.reach(&order) {
+            Reach::Rows(whole, reached) => {
+                rows.truncate(whole);
+                seen = reached;
+            }
+            Reach::Within(xact) => {
+                rows = of_transactions(client, &[xact], usize::MAX)?;
+                seen = window.before(xact + 1);
+            }
+        }
+    }
+    let counted = rows.iter().filter(|row| window.contains(row.xact) && generation.counts(row));
+    let levels = counted.filter_map(|row| row.at.clone()).collect();
+    Ok(Some(Changes { rows: rows.len(), levels, seen, more }))
+}
+
+/// The rows of a window, at most so many. Those of transactions that are still running may be among them.
+fn rows(client: &mut SpiClient<'_>, window: &Window, most: usize) -> SpiResult<Vec<Change>> {
+    let late = window.late();
+    let mut rows = if late.is_empty() { Vec::new() } else { of_transactions(client, &late, most)? };
+    if rows.len() < most {
+        let ((first, end), room) = (window.range(), most - rows.len());
+        rows.extend(query(client, Statement::ChangesBetween, &[xid(first), xid(end), int(room as i64)], change)?);
+    }
+    Ok(rows)
+}
+
+fn of_transactions(client: &mut SpiClient<'_>, xacts: &[Xid], most: usize) -> SpiResult<Vec<Change>> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    query(client, Statement::ChangesOf, &[xids(xacts.iter().copied()), int(most)], change)
+}
+
+fn change(row: Row<'_>) -> Change {
+    let at = row.opt_name(2).zip(row.opt_name(3)).map(|(sku, location)| LevelId { sku, location });
+    Change { xact: row.int(0) as Xid, position: row.int(1), at }
+}
+
+/// Levels as they are now.
+pub fn states(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
+    if levels.is_empty() {
+        return Ok(Vec::new());
+    }
+    query(client, Statement::States, &[skus(levels), locations(levels)], state)
+}
+
+/// A level as it is now; the columns of `Statement::States`.
+pub fn state(row: Row<'_>) -> State {
+    State {
+        at: LevelId { sku: row.name(0), location: row.name(1) },
+        level: Level {
+            on_hand: row.int(2),
+            reserved: row.int(3),
+            safety_stock: row.int(4),
+            frozen: row.opt_flag(5).unwrap_or(false),
+            version: row.int(6),
+            ..Level::new()
+        },
+        updated_at: row.int(7),
+    }
+}
+
+/// The SKUs of levels.
+pub fn skus<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+    texts(levels.iter().map(|at| Some(&at.sku)))
+}
+
+/// The locations of levels.
+pub fn locations<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+    texts(levels.iter().map(|at| Some(&at.location)))
+}

@@ -1,0 +1,143 @@
+//! Tells by NOTIFY what changed, in a transaction of its own that writes no ledger rows.
+
+use std::collections::{BTreeSet, HashSet};
+
+use pg_stock_core::feed::message::{self, AlertState, Emission};
+use pg_stock_core::feed::{Alert, Cursor, Snapshot, alert};
+use pg_stock_core::{LevelId, Name};
+use pgrx::Spi;
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::changes::{self, Changes, locations, skus};
+use super::generation::{Generation, last_position};
+use super::pull::State;
+use crate::error::Error;
+use crate::notify::{self, Channel};
+use crate::settings;
+use crate::store::datum::{int, opt_text, texts, words};
+use crate::store::sql::Statement;
+use crate::store::statement::{execute, query};
+
+/// A generation that begins with no more ledger rows than this tells of all of them: nobody misses the first change.
+const FEW: i64 = 1_000;
+
+/// What an emission told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Emitted {
+    /// Ledger rows that were looked at.
+    pub changes: usize,
+    /// Levels told of.
+    pub levels: usize,
+    /// Alerts told of.
+    pub alerts: usize,
+    /// Messages sent.
+    pub messages: usize,
+    /// True where there is more to tell.
+    pub more: bool,
+}
+
+/// Tells of about `most` ledger rows' changes when this transaction commits. Writes nothing where there are none.
+pub fn emit(most: usize) -> Result<Emitted, Error> {
+    super::check_moment()?;
+    Spi::connect_mut(|client| {
+        let last = last_position(client)?;
+        // Nothing has happened here yet, or the data is still being restored.
+        if last == 0 {
+            return Ok(Emitted::default());
+        }
+        let beginning = Snapshot::beginning();
+        let generation = Generation::current_or_new(client, (last <= FEW).then_some(&beginning))?;
+        let Some(look) = changes::since(client, &generation, generation.sent.clone(), 1)? else {
+            return Err(Error::Corrupted("stock.feed is ahead of the database".into()));
+        };
+        if look.rows == 0 {
+            return Ok(Emitted::default());
+        }
+        // One emission at a time; what another has told meanwhile is not told again.
+        let Some(generation) = Generation::lock(client)? else { return Ok(Emitted::default()) };
+        match changes::since(client, &generation, generation.sent.clone(), most)? {
+            Some(changes) if changes.rows > 0 => tell(client, &generation, changes),
+            _ => Ok(Emitted::default()),
+        }
+    })
+}
+
+fn tell(client: &mut SpiClient<'_>, generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
+    settings::commit_durably();
+    let states = changes::states(client, &changes.levels)?;
+    let crossings = crossings(client, &changes.levels, &states)?;
+    let named: Vec<_> = states.iter().filter_map(|state| notify::level_state(&state.at, &state.level)).collect();
+    let cursor = Cursor { generation: generation.id.clone(), seen: changes.seen.clone(), after: None };
+    let emission = Emission {
+        generation: &generation.id,
+        sequence: generation.sequence + i64::from(!states.is_empty()),
+        cursor: (named.len() == states.len()).then(|| cursor.to_string()),
+    };
+    let alerts: Vec<AlertState> = crossings.iter().filter_map(Crossing::state).collect();
+    let levels = notify::send(client, Channel::Changed, &message::of_levels(Some(&emission), &named))?;
+    let messages = levels + notify::send(client, Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
+    remember(client, &crossings)?;
+    let seen = changes.seen.to_string();
+    execute(client, Statement::Advance, &[opt_text(Some(seen.as_bytes())), int(emission.sequence)])?;
+    Ok(Emitted { changes: changes.rows, levels: named.len(), alerts: alerts.len(), messages, more: changes.more })
+}
+
+/// A level that entered or left a state that somebody should know of.
+struct Crossing<'a> {
+    state: &'a State,
+    alert: Alert,
+    begins: bool,
+}
+
+impl Crossing<'_> {
+    fn state(&self) -> Option<AlertState> {
+        let level = notify::level_state(&self.state.at, &self.state.level)?;
+        Some(AlertState::new(self.alert, self.begins, level))
+    }
+}
+
+/// Compares levels with what was announced of them.
+fn crossings<'a>(
+    client: &mut SpiClient<'_>,
+    levels: &BTreeSet<LevelId>,
+    states: &'a [State],
+) -> SpiResult<Vec<Crossing<'a>>> {
+    if levels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let announced: HashSet<(LevelId, Name)> =
+        query(client, Statement::Alerts, &[skus(levels), locations(levels)], |row| {
+            (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
+        })?
+        .into_iter()
+        .collect();
+    let of = |state: &'a State| {
+        let before = |alert: Alert| announced.contains(&(state.at.clone(), Name::from(alert.word())));
+        let crossed = alert::crossings(before, &state.level).into_iter();
+        crossed.map(move |(alert, begins)| Crossing { state, alert, begins })
+    };
+    Ok(states.iter().flat_map(of).collect())
+}
+
+/// Writes down what was announced.
+fn remember(client: &mut SpiClient<'_>, crossings: &[Crossing<'_>]) -> SpiResult<()> {
+    for (begins, statement) in [(true, Statement::BeginAlerts), (false, Statement::EndAlerts)] {
+        let each = || crossings.iter().filter(|crossing| crossing.begins == begins);
+        if each().next().is_some() {
+            let args = [
+                texts(each().map(|crossing| Some(&crossing.state.at.sku))),
+                texts(each().map(|crossing| Some(&crossing.state.at.location))),
+                words(each().map(|crossing| crossing.alert.word())),
+            ];
+            execute(client, statement, &args)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes down why an emission failed, for `stock.feed_lag`.
+pub fn note_failure(error: &str) -> Result<(), Error> {
+    let error = notify::storable(error);
+    Spi::connect_mut(|client| execute(client, Statement::Fail, &[opt_text(Some(error.as_bytes()))]).map(|_| ()))?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The life of the database that cursors belong to.
+//!
+//! After a failover, a restore, or in a copy, transaction numbers are used again: what a cursor says of them is then
+//! false. So a cursor names its generation, and a generation the place where it began: the cluster, its timeline, the
+//! database. In another place another generation begins.
+
+use pg_stock_core::feed::{Snapshot, Xid};
+use pgrx::pg_sys;
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::changes::Change;
+use crate::error::Error;
+use crate::store::datum::{Row, flag, int, opt_text};
+use crate::store::sql::Statement;
+use crate::store::statement::{execute, query};
+
+/// A generation, and how far it was sent.
+pub struct Generation {
+    /// Its name.
+    pub id: String,
+    /// Changes of transactions that this snapshot sees were sent.
+    pub sent: Snapshot,
+    /// The number of the last emission.
+    pub sequence: i64,
+    first_position: i64,
+    first_xact: Xid,
+}
+
+impl Generation {
+    /// The one that this life of the database has begun, if it has.
+    pub fn current(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
+        Generation::read(client, Statement::Generation)
+    }
+
+    /// The same, locked until the transaction ends.
+    pub fn lock(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
+        Generation::read(client, Statement::LockGeneration)
+    }
+
+    /// The current one, begun if there is none. `sent`: what counts as sent then; `None`: all up to now.
+    pub fn current_or_new(client: &mut SpiClient<'_>, sent: Option<&Snapshot>) -> Result<Generation, Error> {
+        if let Some(generation) = Generation::current(client)? {
+            return Ok(generation);
+        }
+        Generation::begin(client, sent, false)?;
+        Generation::current(client)?.ok_or_else(|| Error::Corrupted("stock.feed has no row".into()))
+    }
+
+    /// Begins one, unless somebody else has begun one for this life meanwhile, or `anew` in any case.
+    fn begin(client: &mut SpiClient<'_>, sent: Option<&Snapshot>, anew: bool) -> SpiResult<()> {
+        // First the position, then the number of this transaction: rows of later transactions have later positions.
+        let last = last_position(client)?;
+        let sent = sent.map(Snapshot::to_string);
+        let [system, timeline, database] = place();
+        let args = [system, timeline, database, int(last), opt_text(sent.as_deref().map(str::as_bytes)), flag(anew)];
+        execute(client, Statement::BeginGeneration, &args).map(|_| ())
+    }
+
+    fn read(client: &mut SpiClient<'_>, statement: Statement) -> Result<Option<Generation>, Error> {
+        let generation = |row: Row<'_>| {
+            Some(Generation {
+                id: row.name(0).to_string(),
+                sent: Snapshot::parse(&row.name(3).to_string())?,
+                sequence: row.int(4),
+                first_position: row.int(1),
+                first_xact: row.int(2) as Xid,
+            })
+        };
+        let unreadable = || Error::Corrupted("the snapshot in stock.feed cannot be read".into());
+        query(client, statement, &place(), generation)?.pop().map(|row| row.ok_or_else(unreadable)).transpose()
+    }
+
+    /// False for what was written in an earlier life, and restored: its transaction's number says nothing here.
+    pub fn counts(&self, change: &Change) -> bool {
+        change.position > self.first_position || change.xact < self.first_xact
+    }
+}
+
+/// Begins a new generation, whatever there was: all cursors become invalid. Gives its name.
+pub fn begin() -> Result<String, Error> {
+    super::check_moment()?;
+    pgrx::Spi::connect_mut(|client| {
+        Generation::begin(client, None, true)?;
+        Generation::current_or_new(client, None).map(|generation| generation.id)
+    })
+}
+
+/// The last position of the ledger that was handed out; 0 if none was.
+pub fn last_position(client: &mut SpiClient<'_>) -> SpiResult<i64> {
+    Ok(query(client, Statement::LastPosition, &[], |row| row.int(0))?.pop().unwrap_or(0))
+}
+
+/// Cluster, timeline, database.
+fn place<'a>() -> [pgrx::datum::DatumWithOid<'a>; 3] {
+    // SAFETY: asks for constants of the cluster and of the backend, outside recovery.
+    unsafe {
+        [
+            int(pg_sys::GetSystemIdentifier() as i64),
+            // Not that of the control file, which lags behind after a promotion.
+            int(i64::from(pg_sys::GetWALInsertionTimeLine())),
+            int(i64::from(pg_sys::MyDatabaseId.to_u32())),
+        ]
+    }
+}

@@ -1,0 +1,123 @@
+//! Answers a listener who catches up.
+
+use pg_stock_core::feed::Cursor;
+use pg_stock_core::{Level, LevelId, Micros};
+use pgrx::Spi;
+use pgrx::spi::{SpiClient, SpiResult};
+
+use super::changes::{self, state};
+use super::durable;
+use super::generation::Generation;
+use crate::error::Error;
+use crate::store::datum::{int, text};
+use crate::store::sql::Statement;
+use crate::store::statement::query;
+
+/// A level, as it is told.
+pub struct State {
+    /// Which.
+    pub at: LevelId,
+    /// Its counters.
+    pub level: Level,
+    /// When it last changed.
+    pub updated_at: Micros,
+}
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The listener has seen everything.
+    CaughtUp,
+    /// There are more changes.
+    MoreChanges,
+    /// There are more levels.
+    MoreLevels,
+    /// All levels were read.
+    Complete,
+    /// The cursor says nothing about this life of the database: all levels must be read anew.
+    Resynchronise,
+}
+
+impl Outcome {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::CaughtUp => "caught_up",
+            Outcome::MoreChanges => "more_changes",
+            Outcome::MoreLevels => "more_levels",
+            Outcome::Complete => "complete",
+            Outcome::Resynchronise => "resynchronise",
+        }
+    }
+}
+
+/// An answer.
+pub struct Page {
+    /// The levels.
+    pub levels: Vec<State>,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// For the next call.
+    pub cursor: Option<Cursor>,
+}
+
+impl Page {
+    const RESYNCHRONISE: Page = Page { levels: Vec::new(), outcome: Outcome::Resynchronise, cursor: None };
+}
+
+/// What changed since a cursor was given out.
+pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
+    super::check_moment()?;
+    Spi::connect_mut(|client| {
+        let Some(generation) = current(client, &cursor)? else { return Ok(Page::RESYNCHRONISE) };
+        let Some(changes) = changes::since(client, &generation, cursor.seen, most)? else {
+            return Ok(Page::RESYNCHRONISE);
+        };
+        let levels = changes::states(client, &changes.levels)?;
+        durable::flush();
+        let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };
+        let cursor = Cursor { generation: generation.id, seen: changes.seen, after: None };
+        Ok(Page { levels, outcome, cursor: Some(cursor) })
+    })
+}
+
+/// All levels, a page at a time. The snapshot is that of the first page: what changes later is among the changes since.
+pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
+    if cursor.is_none() {
+        super::check_moment()?;
+    } else {
+        super::check_place()?;
+    }
+    Spi::connect_mut(|client| {
+        let Some(mut cursor) = begin_or_go_on(client, cursor)? else { return Ok(Page::RESYNCHRONISE) };
+        let levels = levels_after(client, cursor.after.as_ref(), most)?;
+        cursor.after = levels.last().map(|state| state.at.clone()).filter(|_| levels.len() == most);
+        let outcome = if cursor.after.is_some() { Outcome::MoreLevels } else { Outcome::Complete };
+        durable::flush();
+        Ok(Page { levels, outcome, cursor: Some(cursor) })
+    })
+}
+
+fn begin_or_go_on(client: &mut SpiClient<'_>, cursor: Option<Cursor>) -> Result<Option<Cursor>, Error> {
+    match cursor {
+        Some(cursor) => Ok(current(client, &cursor)?.map(|_| cursor)),
+        None => {
+            let generation = Generation::current_or_new(client, None)?.id;
+            Ok(Some(Cursor { generation, seen: changes::now(client)?, after: None }))
+        }
+    }
+}
+
+/// The generation of this life of the database, if the cursor is of it.
+fn current(client: &mut SpiClient<'_>, cursor: &Cursor) -> Result<Option<Generation>, Error> {
+    Ok(Generation::current(client)?.filter(|generation| generation.id == cursor.generation))
+}
+
+fn levels_after(client: &mut SpiClient<'_>, after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {
+    match after {
+        None => query(client, Statement::FirstStates, &[int(most as i64)], state),
+        Some(at) => {
+            query(client, Statement::StatesAfter, &[text(&at.sku), text(&at.location), int(most as i64)], state)
+        }
+    }
+}

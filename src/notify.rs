@@ -1,0 +1,82 @@
+//! Sends NOTIFY: the channels, the encoding, and the messages of a transaction that tells of itself.
+
+use pg_stock_core::feed::message::{self, AlertState, LevelState};
+use pg_stock_core::feed::{Alert, alert};
+use pg_stock_core::{Effects, Level, LevelId, Name};
+use pgrx::pg_sys;
+use pgrx::spi::{SpiClient, SpiResult};
+
+use crate::settings::{self, Notify};
+use crate::store::datum::opt_text;
+use crate::store::sql::Statement;
+use crate::store::statement::execute;
+
+/// What is told where. Its name has a prefix, the setting `pg_stock.channel_prefix`.
+#[derive(Clone, Copy, Debug)]
+pub enum Channel {
+    /// Levels that changed.
+    Changed,
+    /// Levels that are sold out, or below their safety stock, or no longer so.
+    Alert,
+}
+
+impl Channel {
+    fn name(self) -> String {
+        let prefix = settings::channel_prefix();
+        match self {
+            Channel::Changed => format!("{prefix}_changed"),
+            Channel::Alert => format!("{prefix}_alert"),
+        }
+    }
+}
+
+/// Sends messages when the transaction commits; says how many.
+pub fn send(client: &mut SpiClient<'_>, channel: Channel, messages: &[String]) -> SpiResult<usize> {
+    let name = channel.name();
+    for message in messages {
+        let args = [opt_text(Some(name.as_bytes())), opt_text(Some(message.as_bytes()))];
+        execute(client, Statement::Notify, &args)?;
+    }
+    Ok(messages.len())
+}
+
+/// Tells of what this transaction changes, where the setting `pg_stock.notify` says that it does so itself.
+pub fn announce(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+    if settings::notify() != Notify::Transaction {
+        return Ok(());
+    }
+    let named = |at: &LevelId, level: &Level| level_state(at, level);
+    let levels: Vec<_> = effects.levels.iter().filter_map(|(at, change)| named(at, &change.after)).collect();
+    let crossed = effects.levels.iter().flat_map(|(at, change)| {
+        let before = |alert: Alert| change.before.as_ref().is_some_and(|level| alert.holds(level));
+        alert::crossings(before, &change.after)
+            .into_iter()
+            .filter_map(move |(alert, begins)| Some(AlertState::new(alert, begins, named(at, &change.after)?)))
+    });
+    send(client, Channel::Changed, &message::of_levels(None, &levels))?;
+    send(client, Channel::Alert, &message::of_alerts(None, &crossed.collect::<Vec<_>>()))?;
+    Ok(())
+}
+
+/// A level as it is told; `None` where its names are not text, as a database in SQL_ASCII allows.
+pub fn level_state(at: &LevelId, level: &Level) -> Option<LevelState> {
+    Some(LevelState::new(utf8(&at.sku)?, utf8(&at.location)?, level))
+}
+
+/// A name in UTF-8.
+fn utf8(name: &Name) -> Option<String> {
+    let bytes = name.as_bytes();
+    // SAFETY: the name is text of the database; the result is the same bytes, or a C string in their place.
+    let converted = unsafe {
+        let text = pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
+        if std::ptr::eq(text.cast(), bytes.as_ptr()) { bytes } else { std::ffi::CStr::from_ptr(text).to_bytes() }
+    };
+    std::str::from_utf8(converted).ok().map(str::to_owned)
+}
+
+/// Text that every encoding of a database can hold: Rust has it in UTF-8.
+pub fn storable(text: &str) -> String {
+    // SAFETY: asks for a constant of the database.
+    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    text.chars().map(|letter| if utf8 || letter.is_ascii() { letter } else { '?' }).collect()
+}

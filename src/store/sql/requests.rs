@@ -1,0 +1,210 @@
+//! What a request reads and writes.
+
+/// The columns of a level; $3 is the time. What is overdue is only looked for where something may be.
+macro_rules! level_columns {
+    () => {
+        "l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.buyer_limit, l.frozen, l.version, l.next_due,
+         CASE WHEN l.next_due <= $3 THEN
+           (SELECT pg_catalog.sum(h.quantity)::bigint FROM stock.hold h
+             WHERE h.sku = l.sku AND h.location = l.location AND h.expires_at BETWEEN l.next_due AND $3)
+         END AS overdue"
+    };
+}
+
+/// The earliest deadline of a level's holds, of which none lies before the bound that is given: what an old snapshot
+/// keeps alive of holds that ended is passed over once.
+macro_rules! first_due {
+    ($bound:literal) => {
+        concat!(
+            "coalesce((SELECT pg_catalog.min(h.expires_at) FROM stock.hold h
+                        WHERE h.sku = l.sku AND h.location = l.location AND h.expires_at >= ",
+            $bound,
+            "), 'infinity')"
+        )
+    };
+}
+
+/// The columns of a ledger entry, in the order in which `load` takes them.
+macro_rules! entry_columns {
+    () => {
+        "key, operation, operation_key, line, sku, location, quantity, on_hand_delta, reserved_delta, on_hand_after,
+         reserved_after, version, available, buyer, expires_at, reason, safety_stock, buyer_limit, frozen, recorded_at"
+    };
+}
+
+/// Reads one level as it is, and whether a key is known.
+pub const GLANCE: &str = concat!(
+    "SELECT ",
+    level_columns!(),
+    ", EXISTS (SELECT FROM stock.ledger g WHERE g.key = $4) AS known
+                   FROM stock.level l WHERE l.sku = $1 AND l.location = $2"
+);
+
+/// Reads one level.
+pub const LEVEL: &str =
+    concat!("SELECT ", level_columns!(), " FROM stock.level l WHERE l.sku = $1 AND l.location = $2");
+
+/// Reads levels.
+pub const LEVELS: &str = concat!(
+    "SELECT ",
+    level_columns!(),
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
+                  JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location"
+);
+
+/// Locks levels in their order.
+pub const LOCK_LEVELS: &str = "SELECT l.sku, l.location
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
+                   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
+                  ORDER BY l.sku, l.location
+                    FOR UPDATE OF l";
+
+/// Reads the ledger entries of a key.
+pub const KEY_HISTORY: &str =
+    concat!("SELECT ", entry_columns!(), " FROM stock.ledger WHERE key = $1 ORDER BY position");
+
+/// Reads the ledger entries of keys.
+pub const HISTORY: &str =
+    concat!("SELECT ", entry_columns!(), " FROM stock.ledger WHERE key = ANY ($1) ORDER BY position");
+
+/// Reads overdue holds, enough of each level to cover what is asked.
+pub const OVERDUE: &str = "SELECT h.key, h.line, asked.sku, asked.location, h.quantity, h.buyer, h.expires_at
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                                   pg_catalog.unnest($4)) AS asked (sku, location, need, next_due)
+                  CROSS JOIN LATERAL (
+                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at,
+                           pg_catalog.sum(o.quantity) OVER (ORDER BY o.expires_at, o.key, o.line) - o.quantity AS earlier
+                      FROM stock.hold o
+                     WHERE o.sku = asked.sku AND o.location = asked.location
+                       AND o.expires_at BETWEEN asked.next_due AND $5) h
+                  WHERE h.earlier < asked.need
+                  ORDER BY h.expires_at, h.key, h.line";
+
+/// Reads what buyers hold and have bought.
+pub const BOUGHT: &str = "SELECT asked.sku, asked.location, asked.buyer,
+                        coalesce(b.quantity, 0) - coalesce(
+                          (SELECT pg_catalog.sum(h.quantity) FROM stock.hold h
+                            WHERE h.sku = asked.sku AND h.location = asked.location
+                              AND h.expires_at BETWEEN asked.next_due AND $5 AND h.buyer = asked.buyer), 0)::bigint
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                                   pg_catalog.unnest($4)) AS asked (sku, location, buyer, next_due)
+                   LEFT JOIN stock.buyer_quantity b
+                     ON b.sku = asked.sku AND b.location = asked.location AND b.buyer = asked.buyer";
+
+/// Changes one level if it still has the units.
+pub const GUARDED_UPDATE: &str = "UPDATE stock.level
+                    SET on_hand = on_hand + $3, reserved = reserved + $4, version = version + $5,
+                        next_due = least(next_due, $6), updated_at = $7
+                  WHERE sku = $1 AND location = $2
+                    AND on_hand - reserved - safety_stock >= $8
+                    AND NOT frozen AND buyer_limit IS NULL
+                    AND CASE WHEN $10 > $7 THEN next_due > $7 ELSE next_due = $10 AND version = $11 END
+                    AND ($9 IS NULL OR version = $9)
+              RETURNING on_hand, reserved, safety_stock, version";
+
+/// Takes a guarded update back.
+pub const UNDO_GUARDED_UPDATE: &str = "UPDATE stock.level
+                    SET on_hand = on_hand - $3, reserved = reserved - $4, version = version - $5
+                  WHERE sku = $1 AND location = $2";
+
+/// Writes a reserve into the ledger, which claims its key.
+pub const CLAIM_RESERVE: &str =
+    "INSERT INTO stock.ledger (recorded_at, key, operation, operation_key, line, sku, location, quantity,
+                        on_hand_delta, reserved_delta, on_hand_after, reserved_after, version, available, buyer,
+                        expires_at, context)
+                 VALUES ($1, $2, 'reserve', '', $3, $4, $5, $6, 0, $6, $7, $8, $9, $10, $11, $12, $13)
+                     ON CONFLICT DO NOTHING";
+
+/// Writes ledger rows, which claim their keys.
+pub const CLAIM: &str = concat!(
+    "INSERT INTO stock.ledger (",
+    entry_columns!(),
+    ", context)
+                 SELECT e.key, e.operation, e.operation_key, e.line, e.sku, e.location, e.quantity, e.on_hand_delta,
+                        e.reserved_delta, e.on_hand_after, e.reserved_after, e.version, e.available, e.buyer,
+                        e.expires_at, e.reason, e.safety_stock, e.buyer_limit, e.frozen, $20, $21
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                          pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
+                          pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),
+                          pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13),
+                          pg_catalog.unnest($14), pg_catalog.unnest($15), pg_catalog.unnest($16),
+                          pg_catalog.unnest($17), pg_catalog.unnest($18), pg_catalog.unnest($19))
+                     AS e (",
+    "key, operation, operation_key, line, sku, location, quantity, on_hand_delta, reserved_delta,
+                      on_hand_after, reserved_after, version, available, buyer, expires_at, reason, safety_stock,
+                      buyer_limit, frozen)
+                     ON CONFLICT DO NOTHING"
+);
+
+/// Opens one hold.
+pub const OPEN_HOLD: &str =
+    "INSERT INTO stock.hold (key, line, sku, location, quantity, buyer, expires_at, reserved_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+/// Opens holds.
+pub const OPEN_HOLDS: &str =
+    "INSERT INTO stock.hold (key, line, sku, location, quantity, buyer, expires_at, reserved_at)
+                 SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at, $8
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                          pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7))
+                     AS h (key, line, sku, location, quantity, buyer, expires_at)";
+
+/// Closes holds.
+pub const CLOSE_HOLDS: &str = "DELETE FROM stock.hold h
+                  USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
+                     AS closed (key, line, quantity)
+                  WHERE h.key = closed.key AND h.line = closed.line AND h.quantity = closed.quantity";
+
+/// Changes units and deadline of holds.
+pub const CHANGE_HOLDS: &str = "UPDATE stock.hold h
+                    SET quantity = changed.quantity, expires_at = changed.expires_at
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                          pg_catalog.unnest($4), pg_catalog.unnest($5))
+                     AS changed (key, line, quantity_before, quantity, expires_at)
+                  WHERE h.key = changed.key AND h.line = changed.line AND h.quantity = changed.quantity_before";
+
+/// Creates levels.
+pub const CREATE_LEVELS: &str =
+    "INSERT INTO stock.level (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version,
+                        next_due, updated_at)
+                 SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.buyer_limit, l.frozen, l.version,
+                        l.next_due, $10
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                          pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
+                          pg_catalog.unnest($8), pg_catalog.unnest($9))
+                     AS l (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version, next_due)
+                     ON CONFLICT DO NOTHING";
+
+/// Changes levels that are locked.
+pub const CHANGE_LEVELS: &str = concat!(
+    "UPDATE stock.level l
+                    SET on_hand = c.on_hand, reserved = c.reserved, safety_stock = c.safety_stock,
+                        buyer_limit = c.buyer_limit, frozen = c.frozen, version = c.version,
+                        next_due = CASE WHEN c.look THEN ",
+    first_due!("c.next_due"),
+    " ELSE c.next_due END,
+                        updated_at = $10
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                          pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
+                          pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($11), pg_catalog.unnest($12))
+                     AS c (sku, location, on_hand, reserved, safety_stock, buyer_limit, frozen, version, next_due,
+                           version_before, look)
+                  WHERE l.sku = c.sku AND l.location = c.location AND l.version = c.version_before"
+);
+
+/// Finds the earliest deadline of levels again on which nothing else changes.
+pub const RAISE_BOUNDS: &str = concat!(
+    "UPDATE stock.level l
+                    SET next_due = ",
+    first_due!("l.next_due"),
+    "
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS b (sku, location)
+                  WHERE l.sku = b.sku AND l.location = b.location"
+);
+
+/// Adds to what buyers hold and have bought.
+pub const ADD_BOUGHT: &str = "INSERT INTO stock.buyer_quantity AS b (sku, location, buyer, quantity)
+                 SELECT a.sku, a.location, a.buyer, a.quantity
+                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
+                          pg_catalog.unnest($4)) AS a (sku, location, buyer, quantity)
+                     ON CONFLICT (sku, location, buyer) DO UPDATE SET quantity = b.quantity + excluded.quantity";

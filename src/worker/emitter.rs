@@ -1,0 +1,113 @@
+//! Between the sweeps: tells those who listen what has changed. An emission is a transaction of its own, and one that
+//! fails stops nothing: it is written down, and tried again with growing pauses.
+
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::here::{database_is_free, extension_is_here};
+use super::process;
+use crate::board::Post;
+use crate::error::or_raise;
+use crate::feed;
+use crate::settings::{self, Notify};
+
+/// Most ledger rows of one emission, about.
+const MOST: usize = 5_000;
+/// How often the worker looks where nobody has woken it, for changes (a prepared transaction that is committed wakes
+/// nobody) and whether it is in somebody's way.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause after an emission failed; doubled with each failure more, up to a minute.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// When to tell again.
+pub struct Emitter {
+    post: Post,
+    /// Nothing is told before this.
+    not_before: Instant,
+    /// At the latest then the worker looks.
+    look_at: Instant,
+    failures: u32,
+}
+
+/// What came of an emission.
+enum Sent {
+    /// All, or (true) there is more.
+    Sent(bool),
+    /// The worker is in somebody's way, or the extension is gone.
+    NotHere,
+}
+
+impl Emitter {
+    /// One that looks at once.
+    pub fn new(post: Post) -> Emitter {
+        let now = Instant::now();
+        Emitter { post, not_before: now, look_at: now, failures: 0 }
+    }
+
+    /// Tells what there is to tell, if it is time; says after what time to do so again, unless woken. `None` where the
+    /// worker may not stay.
+    pub fn turn(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let may_tell = self.not_before <= now && settings::notify() == Notify::Worker;
+        if may_tell && self.post.has_changed() || self.look_at <= now {
+            self.look_at = now + LOOK;
+            // First the mark is taken, then the rows are read: what is committed in between is looked for once more.
+            // While nothing may be told the mark stays, and nobody wakes the worker.
+            if may_tell {
+                self.post.take_changed();
+            }
+            match process::attempt(|| emit(may_tell)) {
+                Ok(Sent::NotHere) => return None,
+                Ok(Sent::Sent(more)) => self.succeeded(more && may_tell),
+                Err(error) => self.failed(&error),
+            }
+            process::idle();
+        }
+        let is_asked = self.post.has_changed() && settings::notify() == Notify::Worker;
+        let next = if is_asked { self.look_at.min(self.not_before) } else { self.look_at };
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn succeeded(&mut self, more: bool) {
+        self.failures = 0;
+        self.not_before = Instant::now() + settings::emit_interval();
+        if more {
+            self.look_at = self.not_before;
+        }
+    }
+
+    fn failed(&mut self, error: &str) {
+        let pause = (PAUSE * 2u32.saturating_pow(self.failures.min(6))).min(LONGEST_PAUSE);
+        self.failures += 1;
+        self.not_before = Instant::now() + pause;
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("pg_stock could not send the change feed: {error}"),
+            format!("It is tried again in {} s; nothing is lost. See stock.feed_lag.", pause.as_secs())
+        );
+        let note = || {
+            if extension_is_here() {
+                process::active(c"pg_stock: noting a failure", || or_raise(feed::note_failure(error)));
+            }
+        };
+        // That it could not be written down either matters less than the error, which is in the log.
+        drop(process::attempt(note));
+    }
+}
+
+/// Looks whether the worker may stay, and makes one emission, if it may.
+fn emit(may_tell: bool) -> Sent {
+    if !database_is_free() || !extension_is_here() {
+        return Sent::NotHere;
+    }
+    // SAFETY: a variable of the transaction.
+    let read_only = unsafe { pg_sys::XactReadOnly };
+    if read_only || !may_tell {
+        return Sent::Sent(false);
+    }
+    Sent::Sent(process::active(c"pg_stock: sending the change feed", || or_raise(feed::emit(MOST))).more)
+}
