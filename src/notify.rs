@@ -63,20 +63,28 @@ pub fn level_state(at: &LevelId, level: &Level) -> Option<LevelState> {
     Some(LevelState::new(utf8(&at.sku)?, utf8(&at.location)?, level))
 }
 
-/// A name in UTF-8.
+/// A name in UTF-8; `None` where it is not text.
 fn utf8(name: &Name) -> Option<String> {
     let bytes = name.as_bytes();
-    // SAFETY: the name is text of the database; the result is the same bytes, or a C string in their place.
+    if is_encoded_in(&[pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII]) {
+        return std::str::from_utf8(bytes).ok().map(str::to_owned);
+    }
+    // SAFETY: the name is text of the database; the result is a C string, for the encodings differ.
     let converted = unsafe {
         let text = pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
-        if std::ptr::eq(text.cast(), bytes.as_ptr()) { bytes } else { std::ffi::CStr::from_ptr(text).to_bytes() }
+        std::ffi::CStr::from_ptr(text)
     };
-    std::str::from_utf8(converted).ok().map(str::to_owned)
+    converted.to_str().ok().map(str::to_owned)
 }
 
 /// Text that every encoding of a database can hold: Rust has it in UTF-8.
 pub fn storable(text: &str) -> String {
-    // SAFETY: asks for a constant of the database.
-    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    let utf8 = is_encoded_in(&[pg_sys::pg_enc::PG_UTF8]);
     text.chars().map(|letter| if utf8 || letter.is_ascii() { letter } else { '?' }).collect()
+}
+
+fn is_encoded_in(encodings: &[pg_sys::pg_enc::Type]) -> bool {
+    // SAFETY: asks for a constant of the database.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    encodings.iter().any(|known| *known as i32 == encoding)
 }

@@ -181,7 +181,7 @@ impl Writer {
 fn the_feed_equals_the_commits() {
     let (database, elsewhere) = (database(), database());
     let mut runner =
-        TestRunner::new(Config { cases: 60, failure_persistence: None, max_shrink_iters: 200, ..Config::default() });
+        TestRunner::new(Config { cases: 30, failure_persistence: None, max_shrink_iters: 200, ..Config::default() });
     let number = AtomicUsize::new(0);
     runner
         .run(&prop::collection::vec(step(), 20..120), |steps| {

@@ -7,6 +7,7 @@ mod feed;
 mod feed_model;
 mod interruptions;
 mod isolation;
+mod notify;
 mod outcome_table;
 mod pairs;
 mod races;
