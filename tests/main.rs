@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod dump;
+mod example;
 mod expiry;
 mod feed;
 mod feed_model;

@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use pg_stock_tests::{Cluster, Database};
 
 use crate::median::{median, sorted};
+use crate::pgbench;
 
 /// How long and how often.
 #[derive(Args)]
@@ -82,31 +83,8 @@ pub fn run(comparison: &Comparison) -> ExitCode {
 
 /// Reservations a second of one run.
 fn measure(database: Database<'_>, contestant: &Contestant, comparison: &Comparison) -> f64 {
-    let script = std::env::temp_dir().join(format!("pg_stock-{}.sql", std::process::id()));
-    std::fs::write(&script, contestant.script).expect("the script");
-    let (connections, seconds) =
-        (comparison.connections.min(contestant.most).to_string(), comparison.seconds.to_string());
-    let output = database.cluster.run(
-        "pgbench",
-        &[
-            "-n",
-            "-M",
-            "prepared",
-            "-j",
-            "2",
-            "-c",
-            &connections,
-            "-T",
-            &seconds,
-            "-f",
-            &script.display().to_string(),
-            database.name(),
-        ],
-    );
-    drop(std::fs::remove_file(script));
-    let line = output.lines().find(|line| line.starts_with("tps = ")).expect("pgbench says its rate");
-    let rate: f64 = line.split_whitespace().nth(2).and_then(|rate| rate.parse().ok()).expect("a number");
-    rate * contestant.each
+    let connections = comparison.connections.min(contestant.most);
+    pgbench::rate(database, contestant.script, connections, comparison.seconds) * contestant.each
 }
 
 fn show(rates: &[Vec<f64>]) {

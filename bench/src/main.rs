@@ -1,11 +1,13 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench compare`: the single call against its peers.
-//! `stock-bench expiry`: what expiry costs. All run on a private throwaway PostgreSQL.
+//! `stock-bench expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come. All run on a private throwaway PostgreSQL.
 
 mod compare;
 mod connection;
 mod expiry;
+mod feed;
 mod flash_sale;
 mod median;
+mod pgbench;
 mod tally;
 
 use std::process::ExitCode;
@@ -27,6 +29,8 @@ enum What {
     Compare(compare::Comparison),
     /// Measure how late holds expire, what a sweep costs buyers, and what an old snapshot costs both.
     Expiry(expiry::Expiry),
+    /// Measure what notifications cost those who buy, and how soon after a commit they come.
+    Feed(feed::Feed),
 }
 
 fn main() -> ExitCode {
@@ -34,5 +38,6 @@ fn main() -> ExitCode {
         What::FlashSale(sale) => flash_sale::run(&sale),
         What::Compare(comparison) => compare::run(&comparison),
         What::Expiry(expiry) => expiry::run(&expiry),
+        What::Feed(feed) => feed::run(&feed),
     }
 }

@@ -162,6 +162,17 @@ impl Cluster {
         Database { cluster: self, name }
     }
 
+    /// A new database of this name with the extension, not copied from the template: while a worker looks at that, nobody
+    /// can copy it.
+    ///
+    /// # Panics
+    /// If it cannot be created.
+    pub fn create(&self, name: &'static str) -> Database<'_> {
+        self.connect("postgres").batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
+        self.connect(name).batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
+        Database { cluster: self, name }
+    }
+
     /// Runs one of PostgreSQL's programs to its end and gives its output.
     ///
     /// # Panics

@@ -16,7 +16,7 @@ const LEVELS: u32 = 100;
 const PACE: Duration = Duration::from_millis(3);
 /// How long to wait for the last of them.
 const LIMIT: Duration = Duration::from_secs(60);
-/// A database of its own: nobody copies a template that the worker may be connected to.
+/// The database.
 const DATABASE: &str = "stock_lateness";
 
 /// Reserves, waits and prints the table; counts the breaches of the invariants.
@@ -24,9 +24,7 @@ pub fn run() -> usize {
     println!("Lateness: {HOLDS} holds of one second on {LEVELS} levels, expired by the background worker");
     let settings: Vec<_> = SETTINGS.into_iter().chain(["shared_preload_libraries=pg_stock"]).collect();
     let cluster = Cluster::start(&settings);
-    cluster.connect("postgres").batch_execute(&format!("CREATE DATABASE {DATABASE}")).expect("a database");
-    let mut client = cluster.connect(DATABASE);
-    client.batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
+    let mut client = cluster.create(DATABASE).connect();
     receive(&mut client, LEVELS.into());
     reserve(&mut client);
     wait(&mut client);
