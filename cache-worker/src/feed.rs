@@ -1,0 +1,241 @@
+//! The side of PostgreSQL: what changed, page by page, and the notifications.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row};
+use tracing::{debug, warn};
+
+use crate::entry::Level;
+use crate::error::Error;
+
+/// Levels in one page.
+const PAGE_ROWS: i32 = 10_000;
+/// Notifications that may wait to be worked on. More are dropped: that is a gap, and a gap is closed by asking.
+const WAITING_MAX: usize = 10_000;
+/// A peer that is gone is noticed within about this time, also while an answer is awaited.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// The columns of `changes_since` and `snapshot`; the age of a change by the clock of the database.
+const COLUMNS: &str = "SELECT outcome, sku, location, on_hand, reserved, safety_stock, frozen, version,
+       extract(epoch FROM pg_catalog.clock_timestamp() - updated_at)::float8, next_cursor";
+const NAMES: &str =
+    "AS f(outcome, sku, location, on_hand, reserved, safety_stock, available, frozen, version, updated_at,
+       next_cursor)";
+
+/// A parameter of a query, and its type: then a query takes one round trip.
+type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A connection to the database.
+pub struct Feed {
+    client: Client,
+    notifications: mpsc::Receiver<String>,
+    connection: AbortHandle,
+}
+
+/// A page of levels.
+pub struct Page {
+    /// The levels.
+    pub levels: Vec<Level>,
+    /// How long ago the oldest change in it was, in seconds.
+    pub oldest: Option<f64>,
+    /// What comes next.
+    pub end: End,
+}
+
+/// How a page ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// That was all. Keep the cursor.
+    CaughtUp(String),
+    /// There is more: ask again with this cursor.
+    MoreChanges(String),
+    /// There are more levels: ask again with this cursor.
+    MoreLevels(String),
+    /// These were all levels. The cursor is for what changed since.
+    Complete(String),
+    /// The cursor is of another life of the database: begin anew.
+    Resynchronise,
+}
+
+/// Sets what every connection has: it ends where the peer is gone, and writes to no standby.
+pub fn prepare(config: &mut Config, time_limit: Duration) {
+    config
+        .connect_timeout(time_limit)
+        .tcp_user_timeout(KEEPALIVE * 2)
+        .keepalives_idle(KEEPALIVE)
+        .keepalives_interval(KEEPALIVE / 5)
+        .keepalives_retries(5)
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+    if config.get_application_name().is_none() {
+        config.application_name("pg-stock-cache");
+    }
+}
+
+impl Feed {
+    /// Connects.
+    ///
+    /// # Errors
+    /// If the server cannot be reached or refuses.
+    pub async fn connect(config: &Config, time_limit: Duration) -> Result<Feed, Error> {
+        let connecting = tokio::time::timeout(time_limit, config.connect(NoTls));
+        let (client, connection) =
+            connecting.await.map_err(|_| Error::TimedOut("connecting to PostgreSQL", time_limit))??;
+        let (sender, notifications) = mpsc::channel(WAITING_MAX);
+        let connection = tokio::spawn(drive(connection, sender)).abort_handle();
+        Ok(Feed { client, notifications, connection })
+    }
+
+    /// Listens on the channel of changes.
+    ///
+    /// # Errors
+    /// If the server refuses, as a standby does.
+    pub async fn listen(&self, channel_prefix: &str, time_limit: Duration) -> Result<(), Error> {
+        let channel = format!("{channel_prefix}_changed").replace('"', "\"\"");
+        let listening = format!("LISTEN \"{channel}\"");
+        limited("LISTEN", time_limit, self.client.batch_execute(&listening)).await
+    }
+
+    /// The next notification.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub async fn notification(&mut self) -> Result<String, Error> {
+        self.notifications.recv().await.ok_or(Error::Disconnected)
+    }
+
+    /// A notification that is waiting already.
+    pub fn waiting(&mut self) -> Option<String> {
+        self.notifications.try_recv().ok()
+    }
+
+    /// What changed since a cursor.
+    ///
+    /// # Errors
+    /// If the database cannot be asked, or not in time.
+    pub async fn changes_since(&self, cursor: &str, time_limit: Duration) -> Result<Page, Error> {
+        let sql = format!("{COLUMNS} FROM stock.changes_since($1, $2) {NAMES}");
+        self.page("stock.changes_since", &sql, Some(cursor), time_limit).await
+    }
+
+    /// All levels, from the beginning or going on at a cursor.
+    ///
+    /// # Errors
+    /// If the database cannot be asked, or not in time.
+    pub async fn snapshot(&self, cursor: Option<&str>, time_limit: Duration) -> Result<Page, Error> {
+        let sql = format!("{COLUMNS} FROM stock.snapshot($1, $2) {NAMES}");
+        self.page("stock.snapshot", &sql, cursor, time_limit).await
+    }
+
+    async fn page(&self, what: &'static str, sql: &str, cursor: Option<&str>, limit: Duration) -> Result<Page, Error> {
+        let params: [Param<'_>; 2] = [(&cursor, Type::TEXT), (&PAGE_ROWS, Type::INT4)];
+        let mut rows = limited(what, limit, self.client.query_typed(sql, &params)).await?;
+        let last = rows.pop().ok_or_else(|| Error::NotUnderstood(format!("{what} answered no closing row")))?;
+        let oldest = rows.iter().filter_map(|row| row.try_get::<_, Option<f64>>(8).ok().flatten()).reduce(f64::max);
+        let levels = rows.iter().map(|row| level(row, 1)).collect::<Result<_, _>>()?;
+        Ok(Page { levels, oldest, end: end(&last)? })
+    }
+
+    /// The levels of these SKUs and locations, as they are now, in the same order; `None` where there is none.
+    ///
+    /// # Errors
+    /// If the database cannot be asked, or not in time.
+    pub async fn levels(&self, named: &[(String, String)], limit: Duration) -> Result<Vec<Option<Level>>, Error> {
+        const SQL: &str = "SELECT w.sku, w.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version
+              FROM unnest($1, $2) WITH ORDINALITY AS w(sku, location, nth)
+              LEFT JOIN LATERAL (SELECT v.on_hand, v.reserved, v.safety_stock, v.frozen, v.version FROM stock.levels v
+                                  WHERE v.sku = w.sku AND v.location = w.location) l ON true
+             ORDER BY w.nth";
+        let (skus, locations): (Vec<&str>, Vec<&str>) = named.iter().map(|(sku, at)| (&**sku, &**at)).unzip();
+        let params: [Param<'_>; 2] = [(&skus, Type::TEXT_ARRAY), (&locations, Type::TEXT_ARRAY)];
+        let rows = limited("reading stock.levels", limit, self.client.query_typed(SQL, &params)).await?;
+        let known = |row: &Row| row.try_get::<_, Option<i64>>(6).map(|version| version.is_some());
+        rows.iter().map(|row| if known(row)? { level(row, 0).map(Some) } else { Ok(None) }).collect()
+    }
+
+    /// Tells of a rebuild on the channel of alerts.
+    ///
+    /// # Errors
+    /// If the database cannot be asked, or not in time.
+    pub async fn alert_rebuilt(
+        &self,
+        prefix: &str,
+        checked: usize,
+        wrong: usize,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let alert = serde_json::json!({"alerts": [{"alert": "cache_rebuilt", "checked": checked, "wrong": wrong}]});
+        let (channel, text) = (format!("{prefix}_alert"), alert.to_string());
+        let params: [Param<'_>; 2] = [(&channel, Type::TEXT), (&text, Type::TEXT)];
+        let telling = self.client.query_typed("SELECT pg_catalog.pg_notify($1, $2)", &params);
+        limited("pg_notify", limit, telling).await.map(drop)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Drives a connection, and passes its notifications on.
+async fn drive<S, T>(mut connection: Connection<S, T>, sender: mpsc::Sender<String>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    loop {
+        match std::future::poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(message))) => {
+                if sender.try_send(message.payload().to_owned()).is_err() {
+                    debug!("a notification was dropped: too many are waiting");
+                }
+            }
+            Some(Ok(AsyncMessage::Notice(notice))) => debug!("PostgreSQL: {notice}"),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return warn!("{}", Error::from(error)),
+            None => return,
+        }
+    }
+}
+
+async fn limited<T>(
+    what: &'static str,
+    limit: Duration,
+    asking: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Error> {
+    let answer = tokio::time::timeout(limit, asking).await.map_err(|_| Error::TimedOut(what, limit))?;
+    Ok(answer?)
+}
+
+fn end(row: &Row) -> Result<End, Error> {
+    let outcome: &str = row.try_get(0)?;
+    let cursor: Option<String> = row.try_get(9)?;
+    match (outcome, cursor) {
+        ("caught_up", Some(cursor)) => Ok(End::CaughtUp(cursor)),
+        ("more_changes", Some(cursor)) => Ok(End::MoreChanges(cursor)),
+        ("more_levels", Some(cursor)) => Ok(End::MoreLevels(cursor)),
+        ("complete", Some(cursor)) => Ok(End::Complete(cursor)),
+        ("resynchronise", _) => Ok(End::Resynchronise),
+        (outcome, _) => Err(Error::NotUnderstood(format!("a page that ends with {outcome}"))),
+    }
+}
+
+/// The level in a row, in columns that follow each other: SKU, location, counters, frozen, version.
+fn level(row: &Row, first: usize) -> Result<Level, Error> {
+    let count = |nth: usize| row.try_get::<_, i64>(first + nth);
+    let (on_hand, reserved, safety_stock) = (count(2)?, count(3)?, count(4)?);
+    Ok(Level {
+        sku: row.try_get(first)?,
+        location: row.try_get(first + 1)?,
+        available: Level::available_of(on_hand, reserved, safety_stock),
+        on_hand,
+        reserved,
+        safety_stock,
+        frozen: row.try_get(first + 5)?,
+        version: row.try_get(first + 6)?,
+    })
+}

@@ -1,0 +1,10 @@
+//! Tests of the cache: the scripts, readers, the worker as a process, and everything that may break around it.
+
+mod check;
+mod disasters;
+mod follow;
+mod full;
+mod network;
+mod readers;
+mod scripts;
+mod support;

@@ -1,0 +1,173 @@
+//! A shop: a database that sells, a Redis, and the comparison of both.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use pg_stock_cache::entry::{Entry, Level};
+use pg_stock_cache::layout::Layout;
+use pg_stock_tests::{Cluster, Database};
+use postgres::Client;
+
+use super::{RedisServer, Worker, eventually};
+
+/// Settings of a server with the worker that sends notifications.
+pub const SETTINGS: &[&str] =
+    &["shared_preload_libraries=pg_stock", "fsync=off", "max_worker_processes=40", "statement_timeout=120s"];
+
+/// The levels of one side.
+pub type Levels = BTreeMap<(String, String), Level>;
+
+/// A database and a Redis.
+pub struct Shop<'c> {
+    pub database: Database<'c>,
+    pub redis: RedisServer,
+}
+
+/// One server for all tests that do not stop it.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| start_cluster(&[]))
+}
+
+/// A server of one's own.
+pub fn start_cluster(settings: &[&str]) -> Cluster {
+    let cluster = Cluster::start(&[SETTINGS, settings].concat());
+    cluster.connect("postgres").batch_execute("CREATE ROLE cache LOGIN").expect("a role");
+    cluster
+}
+
+impl Shop<'static> {
+    /// A new database on the shared server, and a new Redis.
+    pub fn open() -> Shop<'static> {
+        Shop::at(cluster(), &[])
+    }
+}
+
+impl<'c> Shop<'c> {
+    /// A new database on this server, and a new Redis with these settings.
+    pub fn at(cluster: &'c Cluster, redis: &[&str]) -> Shop<'c> {
+        let database = cluster.database();
+        let shop = Shop { database, redis: RedisServer::start(redis) };
+        let mut client = database.connect();
+        if let Ok(path) = std::env::var("STAND_IN") {
+            client.batch_execute(&std::fs::read_to_string(path).expect("sql")).expect("stand in");
+        }
+        client.batch_execute("SELECT stock.grant_access('cache', 'read')").expect("access");
+        shop
+    }
+
+    /// How the worker connects to the database.
+    pub fn database_url(&self) -> String {
+        format!("host={} port=5432 user=cache dbname={}", self.database.cluster.socket(), self.database.name())
+    }
+
+    /// Starts a worker with these options.
+    pub fn worker(&self, options: &[&str]) -> Worker {
+        Worker::start(&self.database_url(), &self.redis.url(), options)
+    }
+
+    /// Starts a worker, and waits until it is in step.
+    pub fn worker_in_step(&self, options: &[&str]) -> Worker {
+        let worker = self.worker(options);
+        self.in_step();
+        worker
+    }
+
+    /// A connection of the shop.
+    pub fn connect(&self) -> Client {
+        self.database.connect()
+    }
+
+    /// Receives units of as many SKUs, `s0`, `s1` and so on, at `main`.
+    pub fn stock(&self, skus: usize) {
+        let sql = format!(
+            "SELECT count(*) FROM generate_series(0, {}) i,
+                LATERAL stock.receive_stock('stock ' || i || random(), 's' || i, 'main', 1000000)",
+            skus - 1
+        );
+        self.connect().batch_execute(&sql).expect("goods");
+    }
+
+    /// Sells one unit of a SKU.
+    pub fn sell(&self, sku: &str) {
+        sell(&mut self.connect(), sku);
+    }
+
+    /// Makes as many changes, one of each of the SKUs in turn.
+    pub fn change(&self, times: usize, skus: usize) {
+        let sql = format!(
+            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key', random()::text || i, 'lines',
+                jsonb_build_array(jsonb_build_object('sku', 's' || i % {skus}, 'location', 'main', 'quantity', 1))))
+               FROM generate_series(1, {times}) i))"
+        );
+        self.connect().batch_execute(&sql).expect("changes");
+    }
+
+    /// What the database has.
+    pub fn in_database(&self) -> Levels {
+        let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version FROM stock.level";
+        let rows = self.connect().query(sql, &[]).expect("levels");
+        let level = |row: &postgres::Row| {
+            let (on_hand, reserved, safety_stock) = (row.get(2), row.get(3), row.get(4));
+            let available = Level::available_of(on_hand, reserved, safety_stock);
+            let (sku, location, frozen, version) = (row.get(0), row.get(1), row.get(5), row.get(6));
+            Level { sku, location, available, on_hand, reserved, safety_stock, frozen, version }
+        };
+        rows.iter().map(level).map(|level| ((level.sku.clone(), level.location.clone()), level)).collect()
+    }
+
+    /// What the cache has.
+    pub fn in_cache(&self) -> Levels {
+        let layout = layout();
+        let mut connection = self.redis.connect();
+        let keys: Vec<String> = redis::cmd("KEYS").arg(layout.levels()).query(&mut connection).expect("keys");
+        let mut levels = Levels::new();
+        for keys in keys.chunks(1_000) {
+            let texts: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query(&mut connection).expect("entries");
+            for (key, text) in keys.iter().zip(texts) {
+                let entry = serde_json::from_str(&text.unwrap_or_default());
+                if let Ok(Entry::Found { level, .. }) = entry {
+                    levels.insert(layout.parse(key).expect("a key of ours"), level);
+                }
+            }
+        }
+        levels
+    }
+
+    /// Waits until the cache equals the database and says that it is in step; how long it took.
+    pub fn in_step(&self) -> Duration {
+        let database = self.in_database();
+        let took = eventually("the cache is in step", || self.is_in_step() && self.in_cache() == database);
+        assert_eq!(self.in_database(), database, "nobody sells meanwhile");
+        took
+    }
+
+    /// Whether the worker says so, of a moment not long ago.
+    pub fn is_in_step(&self) -> bool {
+        let at: Option<i64> = self.redis.run(&["GET", &layout().in_step()]);
+        let (seconds, micros): (i64, i64) = self.redis.run(&["TIME"]);
+        at.is_some_and(|at| seconds * 1_000 + micros / 1_000 - at < 1_000)
+    }
+
+    /// The epoch of the cache.
+    pub fn epoch(&self) -> i64 {
+        self.redis.run(&["HGET", &layout().state(), "epoch"])
+    }
+
+    /// The durable cursor.
+    pub fn cursor(&self) -> Option<String> {
+        self.redis.run(&["HGET", &layout().state(), "cursor"])
+    }
+}
+
+/// Sells one unit of a SKU.
+pub fn sell(client: &mut Client, sku: &str) {
+    let sql = "SELECT outcome FROM stock.sell_stock('sale ' || random()::text || clock_timestamp(), $1, 'main', 1)";
+    client.query(sql, &[&sku]).expect("a sale");
+}
+
+/// The usual keys.
+pub fn layout() -> Layout {
+    "stock".parse().expect("a prefix")
+}
