@@ -6,7 +6,7 @@
 //! | `<prefix>:lease:<location>:<sku>` | string | the lease of a reader who missed that entry |
 //! | `<prefix>:in_step` | string | when the cache was last known to be in step: milliseconds of Redis's own clock |
 //! | `<prefix>:state` | hash | `epoch`, `cursor`: the worker's durable position |
-//! | `<prefix>:rebuild` | string | who is rebuilding, for ten seconds at a time |
+//! | `<prefix>:rebuild` | string | who is rebuilding, for three seconds at a time |
 //!
 //! In a location or SKU, `%` is written `%25`, and then `:` is written `%3A`; all else stays as it is. So no two levels
 //! share a key: a prefix has no colon, and the parts have none left.

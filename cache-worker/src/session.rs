@@ -210,6 +210,7 @@ impl<'o> Session<'o> {
     async fn rebuild(&mut self) -> Result<(), Error> {
         let begun = Instant::now();
         self.store.begin().await?;
+        let claim = self.store.claim();
         ::metrics::counter!(metrics::REBUILDS).increment(1);
         info!(epoch = self.store.epoch(), "rebuilding the cache");
         let (mut at, mut levels) = (None, 0);
@@ -217,7 +218,6 @@ impl<'o> Session<'o> {
             let page = self.feed.snapshot(at.as_deref(), self.options.catch_up_limit).await?;
             ::metrics::counter!(metrics::PULLS).increment(1);
             self.store.write(&page.levels, None).await?;
-            self.store.still_rebuilding().await?;
             levels += page.levels.len();
             match page.end {
                 End::MoreLevels(next) => at = Some(next),
@@ -227,6 +227,7 @@ impl<'o> Session<'o> {
             }
         };
         self.store.complete(&to).await?;
+        drop(claim);
         self.cursor = Some(to);
         info!(levels, took = ?begun.elapsed(), "the cache is rebuilt");
         Ok(())

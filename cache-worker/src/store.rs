@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, ConnectionInfo};
+use tokio::task::AbortHandle;
 
 use crate::entry::{Entry, Level};
 use crate::error::Error;
@@ -17,7 +18,9 @@ const BATCH: usize = 200;
 /// Keys that Redis looks at in one step of a scan.
 const SCAN_STEP: usize = 1_000;
 /// How long a rebuild that nobody goes on with keeps others from beginning one.
-const REBUILD_CLAIM: Duration = Duration::from_secs(10);
+const CLAIM: Duration = Duration::from_secs(3);
+/// How often whoever rebuilds renews that claim.
+const CLAIM_STEP: Duration = Duration::from_secs(1);
 /// A peer that is gone is noticed within about this time.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
@@ -50,6 +53,15 @@ pub enum Written {
     Done,
     /// The entries are written, but the cursor was not where it had to be: it is here.
     Moved(Option<String>),
+}
+
+/// Keeps other workers from beginning a rebuild beside this one.
+pub struct Claim(AbortHandle);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Sets what every connection to Redis has.
@@ -153,7 +165,7 @@ impl Store {
     pub async fn begin(&mut self) -> Result<(), Error> {
         let mut call = scripts::BEGIN.prepare_invoke();
         call.key(self.layout.state()).key(self.layout.in_step()).key(self.layout.rebuild());
-        call.arg(&self.token).arg(milliseconds(REBUILD_CLAIM));
+        call.arg(&self.token).arg(milliseconds(CLAIM));
         let epoch: Result<Option<i64>, Error> = call.invoke_async(&mut self.connection).await.map_err(Error::from);
         if matches!(epoch, Err(Error::Full)) {
             self.remove_all().await?;
@@ -162,12 +174,17 @@ impl Store {
         Ok(())
     }
 
-    /// Says that the rebuild goes on.
-    ///
-    /// # Errors
-    /// If Redis cannot be asked.
-    pub async fn still_rebuilding(&mut self) -> Result<(), Error> {
-        Ok(self.connection.pexpire(self.layout.rebuild(), milliseconds(REBUILD_CLAIM) as i64).await?)
+    /// Says that the rebuild goes on, until this is dropped.
+    pub fn claim(&self) -> Claim {
+        let (mut connection, key) = (self.connection.clone(), self.layout.rebuild());
+        let renewing = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(CLAIM_STEP).await;
+                // Where it fails, the session notices by itself.
+                let _: redis::RedisResult<bool> = connection.pexpire(&key, milliseconds(CLAIM) as i64).await;
+            }
+        });
+        Claim(renewing.abort_handle())
     }
 
     /// Removes the entries of older epochs, and ends the rebuild with its cursor.
@@ -186,7 +203,6 @@ impl Store {
                     return Err(Error::Fenced);
                 }
             }
-            self.still_rebuilding().await?;
             from = next;
             if from == 0 {
                 break;

@@ -1,1 +1,100 @@
-//! Later.
+//! The scheduled check finds what was falsified, and rebuilds everything if it is too much.
+
+use postgres::fallible_iterator::FallibleIterator;
+
+use super::support::shop::layout;
+use super::support::{Shop, eventually, report};
+
+/// Replaces the units in so many entries.
+fn falsify(shop: &Shop<'_>, entries: usize) {
+    let mut connection = shop.redis.connect();
+    for nth in 0..entries {
+        let key = layout().level(&format!("s{nth}"), "main");
+        let text: String = redis::cmd("GET").arg(&key).query(&mut connection).expect("an entry");
+        let text = text.replace(r#""on_hand":1000000"#, r#""on_hand":7"#);
+        let () = redis::cmd("SET").arg(&key).arg(text).arg("KEEPTTL").query(&mut connection).expect("a write");
+    }
+    assert_ne!(shop.in_cache(), shop.in_database());
+}
+
+const ALL: &[&str] = &["--check-percent", "100", "--check-every", "500ms"];
+
+#[test]
+fn up_to_one_percent_is_put_right_one_by_one() {
+    let shop = Shop::open();
+    shop.stock(1_000);
+    let worker = shop.worker_in_step(ALL);
+    let epoch = shop.epoch();
+    falsify(&shop, 10);
+    report("ten of a thousand entries were falsified", shop.in_step());
+    assert_eq!(shop.epoch(), epoch, "no rebuild");
+    eventually("ten are told", || worker.log().matches("a wrong entry is put right").count() == 10);
+}
+
+#[test]
+fn more_than_one_percent_rebuilds_everything_and_tells_the_database() {
+    let shop = Shop::open();
+    shop.stock(1_000);
+    let worker = shop.worker_in_step(ALL);
+    let mut listener = shop.connect();
+    listener.batch_execute("LISTEN stock_alert").expect("to listen");
+    let epoch = shop.epoch();
+    falsify(&shop, 11);
+    report("eleven of a thousand entries were falsified", shop.in_step());
+    assert!(shop.epoch() > epoch, "a rebuild");
+    assert!(worker.log().contains("ERROR"), "{}", worker.log());
+    let mut notifications = listener.notifications();
+    let next = notifications.timeout_iter(std::time::Duration::from_secs(5)).next().expect("a connection");
+    let alert: serde_json::Value = serde_json::from_str(next.expect("an alert").payload()).expect("JSON");
+    let expected = serde_json::json!({"alerts": [{"alert": "cache_rebuilt", "checked": 1_000, "wrong": 11}]});
+    assert_eq!(alert, expected);
+}
+
+#[test]
+fn an_invented_entry_an_unreadable_one_and_a_false_denial_are_found() {
+    let shop = Shop::open();
+    shop.stock(1_000);
+    let _worker = shop.worker_in_step(ALL);
+    let epoch = shop.epoch();
+    let invented = layout().level("invented", "main");
+    let text: String = shop.redis.run(&["GET", &layout().level("s0", "main")]);
+    let () = shop.redis.run(&["SET", &invented, &text.replace("s0", "invented")]);
+    let () = shop.redis.run(&["SET", &layout().level("s1", "main"), "nonsense"]);
+    let denial = r#"{"absent":true,"sku":"s2","location":"main","epoch":1}"#;
+    let () = shop.redis.run(&["SET", &layout().level("s2", "main"), denial]);
+    shop.in_step();
+    assert_eq!(shop.epoch(), epoch, "no rebuild");
+}
+
+#[test]
+fn a_busy_shop_gives_no_false_alarm_and_checked_entries_live_on() {
+    let shop = Shop::open();
+    shop.stock(300);
+    let worker = shop.worker_in_step(&[ALL, &["--entry-ttl", "5s"]].concat());
+    let epoch = shop.epoch();
+    for _ in 0..60 {
+        shop.change(100, 200);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    shop.in_step();
+    assert_eq!(shop.epoch(), epoch, "no rebuild");
+    assert!(!worker.log().contains("wrong entry"), "{}", worker.log());
+    assert!(worker.log().matches("checked a sample").count() >= 3, "{}", worker.log());
+    assert_eq!(shop.in_cache().len(), 300, "the hundred that nobody bought are there, too");
+}
+
+#[test]
+fn a_check_on_demand_tells_what_it_found() {
+    let shop = Shop::open();
+    shop.stock(200);
+    let check = || {
+        let mut worker = shop.worker(&["--check-now", "--check-percent", "100"]);
+        (worker.end().code(), worker.output())
+    };
+    assert_eq!(check(), (Some(0), "{\"checked\":200,\"rebuilt\":false,\"wrong\":0}\n".to_owned()));
+    falsify(&shop, 2);
+    assert_eq!(check(), (Some(1), "{\"checked\":200,\"rebuilt\":false,\"wrong\":2}\n".to_owned()));
+    falsify(&shop, 3);
+    assert_eq!(check(), (Some(1), "{\"checked\":200,\"rebuilt\":true,\"wrong\":3}\n".to_owned()));
+    assert_eq!(shop.in_cache(), shop.in_database());
+}

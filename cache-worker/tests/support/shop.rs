@@ -49,12 +49,17 @@ impl<'c> Shop<'c> {
     pub fn at(cluster: &'c Cluster, redis: &[&str]) -> Shop<'c> {
         let database = cluster.database();
         let shop = Shop { database, redis: RedisServer::start(redis) };
-        let mut client = database.connect();
+        shop.prepare();
+        shop
+    }
+
+    /// Lets the worker's role read.
+    pub fn prepare(&self) {
+        let mut client = self.connect();
         if let Ok(path) = std::env::var("STAND_IN") {
             client.batch_execute(&std::fs::read_to_string(path).expect("sql")).expect("stand in");
         }
         client.batch_execute("SELECT stock.grant_access('cache', 'read')").expect("access");
-        shop
     }
 
     /// How the worker connects to the database.
@@ -138,16 +143,33 @@ impl<'c> Shop<'c> {
     /// Waits until the cache equals the database and says that it is in step; how long it took.
     pub fn in_step(&self) -> Duration {
         let database = self.in_database();
-        let took = eventually("the cache is in step", || self.is_in_step() && self.in_cache() == database);
+        let now = self.now();
+        let took = eventually("the cache is in step", || self.was_in_step(now) && self.in_cache() == database);
         assert_eq!(self.in_database(), database, "nobody sells meanwhile");
         took
     }
 
+    /// Waits until the worker says that it was in step at this moment or later; how long it took.
+    pub fn told_in_step(&self) -> Duration {
+        let now = self.now();
+        eventually("the worker says that it is in step", || self.was_in_step(now))
+    }
+
     /// Whether the worker says so, of a moment not long ago.
     pub fn is_in_step(&self) -> bool {
+        self.was_in_step(self.now() - 1_000)
+    }
+
+    /// Whether the worker says so, of a moment since then.
+    fn was_in_step(&self, since: i64) -> bool {
         let at: Option<i64> = self.redis.run(&["GET", &layout().in_step()]);
+        at.is_some_and(|at| at >= since)
+    }
+
+    /// Redis's time, in milliseconds.
+    fn now(&self) -> i64 {
         let (seconds, micros): (i64, i64) = self.redis.run(&["TIME"]);
-        at.is_some_and(|at| seconds * 1_000 + micros / 1_000 - at < 1_000)
+        seconds * 1_000 + micros / 1_000
     }
 
     /// The epoch of the cache.
