@@ -20,7 +20,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-packages bench bench-expiry bench-feed lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-cache test-packages bench bench-expiry bench-feed lint install package clean setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -29,7 +29,7 @@ help: ## list the targets
 demo: stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
 	cargo run --quiet --release -p pg_stock_bench -- flash-sale
 
-test: test-packages test-core test-database test-outside ## all tests
+test: test-packages test-core test-database test-outside test-cache ## all tests
 
 test-core: setup ## the rules alone, against a naive model
 	cargo test -p pg_stock_core
@@ -42,6 +42,9 @@ test-database: stage ## inside the database
 
 test-outside: test-packages stage ## over real connections: races, interruptions, dumps, hostile input
 	cargo test -p pg_stock_tests --test outside
+
+test-cache: test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
+	cargo test -p pg_stock_cache
 
 bench: stage-release ## the single call against its peers, side by side (about ten minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- compare $(ARGS)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building and testing need, and makes a private copy of PostgreSQL to install into.
 #   setup.sh packages PG        Debian packages: PostgreSQL PG, its headers, libclang, a C compiler
-#   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, psycopg2
+#   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
 #   setup.sh copy PG_CONFIG DIR a copy of that PostgreSQL below DIR: nothing is installed into the system's own
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
@@ -16,7 +16,8 @@ packages() {
 }
 
 test_packages() {
-    install_missing "postgresql-$1-cron" python3-psycopg2
+    # redis-tools has the program of the server, without the service that redis-server would start.
+    install_missing "postgresql-$1-cron" redis-tools python3-psycopg2
 }
 
 install_missing() {

@@ -1,5 +1,6 @@
 //! A Redis that listens on a socket in a folder of its own, and ends with its test.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
@@ -7,6 +8,9 @@ use redis::Connection;
 use tempfile::TempDir;
 
 use super::{eventually, signal};
+
+/// Debian's redis-tools has the server, too: it is the same program, which looks at the name it is called by.
+const PROGRAM: &str = "redis-check-rdb";
 
 /// A running Redis; or Valkey, if `REDIS_SERVER` names its program.
 pub struct RedisServer {
@@ -27,15 +31,16 @@ impl RedisServer {
 
     /// Starts it again.
     pub fn resume(&self) {
-        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| PROGRAM.into());
         let process = Command::new(&program)
+            .arg0("redis-server")
             .args(["--port", "0", "--save", "", "--unixsocket", &self.socket(), "--dir"])
             .arg(self.folder.path())
             .args(&self.settings)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{program} cannot be started ({error}): install Debian's redis-server"));
+            .unwrap_or_else(|error| panic!("{program} cannot be started ({error}): install Debian's redis-tools"));
         *self.process.lock().expect("nobody panicked") = Some(process);
         eventually("Redis answers", || {
             self.try_connect().is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
