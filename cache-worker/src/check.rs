@@ -125,6 +125,8 @@ pub struct Verdict {
     pub wrong: Vec<Named>,
     /// Those that were right.
     pub right: Vec<Named>,
+    /// Those of which the cache had something newer than the sample: right, if the database has it by now.
+    newer: Vec<Level>,
 }
 
 impl Verdict {
@@ -146,28 +148,50 @@ impl Sample {
         for ((named, known), stored) in self.levels.into_iter().zip(stored) {
             let Some(stored) = stored else { continue };
             verdict.checked += 1;
-            if is_wrong(&named, known.as_ref(), stored.as_ref()) {
-                verdict.wrong.push(named);
-            } else if known.is_some() {
-                verdict.right.push(named);
+            match stored {
+                Some(Entry::Found { level, .. }) if (&level.sku, &level.location) != (&named.0, &named.1) => {
+                    verdict.wrong.push(named);
+                }
+                Some(Entry::Found { level, .. }) if is_newer(&level, known.as_ref()) => verdict.newer.push(level),
+                Some(Entry::Found { level, .. }) if Some(&level) == known.as_ref() => verdict.right.push(named),
+                Some(Entry::Absent { .. }) if known.is_none() => {}
+                _ => verdict.wrong.push(named),
             }
         }
         verdict
     }
 }
 
-/// Whether the cache cannot have this entry, where the database had that level some time before.
-fn is_wrong(named: &Named, known: Option<&Level>, stored: Option<&Entry>) -> bool {
-    match (known, stored) {
-        (_, None) => true,
-        (Some(known), Some(Entry::Found { level, .. })) => {
-            let newer = level.version > known.version && (&level.sku, &level.location) == (&named.0, &named.1);
-            !newer && level != known
+impl Verdict {
+    /// Compares what was newer with what the database has by now.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub async fn ask_again(&mut self, feed: &Feed, limit: Duration) -> Result<(), Error> {
+        for newer in std::mem::take(&mut self.newer).chunks(BATCH) {
+            let named: Vec<Named> = newer.iter().map(|level| (level.sku.clone(), level.location.clone())).collect();
+            let known = feed.levels(&named, limit).await?;
+            self.settle(newer.iter().zip(&known));
         }
-        // A level that is new since then is found by the next check.
-        (None, Some(Entry::Found { level, .. })) => level.version > 0,
-        (known, Some(Entry::Absent { .. })) => known.is_some(),
+        Ok(())
     }
+
+    /// No entry may be newer than what the database has afterwards.
+    fn settle<'a>(&mut self, newer: impl Iterator<Item = (&'a Level, &'a Option<Level>)>) {
+        for (stored, known) in newer {
+            let named = (stored.sku.clone(), stored.location.clone());
+            let same = Some(stored) == known.as_ref();
+            if same || known.as_ref().is_some_and(|known| known.version > stored.version) {
+                self.right.push(named);
+            } else {
+                self.wrong.push(named);
+            }
+        }
+    }
+}
+
+fn is_newer(level: &Level, known: Option<&Level>) -> bool {
+    known.is_none_or(|known| level.version > known.version)
 }
 
 #[cfg(test)]
@@ -183,29 +207,45 @@ mod tests {
         Some(Some(Entry::Found { level, epoch: 1 }))
     }
 
-    fn wrong(known: Option<Level>, stored: Option<Option<Entry>>) -> usize {
+    /// How many are wrong, where the database had one thing, the cache has another, and the database has a third by now.
+    fn wrong(known: Option<Level>, stored: Option<Option<Entry>>, now: Option<Level>) -> usize {
         let sample = Sample { epoch: 1, levels: vec![(("a".into(), "m".into()), known)] };
-        sample.judge(vec![stored]).wrong.len()
+        let mut verdict = sample.judge(vec![stored]);
+        let newer = std::mem::take(&mut verdict.newer);
+        verdict.settle(newer.iter().map(|level| (level, &now)));
+        verdict.wrong.len()
     }
 
     #[test]
     fn older_other_and_invented_values_are_wrong() {
-        assert_eq!(wrong(Some(level("a", 7, 1)), found(level("a", 6, 1))), 1, "older");
-        assert_eq!(wrong(Some(level("a", 7, 1)), found(level("a", 7, 2))), 1, "other values");
-        assert_eq!(wrong(Some(level("a", 7, 1)), found(level("b", 8, 1))), 1, "another level's");
-        assert_eq!(wrong(Some(level("a", 7, 1)), Some(None)), 1, "unreadable");
-        assert_eq!(wrong(None, found(level("a", 1, 1))), 1, "invented");
+        let wrong_now = |known: Option<Level>, stored| wrong(known.clone(), stored, known);
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 6, 1))), 1, "older");
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 7, 2))), 1, "other values");
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("b", 8, 1))), 1, "another level's");
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 8, 1))), 1, "newer than the database");
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), Some(None)), 1, "unreadable");
+        assert_eq!(wrong_now(None, found(level("a", 1, 1))), 1, "invented");
         let absent = Entry::Absent { absent: true, sku: "a".into(), location: "m".into(), epoch: 1 };
-        assert_eq!(wrong(Some(level("a", 7, 1)), Some(Some(absent.clone()))), 1, "denied");
-        assert_eq!(wrong(None, Some(Some(absent))), 0);
-        assert_eq!(wrong(Some(level("a", 7, 1)), found(level("a", 7, 1))), 0);
-        assert_eq!(wrong(Some(level("a", 7, 1)), found(level("a", 8, 0))), 0, "newer");
-        assert_eq!(wrong(Some(level("a", 7, 1)), None), 0, "missing");
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), Some(Some(absent.clone()))), 1, "denied");
+        assert_eq!(wrong_now(None, Some(Some(absent))), 0);
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 7, 1))), 0);
+        assert_eq!(wrong_now(Some(level("a", 7, 1)), None), 0, "missing");
+    }
+
+    #[test]
+    fn what_changed_during_the_check_is_compared_with_the_database_again() {
+        let (known, stored) = (Some(level("a", 7, 1)), found(level("a", 8, 0)));
+        assert_eq!(wrong(known.clone(), stored.clone(), Some(level("a", 8, 0))), 0, "the same by now");
+        assert_eq!(wrong(known.clone(), stored.clone(), Some(level("a", 9, 5))), 0, "newer by now");
+        assert_eq!(wrong(known.clone(), stored.clone(), Some(level("a", 8, 3))), 1, "other values");
+        assert_eq!(wrong(known, stored, None), 1, "gone");
+        assert_eq!(wrong(None, found(level("a", 1, 1)), Some(level("a", 1, 1))), 0, "it is new");
     }
 
     #[test]
     fn exactly_the_threshold_is_not_worse_than_it() {
-        let verdict = |wrong: usize| Verdict { checked: 100, wrong: vec![Default::default(); wrong], right: vec![] };
+        let verdict =
+            |wrong: usize| Verdict { checked: 100, wrong: vec![Default::default(); wrong], ..Verdict::default() };
         assert!(!verdict(0).is_worse_than(0.01));
         assert!(!verdict(1).is_worse_than(0.01));
         assert!(verdict(2).is_worse_than(0.01));

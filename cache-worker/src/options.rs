@@ -11,7 +11,7 @@ use crate::layout::Layout;
 ///
 /// Durations are written as 500ms, 5s, 10m, 24h.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "pg-stock-cache", version)]
+#[command(name = "pg-stock-cache", version, args_override_self = true)]
 pub struct Options {
     /// The database: postgresql://user@host/database, or 'host=/run/postgresql user=cache dbname=shop'
     #[arg(long, env = "PG_STOCK_CACHE_DATABASE", hide_env_values = true, value_name = "CONNECTION")]
@@ -28,6 +28,10 @@ pub struct Options {
     /// How the channels in PostgreSQL begin; as pg_stock.channel_prefix there
     #[arg(long, default_value = "stock", value_name = "PREFIX")]
     pub channel_prefix: String,
+
+    /// Take notifications for a wake-up only, and ask the database what changed: where others may send them, too
+    #[arg(long)]
+    pub only_wake: bool,
 
     /// How often the database is asked for changes, whatever was announced, and in_step is written
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]

@@ -111,6 +111,16 @@ impl<'o> Session<'o> {
 
     /// Works on a notification, and on all that wait behind it.
     async fn hear(&mut self, first: String, schedule: &mut Schedule) -> Result<(), Error> {
+        if !self.options.only_wake {
+            return self.apply(first, schedule).await;
+        }
+        let heard = 1 + std::iter::from_fn(|| self.feed.waiting()).count();
+        ::metrics::counter!(metrics::MESSAGES).increment(heard as u64);
+        self.get_in_step(self.options.time_limit, schedule).await
+    }
+
+    /// Applies what notifications say, as long as none was missed.
+    async fn apply(&mut self, first: String, schedule: &mut Schedule) -> Result<(), Error> {
         let mut levels: HashMap<(String, String), Level> = HashMap::new();
         let (mut cursor, mut gap, mut heard) = (None, false, 0);
         let mut next = Some(first);
@@ -172,8 +182,7 @@ impl<'o> Session<'o> {
     /// Applies what changed since the cursor.
     async fn pull(&mut self, limit: Duration, schedule: &mut Schedule) -> Result<Pulled, Error> {
         let (began, in_step) = (Instant::now(), self.store.now().await?);
-        let Some(from) = self.cursor.clone() else { return Ok(Pulled::Elsewhere(None)) };
-        let mut at = from.clone();
+        let mut at = self.cursor.clone().unwrap_or_default();
         loop {
             let page = self.feed.changes_since(&at, limit).await?;
             ::metrics::counter!(metrics::PULLS).increment(1);
@@ -181,28 +190,25 @@ impl<'o> Session<'o> {
                 ::metrics::gauge!(metrics::LAG).set(oldest);
             }
             page.levels.iter().for_each(|level| schedule.changes.count(level));
-            let to = match page.end {
-                End::MoreChanges(next) => {
-                    self.store.write(&page.levels, None).await?;
-                    at = next;
-                    continue;
-                }
-                End::CaughtUp(to) => to,
+            let (to, all) = match page.end {
+                End::CaughtUp(to) => (to, true),
+                End::MoreChanges(to) => (to, false),
                 End::Resynchronise => {
                     warn!("the cursor is of another life of the database: the cache is rebuilt");
                     return Ok(Pulled::Elsewhere(None));
                 }
                 end => return Err(Error::NotUnderstood(format!("changes that end with {end:?}"))),
             };
-            let moving = Move { from: &from, to: &to, in_step: Some(in_step) };
-            return Ok(match self.store.write(&page.levels, Some(moving)).await? {
-                Written::Moved(elsewhere) => Pulled::Elsewhere(elsewhere),
-                Written::Done => {
-                    metrics::in_step(began);
-                    self.cursor = Some(to);
-                    Pulled::InStep
-                }
-            });
+            let moving = Move { from: &at, to: &to, in_step: all.then_some(in_step) };
+            if let Written::Moved(elsewhere) = self.store.write(&page.levels, Some(moving)).await? {
+                return Ok(Pulled::Elsewhere(elsewhere));
+            }
+            self.cursor = Some(to.clone());
+            if all {
+                metrics::in_step(began);
+                return Ok(Pulled::InStep);
+            }
+            at = to;
         }
     }
 
@@ -266,7 +272,8 @@ impl<'o> Session<'o> {
             return Ok(None);
         }
         let stored = self.store.read(&sample.named()).await?;
-        let verdict = sample.judge(stored);
+        let mut verdict = sample.judge(stored);
+        verdict.ask_again(&self.feed, self.options.time_limit).await?;
         ::metrics::counter!(metrics::CHECKS).increment(1);
         ::metrics::counter!(metrics::CHECKED).increment(verdict.checked as u64);
         ::metrics::counter!(metrics::WRONG).increment(verdict.wrong.len() as u64);

@@ -17,6 +17,103 @@ fn a_sale_shows_in_the_cache() {
     assert_eq!(shop.in_cache()[&("s1".to_owned(), "main".to_owned())].on_hand, 999_980);
 }
 
+/// No heartbeat comes in the time of a test.
+const NO_HEARTBEAT: &[&str] = &["--heartbeat", "1h", "--check-every", "1h"];
+
+/// Waits until the cache equals the database, whatever it says of itself.
+fn shows(shop: &Shop<'_>) {
+    let database = shop.in_database();
+    eventually("it shows", || shop.in_cache() == database);
+}
+
+/// Tells who sends notifications of this database.
+fn set_notify(shop: &Shop<'_>, mode: &str) {
+    let sql = format!("ALTER DATABASE {} SET pg_stock.notify = {mode}", shop.database.name());
+    shop.connect().batch_execute(&sql).expect("a setting");
+}
+
+#[test]
+fn notifications_alone_keep_it_in_step_and_move_the_cursor() {
+    let shop = Shop::open();
+    shop.stock(2_000);
+    let address = free_address();
+    let worker = shop.worker_in_step(&[NO_HEARTBEAT, &["--metrics-address", &address]].concat());
+    shop.sell("s1");
+    shows(&shop);
+    let (cursor, pulls) = (shop.cursor(), metric(&address, "pulls_total"));
+    // Emissions of one part and of many.
+    for round in 0..30 {
+        shop.sell("s2");
+        shop.change(if round % 10 == 0 { 2_000 } else { 20 }, 2_000);
+    }
+    shows(&shop);
+    eventually("the cursor moves", || shop.cursor() != cursor);
+    assert_eq!(metric(&address, "gaps_total"), 1, "the first message, of a life unknown so far\n{}", worker.log());
+    assert_eq!(metric(&address, "pulls_total"), pulls, "the database was not asked");
+    assert!(metric(&address, "messages_total") > 30);
+    // The cursor that came by notification is good for a successor.
+    let epoch = shop.epoch();
+    worker.kill();
+    shop.change(100, 2_000);
+    let _worker = shop.worker_in_step(&[]);
+    assert_eq!(shop.epoch(), epoch);
+}
+
+#[test]
+fn transactions_that_tell_of_themselves_are_enough() {
+    let shop = Shop::open();
+    set_notify(&shop, "transaction");
+    shop.stock(300);
+    let _worker = shop.worker_in_step(NO_HEARTBEAT);
+    shop.change(1_000, 300);
+    shop.sell("s3");
+    shows(&shop);
+}
+
+#[test]
+fn without_notifications_the_heartbeat_is_enough() {
+    let shop = Shop::open();
+    set_notify(&shop, "off");
+    shop.stock(300);
+    let _worker = shop.worker_in_step(&[]);
+    shop.change(1_000, 300);
+    shop.in_step();
+}
+
+/// A message that nobody but a forger sends: nothing may ever be newer.
+const FORGED: &str = r#"{"levels":[{"sku":"s1","location":"main","on_hand":5,"reserved":0,"safety_stock":0,"available":5,
+    "frozen":false,"version":4503599627370496}]}"#;
+
+#[test]
+fn nonsense_on_the_channel_makes_it_ask_and_a_forged_level_is_found_by_the_check() {
+    let shop = Shop::open();
+    shop.stock(200);
+    let worker = shop.worker_in_step(&["--check-every", "1s", "--check-percent", "100"]);
+    for text in
+        ["nonsense", "{}", "[]", r#"{"levels":7}"#, r#"{"generation":"x","sequence":5,"part":9,"parts":1,"levels":[]}"#]
+    {
+        shop.connect().query("SELECT pg_notify('stock_changed', $1)", &[&text]).expect("a message");
+    }
+    shop.connect().query("SELECT pg_notify('stock_changed', $1)", &[&FORGED]).expect("a message");
+    eventually("the check finds it", || worker.log().contains("a wrong entry is put right"));
+    shop.sell("s1");
+    shop.in_step();
+    assert!(worker.log().contains("not understood"), "{}", worker.log());
+}
+
+#[test]
+fn a_worker_that_is_only_woken_believes_no_message() {
+    let shop = Shop::open();
+    shop.stock(20);
+    let worker = shop.worker_in_step(&[NO_HEARTBEAT, &["--only-wake"]].concat());
+    shop.connect().query("SELECT pg_notify('stock_changed', $1)", &[&FORGED]).expect("a message");
+    for _ in 0..20 {
+        shop.change(10, 20);
+        shows(&shop);
+    }
+    assert!(!worker.log().contains("WARN"), "{}", worker.log());
+}
+
 #[test]
 fn strange_names_show_as_they_are() {
     let shop = Shop::open();
@@ -101,8 +198,7 @@ fn two_workers_do_no_harm_and_one_goes_on_alone() {
 fn a_metric_tells_how_it_goes() {
     let shop = Shop::open();
     shop.stock(3);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let address = format!("127.0.0.1:{port}");
+    let address = free_address();
     let _worker = shop.worker_in_step(&["--metrics-address", &address]);
     let mut text = String::new();
     eventually("metrics", || {
@@ -125,6 +221,18 @@ fn an_absence_gives_way_as_soon_as_the_level_appears() {
     shop.in_step();
     let text: String = shop.redis.run(&["GET", &key]);
     assert!(text.contains(r#""on_hand":1000000"#), "{text}");
+}
+
+/// An address that nobody listens on.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string()
+}
+
+/// A counter of the worker.
+fn metric(address: &str, name: &str) -> u64 {
+    let (text, start) = (get(address), format!("pg_stock_cache_{name} "));
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
 }
 
 /// The body of a page over HTTP; empty where nobody answers.

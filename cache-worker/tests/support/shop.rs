@@ -56,9 +56,6 @@ impl<'c> Shop<'c> {
     /// Lets the worker's role read.
     pub fn prepare(&self) {
         let mut client = self.connect();
-        if let Ok(path) = std::env::var("STAND_IN") {
-            client.batch_execute(&std::fs::read_to_string(path).expect("sql")).expect("stand in");
-        }
         client.batch_execute("SELECT stock.grant_access('cache', 'read')").expect("access");
     }
 
@@ -74,8 +71,9 @@ impl<'c> Shop<'c> {
 
     /// Starts a worker, and waits until it is in step.
     pub fn worker_in_step(&self, options: &[&str]) -> Worker {
+        let now = self.now();
         let worker = self.worker(options);
-        self.in_step();
+        self.in_step_since(now);
         worker
     }
 
@@ -142,8 +140,11 @@ impl<'c> Shop<'c> {
 
     /// Waits until the cache equals the database and says that it is in step; how long it took.
     pub fn in_step(&self) -> Duration {
+        self.in_step_since(self.now())
+    }
+
+    fn in_step_since(&self, now: i64) -> Duration {
         let database = self.in_database();
-        let now = self.now();
         let took = eventually("the cache is in step", || self.was_in_step(now) && self.in_cache() == database);
         assert_eq!(self.in_database(), database, "nobody sells meanwhile");
         took
