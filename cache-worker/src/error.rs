@@ -30,6 +30,9 @@ pub enum Error {
     /// An error of PostgreSQL, or on the way to it.
     #[error("PostgreSQL: {}", with_cause(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    /// Encryption cannot be set up on this machine.
+    #[error("TLS: {0}")]
+    Tls(#[from] native_tls::Error),
     /// An entry that cannot be written as JSON.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),

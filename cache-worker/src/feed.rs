@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use postgres_native_tls::MakeTlsConnector;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row};
 use tracing::{debug, warn};
@@ -76,17 +77,22 @@ pub fn prepare(config: &mut Config, time_limit: Duration) {
 }
 
 impl Feed {
-    /// Connects.
+    /// Connects; encrypted, to a server that proves its name, where `sslmode=require` asks for it.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses.
     pub async fn connect(config: &Config, time_limit: Duration) -> Result<Feed, Error> {
-        let connecting = tokio::time::timeout(time_limit, config.connect(NoTls));
-        let (client, connection) =
-            connecting.await.map_err(|_| Error::TimedOut("connecting to PostgreSQL", time_limit))??;
         let (sender, notifications) = mpsc::channel(WAITING_MAX);
-        let connection = tokio::spawn(drive(connection, sender)).abort_handle();
-        Ok(Feed { client, notifications, connection })
+        let what = "connecting to PostgreSQL";
+        let (client, connection) = if config.get_ssl_mode() == SslMode::Require {
+            let tls = MakeTlsConnector::new(native_tls::TlsConnector::new()?);
+            let (client, connection) = limited(what, time_limit, config.connect(tls)).await?;
+            (client, tokio::spawn(drive(connection, sender)))
+        } else {
+            let (client, connection) = limited(what, time_limit, config.connect(NoTls)).await?;
+            (client, tokio::spawn(drive(connection, sender)))
+        };
+        Ok(Feed { client, notifications, connection: connection.abort_handle() })
     }
 
     /// Listens on the channel of changes.

@@ -8,3 +8,4 @@ mod network;
 mod readers;
 mod scripts;
 mod support;
+mod tls;

@@ -18,6 +18,11 @@ pub struct Worker {
 impl Worker {
     /// Starts one: short times, so that tests need not wait.
     pub fn start(database: &str, redis: &str, options: &[&str]) -> Worker {
+        Worker::start_with(database, redis, options, &[])
+    }
+
+    /// Starts one with variables in its environment.
+    pub fn start_with(database: &str, redis: &str, options: &[&str], variables: &[(&str, &str)]) -> Worker {
         let (log, output) = (NamedTempFile::new().expect("a file"), NamedTempFile::new().expect("a file"));
         let write = |file: &NamedTempFile| -> File { file.reopen().expect("the file") };
         let process = Command::new(env!("CARGO_BIN_EXE_pg-stock-cache"))
@@ -28,6 +33,7 @@ impl Worker {
             .env("PG_STOCK_CACHE_REDIS", redis)
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(write(&output))
             .stderr(write(&log))
