@@ -20,13 +20,13 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-cache test-packages bench bench-expiry bench-feed lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-cache test-packages demo-packages bench bench-expiry bench-feed lint install package clean setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
 	@echo '  Settings: PG=15|16|17|18 (default 15), SYSTEM=path of another pg_config'
 
-demo: stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
+demo: demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
 	cargo run --quiet --release -p pg_stock_bench -- flash-sale
 
 test: test-packages test-core test-database test-outside test-cache ## all tests
@@ -76,6 +76,9 @@ setup:
 	@scripts/setup.sh copy $(SYSTEM) $(COPY)
 	@mkdir -p $(PGRX_HOME)
 	@cargo pgrx init --pg$(PG) $(CONFIG) >/dev/null 2>&1
+
+demo-packages:
+	@scripts/setup.sh demo-packages
 
 test-packages:
 	@scripts/setup.sh test-packages $(PG)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing need, and makes a private copy of PostgreSQL to install into.
 #   setup.sh packages PG        Debian packages: PostgreSQL PG, its headers, libclang, a C compiler
+#   setup.sh demo-packages      what the demo needs beside that: Redis
 #   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
 #   setup.sh copy PG_CONFIG DIR a copy of that PostgreSQL below DIR: nothing is installed into the system's own
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
@@ -15,9 +16,14 @@ packages() {
         sudo python3-venv ca-certificates
 }
 
+# redis-tools has the program of the server, without the service that redis-server would start.
+demo_packages() {
+    install_missing redis-tools
+}
+
 test_packages() {
-    # redis-tools has the program of the server, without the service that redis-server would start.
-    install_missing "postgresql-$1-cron" redis-tools python3-psycopg2
+    demo_packages
+    install_missing "postgresql-$1-cron" python3-psycopg2
 }
 
 install_missing() {

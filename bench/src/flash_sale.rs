@@ -1,7 +1,7 @@
 //! The demo: a flash sale by a crowd over many real connections, while ordinary orders go on.
 //!
 //! Buyers submit twice, pay, fail to pay, pay twice and pay late, as people do. At the end the invariants are checked in
-//! SQL: nothing was sold twice, or the program fails.
+//! SQL: nothing was sold twice, or the program fails. A cache in Redis follows the sale, and is compared at the end.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use pg_stock_cache::read::Reading;
 use pg_stock_tests::{Cluster, Database, invariants};
 use postgres::Client;
 use rand::RngExt;
 
+use crate::cache::Follower;
 use crate::connection::{self, connect};
 use crate::tally::Tally;
 
@@ -57,12 +59,13 @@ pub fn run(sale: &Sale) -> ExitCode {
     let database = cluster.database();
     let mut client = database.connect();
     load(&mut client, sale);
+    let cache = Follower::start(database);
     println!(
         "{} buyers want one of {} units of {HOT} over {} connections, while ordinary orders go on.",
         sale.buyers, sale.units, sale.connections
     );
     let begin = Instant::now();
-    let tallies = match crowd(database, sale) {
+    let tallies = match crowd(database, sale, &cache.url()) {
         Ok(tallies) => tallies,
         Err(failure) => {
             eprintln!("The sale broke off: {failure}");
@@ -71,7 +74,8 @@ pub fn run(sale: &Sale) -> ExitCode {
     };
     report(&tallies, begin.elapsed());
     given_back(&mut client);
-    prove(&mut client, sale)
+    let in_step = followed(&mut client, &cache);
+    prove(&mut client, sale, in_step)
 }
 
 /// Puts goods on the shelves.
@@ -85,7 +89,7 @@ fn load(client: &mut Client, sale: &Sale) {
 }
 
 /// Lets the crowd in, and shows how the stock of the hot SKU melts.
-fn crowd(database: Database<'_>, sale: &Sale) -> Result<Tallies, Failure> {
+fn crowd(database: Database<'_>, sale: &Sale, cache: &str) -> Result<Tallies, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     let bar = ProgressBar::new(sale.buyers as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} buyers  {msg}").expect("a sound template"));
@@ -95,7 +99,7 @@ fn crowd(database: Database<'_>, sale: &Sale) -> Result<Tallies, Failure> {
         let lines: Vec<_> = (0..sale.connections)
             .map(|_| tokio::spawn(serve(config.clone(), sale.clone(), Arc::clone(&next), bar.clone())))
             .collect();
-        let watch = tokio::spawn(watch(config.clone(), bar.clone()));
+        let watch = tokio::spawn(watch(config.clone(), cache.to_owned(), bar.clone()));
         let mut tallies = Tallies::new();
         for line in lines {
             for (kind, tally) in line.await?? {
@@ -110,13 +114,18 @@ fn crowd(database: Database<'_>, sale: &Sale) -> Result<Tallies, Failure> {
 }
 
 /// Shows now and then what is left.
-async fn watch(config: tokio_postgres::Config, bar: ProgressBar) -> Result<(), tokio_postgres::Error> {
+async fn watch(config: tokio_postgres::Config, cache: String, bar: ProgressBar) -> Result<(), Failure> {
     let client = connect(&config).await?;
+    let mut cache = Follower::reader(&cache).await?;
     loop {
         let sql = "SELECT on_hand, reserved, available FROM stock.levels WHERE sku = $1 AND location = $2";
         let row = client.query_one(sql, &[&HOT, &MAIN]).await?;
         let [on_hand, reserved, available]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-        bar.set_message(format!("on hand {on_hand}, reserved {reserved}, available {available}"));
+        let shown = match cache.read(HOT, MAIN).await? {
+            Reading::Found { level, .. } => format!("the cache shows {}", level.available),
+            Reading::Absent { .. } | Reading::Missed { .. } => "the cache is being filled".into(),
+        };
+        bar.set_message(format!("on hand {on_hand}, reserved {reserved}, available {available}; {shown}"));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -269,8 +278,22 @@ fn given_back(client: &mut Client) {
     );
 }
 
+/// Compares the cache with the database, and shows it; false if they differ.
+fn followed(client: &mut Client, cache: &Follower) -> bool {
+    let compared = cache.compare(client);
+    let row = client.query_one("SELECT sequence FROM stock.feed_lag", &[]).expect("the feed");
+    println!(
+        "The cache in Redis followed by {} notifications: {} levels are the same as in the database, {} are not (after {:.0} ms).\n",
+        row.get::<_, i64>(0),
+        compared.same,
+        compared.different,
+        compared.after.as_secs_f64() * 1_000.0
+    );
+    compared.different == 0
+}
+
 /// Checks that nothing was oversold, in SQL, and shows the queries' results.
-fn prove(client: &mut Client, sale: &Sale) -> ExitCode {
+fn prove(client: &mut Client, sale: &Sale, in_step: bool) -> ExitCode {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["promise, checked in SQL", "breaches"]);
@@ -292,7 +315,7 @@ fn prove(client: &mut Client, sale: &Sale) -> ExitCode {
     println!("{HOT}: {} units = {sold} sold + {on_hand} on hand, of which {reserved} reserved", sale.units);
     if broken == 0 {
         println!("Nothing was oversold.");
-        ExitCode::SUCCESS
+        if in_step { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     } else {
         println!("BROKEN: {broken} breaches.");
         ExitCode::FAILURE

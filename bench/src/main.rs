@@ -1,6 +1,7 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench compare`: the single call against its peers.
 //! `stock-bench expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come. All run on a private throwaway PostgreSQL.
 
+mod cache;
 mod compare;
 mod connection;
 mod expiry;
