@@ -6,6 +6,8 @@
 //! |---|---|
 //! | `api` | the functions that SQL calls: arguments in, rows out |
 //! | `store` | loads the facts, asks for a decision, stores its effects |
+//! | `early` | lets go of locks before the commit is flushed |
+//! | `durable` | nothing is told before it is on disk |
 //! | `board` | what backends and workers tell each other, in shared memory |
 //! | `feed` | what changed, for those who listen |
 //! | `notify` | sends NOTIFY |
@@ -17,6 +19,8 @@
 
 mod api;
 mod board;
+mod durable;
+mod early;
 mod error;
 mod feed;
 mod notify;
@@ -42,6 +46,7 @@ pub extern "C-unwind" fn _PG_init() {
     error::keep_backtraces_to_ourselves();
     settings::define();
     store::hook();
+    early::hook();
     worker::register();
 }
 

@@ -19,6 +19,8 @@ static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 static CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(0);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Worker);
 static CHANNEL_PREFIX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"stock"));
+static EARLY_LOCK_RELEASE: GucSetting<EarlyLockRelease> =
+    GucSetting::<EarlyLockRelease>::new(EarlyLockRelease::Statement);
 static EMIT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -127,6 +129,14 @@ fn define_for_sessions() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_enum_guc(
+        c"pg_stock.early_lock_release",
+        c"Whether a level is unlocked while the commit is still being flushed.",
+        c"statement: where a single statement commits. transaction: also where BEGIN … COMMIT does. The client hears of the commit only when it is durable; others may see the change some milliseconds before. Never under remote_apply.",
+        &EARLY_LOCK_RELEASE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_string_guc(
         c"pg_stock.context",
         c"Text that each ledger row keeps, a trace id say.",
@@ -184,6 +194,25 @@ pub enum Notify {
 /// Who tells by NOTIFY that levels have changed.
 pub fn notify() -> Notify {
     NOTIFY.get()
+}
+
+/// Whether levels are unlocked before the commit is flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum EarlyLockRelease {
+    /// Never.
+    #[name = c"off"]
+    Off,
+    /// Outside transaction blocks.
+    #[name = c"statement"]
+    Statement,
+    /// Always.
+    #[name = c"transaction"]
+    Transaction,
+}
+
+/// Whether levels are unlocked before the commit is flushed.
+pub fn early_lock_release() -> EarlyLockRelease {
+    EARLY_LOCK_RELEASE.get()
 }
 
 /// How the names of the channels begin. PostgreSQL takes names of at most 63 bytes.

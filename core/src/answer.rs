@@ -66,6 +66,14 @@ pub fn report(answers: &[Answer]) -> Option<Report> {
 }
 
 impl Answer {
+    /// True where the answer reports what an earlier transaction did: that must be durable before it is told.
+    pub fn reports_the_past(&self) -> bool {
+        use Outcome::{AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired};
+        let judged_by_it =
+            [AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired].contains(&self.outcome);
+        self.replayed || judged_by_it
+    }
+
     /// The answer in a sentence, with what was asked and what there is.
     fn show(&self) -> String {
         let word = self.outcome.word();

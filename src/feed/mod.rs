@@ -6,10 +6,8 @@
 //! | `changes` | what came to be seen between two snapshots |
 //! | `pull` | answers a listener who catches up |
 //! | `emit` | tells by NOTIFY |
-//! | `durable` | nothing is told before it is on disk |
 
 mod changes;
-mod durable;
 mod emit;
 mod generation;
 mod pull;

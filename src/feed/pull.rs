@@ -6,8 +6,8 @@ use pgrx::Spi;
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::changes::{self, state};
-use super::durable;
 use super::generation::Generation;
+use crate::durable;
 use crate::error::Error;
 use crate::store::datum::{int, text};
 use crate::store::sql::Statement;

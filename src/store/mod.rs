@@ -23,6 +23,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiError};
 pub use planner::hook;
 
+use crate::durable;
 use crate::error::Error;
 
 /// How often a call starts again because others changed what it had read; each time it sees more of what they did.
@@ -64,9 +65,14 @@ impl From<Fault> for Setback {
     }
 }
 
-/// Answers requests in order, each all or nothing, and stores what they change.
+/// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
+/// transactions is durable.
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
-    Spi::connect_mut(|client| run_connected(client, requests))
+    let answers = Spi::connect_mut(|client| run_connected(client, requests))?;
+    if answers.iter().any(Answer::reports_the_past) {
+        durable::flush_before_an_answer();
+    }
+    Ok(answers)
 }
 
 fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec<Answer>, Error> {
@@ -125,19 +131,17 @@ fn locked(
     Ok(decision.answers)
 }
 
-/// What has become of the reservation of a key by now.
+/// What has become of the reservation of a key by now. What is told is durable.
 pub fn standing(key: &Name) -> Result<Standing, Error> {
-    Spi::connect_mut(|client| {
-        let entries = load::history_of(client, key)?;
-        Ok(Standing::at(&entries, load::now()))
-    })
+    let entries = Spi::connect_mut(|client| load::history_of(client, key))?;
+    durable::flush_before_an_answer();
+    Ok(Standing::at(&entries, load::now()))
 }
 
-/// What has become of the reservations of keys by now, in the order of the keys.
+/// What has become of the reservations of keys by now, in the order of the keys. What is told is durable.
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
-    Spi::connect_mut(|client| {
-        let (entries, now) = (load::histories(client, keys.iter().copied())?, load::now());
-        let of = |key| entries.get(key).map(Vec::as_slice).unwrap_or_default();
-        Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())
-    })
+    let entries = Spi::connect_mut(|client| load::histories(client, keys.iter().copied()))?;
+    durable::flush_before_an_answer();
+    let (of, now) = (|key| entries.get(key).map(Vec::as_slice).unwrap_or_default(), load::now());
+    Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())
 }

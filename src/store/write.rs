@@ -10,7 +10,7 @@ use super::sql::Statement;
 use super::statement::{execute, query};
 use crate::board;
 use crate::error::Error;
-use crate::{notify, settings};
+use crate::{early, notify, settings};
 
 /// Stores a one-line reserve or sale by one guarded UPDATE; `None` where the guard failed or the key was taken.
 ///
@@ -57,6 +57,7 @@ pub fn locked(client: &mut SpiClient<'_>, effects: &Effects) -> Result<(), Setba
 /// Lets the worker know that there is something to tell, or tells it.
 fn tell(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
     board::changed();
+    early::arm();
     notify::announce(client, effects)
 }
 

@@ -1,0 +1,74 @@
+//! Nothing is told before it is on disk.
+//!
+//! What another transaction did can be seen before it is on disk: of an asynchronous commit, and of ours, which let go of
+//! their locks early (`early`). A crash may then take it back. So the log is flushed before an answer that reports it.
+//!
+//! A cursor of the change feed promises besides that no transaction before its end will be numbered again, of anyone, in
+//! any database: there the log is flushed also where there is nothing to tell.
+
+use pgrx::pg_sys;
+
+/// Bytes of the header of a page of the log, and of the first page of a segment.
+const PAGE_HEADER: u64 = 24;
+const SEGMENT_HEADER: u64 = 40;
+
+/// Flushes all that was written to the log so far and, where this session asks for synchronous replication, waits for it.
+pub fn flush() {
+    // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start of a page. Interrupts
+    // are held off while a standby is waited for, as PostgreSQL does; it looks for them itself.
+    unsafe {
+        let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
+        pg_sys::XLogFlush(end);
+        pg_sys::InterruptHoldoffCount += 1;
+        pg_sys::SyncRepWaitForLSN(end, false);
+        pg_sys::InterruptHoldoffCount -= 1;
+    }
+    pgrx::check_for_interrupts!();
+}
+
+/// As [`flush`], where it matters: not on a standby, whose log is another's, and not in a session that has chosen not to
+/// wait for any commit.
+pub fn flush_before_an_answer() {
+    // SAFETY: asks for the state of the server, and for a variable of this backend.
+    let matters = unsafe {
+        !pg_sys::RecoveryInProgress()
+            && pg_sys::synchronous_commit > pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32
+    };
+    if matters {
+        flush();
+    }
+}
+
+/// Flushes a commit that is written and visible, and waits for synchronous replication as the session asks.
+///
+/// # Safety
+/// At the end of a commit, with interrupts held off; `end` is the end of its record.
+pub unsafe fn flush_commit(end: u64) {
+    // SAFETY: as the caller says.
+    unsafe {
+        pg_sys::XLogFlush(end);
+        pg_sys::SyncRepWaitForLSN(end, true);
+    }
+}
+
+/// Where the log ends, given where it goes on. After a full page it goes on behind the header of the next one, which is
+/// not written yet: flushing up to there would fail.
+fn end_of_log(goes_on: u64, segment: u64) -> u64 {
+    let page = u64::from(pg_sys::XLOG_BLCKSZ);
+    let header = if goes_on % segment < page { SEGMENT_HEADER } else { PAGE_HEADER };
+    if goes_on % page == header { goes_on - header } else { goes_on }
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests {
+    #[test]
+    fn the_log_ends_before_the_header_of_an_empty_page() {
+        let segment = 16 << 20;
+        let end = |goes_on| super::end_of_log(goes_on, segment);
+        assert_eq!(end(3 * 8192 + 24), 3 * 8192);
+        assert_eq!(end(3 * 8192 + 25), 3 * 8192 + 25);
+        assert_eq!(end(3 * 8192 + 40), 3 * 8192 + 40);
+        assert_eq!(end(segment + 40), segment);
+        assert_eq!(end(segment + 24), segment + 24);
+    }
+}

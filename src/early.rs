@@ -1,0 +1,142 @@
+//! Hot levels: let go early, answer late.
+//!
+//! PostgreSQL holds row locks while a commit is flushed, so that one level sells about as often as the disk flushes. It
+//! need not. A transaction that has changed a level commits in this order instead:
+//!
+//! 1. PRE_COMMIT: the C variable `synchronous_commit` is remembered and set to off, for this commit.
+//! 2. PostgreSQL writes the commit record, makes the commit visible, and calls us at XACT_EVENT_COMMIT, where the variable
+//!    is restored. It then releases the locks: whoever waits for the level goes on.
+//! 3. The resource owners are released; after the locks, we flush the log up to the end of our commit record and, where
+//!    synchronous replication is asked for, wait for it: what PostgreSQL would have done before.
+//! 4. Only then does the client hear that it is committed.
+//!
+//! What can be seen is one thing: another session may see a change some milliseconds before it is on disk. Whoever
+//! commits after having seen it flushes it too, for the log is one sequence. Whoever only answers with it flushes first
+//! (`durable`). The order of these calls was read in the sources of PostgreSQL 15, 16, 17 and 18 (CommitTransaction): the
+//! simple, the extended and the pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background workers all
+//! pass through it.
+//!
+//! The variable is assigned, and not set by SetConfigOption: that would run its assign hook, which derives how to wait
+//! for a standby from it, and step 3 would not wait.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::durable;
+use crate::settings::{self, EarlyLockRelease, Notify};
+
+/// How far this transaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It has changed no level.
+    Idle,
+    /// It has changed a level.
+    Armed,
+    /// `synchronous_commit` is off for the commit; this is its value.
+    Lowered(i32),
+    /// It is committed and visible, the value is restored, and nothing is flushed yet.
+    Committed,
+}
+
+thread_local! {
+    static STAGE: Cell<Stage> = const { Cell::new(Stage::Idle) };
+}
+
+/// Registers the callbacks, once in each backend.
+pub fn hook() {
+    // SAFETY: the callbacks have the signatures that PostgreSQL asks for, and live as long as the library.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(at_transaction_event), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(at_release), std::ptr::null_mut());
+    }
+}
+
+/// Notes that this transaction has changed a level. A rollback to a savepoint takes that not back: it does no harm.
+pub fn arm() {
+    STAGE.set(Stage::Armed);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
+    match (event, STAGE.get()) {
+        (XACT_EVENT_PRE_COMMIT, Stage::Armed) if is_wanted() => lower(),
+        (XACT_EVENT_COMMIT, Stage::Lowered(value)) => {
+            restore(value);
+            STAGE.set(Stage::Committed);
+        }
+        // An error after PRE_COMMIT ends here: a serialization failure, a full queue of notifications.
+        (XACT_EVENT_ABORT, Stage::Lowered(value)) => {
+            restore(value);
+            STAGE.set(Stage::Idle);
+        }
+        // A prepared transaction is flushed with its locks, by itself.
+        (XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PRE_PREPARE, _) => STAGE.set(Stage::Idle),
+        _ => {}
+    }
+}
+
+/// Called for each resource owner and each phase of its release, so the common case comes first. Of a commit, the locks of
+/// all resource owners are released before this phase of the first of them. An error in here would be a PANIC: nothing
+/// is done but what PostgreSQL itself does after it has written a commit record.
+#[pg_guard]
+unsafe extern "C-unwind" fn at_release(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    is_commit: bool,
+    is_top_level: bool,
+    _arg: *mut c_void,
+) {
+    let is_ours = STAGE.get() == Stage::Committed;
+    if is_ours && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && is_commit && is_top_level {
+        STAGE.set(Stage::Idle);
+        // SAFETY: the end of the commit record that this transaction has just written; interrupts are held off.
+        unsafe { durable::flush_commit(pg_sys::XactLastCommitEnd) };
+    }
+}
+
+/// Sets `synchronous_commit` to off, where it asks for a flush and for nothing that the commit record must say.
+fn lower() {
+    use pg_sys::SyncCommitLevel::{SYNCHRONOUS_COMMIT_OFF, SYNCHRONOUS_COMMIT_REMOTE_APPLY};
+    // SAFETY: a variable of this backend, between PRE_COMMIT and the end of the commit.
+    unsafe {
+        let value = pg_sys::synchronous_commit;
+        // Under remote_apply the commit record asks the standby for an answer: it must be written so.
+        if value > SYNCHRONOUS_COMMIT_OFF as i32 && value < SYNCHRONOUS_COMMIT_REMOTE_APPLY as i32 {
+            pg_sys::synchronous_commit = SYNCHRONOUS_COMMIT_OFF as i32;
+            STAGE.set(Stage::Lowered(value));
+        }
+    }
+}
+
+fn restore(value: i32) {
+    // SAFETY: a variable of this backend.
+    unsafe { pg_sys::synchronous_commit = value };
+}
+
+/// True where the setting allows it for this transaction, and nothing else forbids it.
+fn is_wanted() -> bool {
+    let allowed = match settings::early_lock_release() {
+        EarlyLockRelease::Off => false,
+        // SAFETY: asks for the state of the transaction.
+        EarlyLockRelease::Statement => unsafe { !pg_sys::IsTransactionBlock() },
+        EarlyLockRelease::Transaction => true,
+    };
+    allowed && settings::notify() != Notify::Transaction && !is_beside_citus()
+}
+
+/// True where Citus is loaded: it commits on other nodes at XACT_EVENT_COMMIT, before our flush.
+fn is_beside_citus() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: a C string that is set at the start of the server, or null.
+        let libraries = unsafe {
+            let list = pg_sys::shared_preload_libraries_string;
+            if list.is_null() { return false } else { std::ffi::CStr::from_ptr(list) }
+        };
+        libraries.to_string_lossy().split(',').any(|library| library.trim().trim_matches('"').ends_with("citus"))
+    })
+}

@@ -1,0 +1,227 @@
+//! Early lock release: a level is free while the commit of its last change is still on its way to disk, and nobody is
+//! told of that change before it has arrived.
+//!
+//! A standby that does not exist holds commits exactly there: after they are visible, before they are acknowledged.
+
+use std::sync::OnceLock;
+
+use pg_stock_tests::{Cluster, Database};
+use postgres::{Client, NoTls};
+
+use super::support::{backend, eventually, finish, outcome, sqlstate, stocked, value};
+
+/// A server whose sessions wait for a standby that never comes, if they ask for it.
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        Cluster::start(&[
+            "fsync=off",
+            "synchronous_commit=local",
+            "synchronous_standby_names=nobody",
+            "statement_timeout=120s",
+        ])
+    })
+}
+
+fn shop() -> (Database<'static>, Client) {
+    let database = cluster().database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 1_000);
+    outcome(&mut client, "reserve_stock('earlier', 'a', 'm', 1)");
+    outcome(&mut client, "reserve_stock('confirmed', 'a', 'm', 1)");
+    outcome(&mut client, "confirm_stock('confirmed')");
+    (database, client)
+}
+
+/// A session that waits for the standby.
+fn waiting(database: Database<'_>, settings: &str) -> Client {
+    let options = format!("-c synchronous_commit=on {settings}");
+    database.cluster.config(database.name()).options(&options).connect(NoTls).expect("a session")
+}
+
+/// Runs a script in a session; calls `meanwhile` once it waits for the standby, then lets it go.
+fn held<T>(database: Database<'_>, mut session: Client, script: &str, meanwhile: impl FnOnce(&mut Client) -> T) -> T {
+    let pid = backend(&mut session);
+    let mut observer = database.connect();
+    std::thread::scope(|scope| {
+        scope.spawn(move || session.batch_execute(script).unwrap_or_else(|error| panic!("{script}: {error:?}")));
+        let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'SyncRep'");
+        eventually("it waits for the standby", || value(&mut observer, &waits) == "1");
+        let seen = meanwhile(&mut observer);
+        assert_eq!(value(&mut observer, &waits), "1", "it was acknowledged without the standby: {script}");
+        // Cancelled, it says so in a warning, and goes on.
+        eventually("it goes on", || {
+            value(&mut observer, &format!("SELECT pg_cancel_backend({pid})"));
+            value(&mut observer, &waits) == "0"
+        });
+        seen
+    })
+}
+
+/// True where the level can be locked.
+fn is_unlocked(client: &mut Client) -> bool {
+    client.batch_execute("SET lock_timeout = '100ms'").unwrap();
+    match client.simple_query("SELECT FROM stock.level WHERE sku = 'a' FOR UPDATE") {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(sqlstate(&error), "55P03");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_level_is_unlocked_before_the_commit_is_acknowledged_where_the_setting_says_so() {
+    let (database, mut client) = shop();
+    client
+        .batch_execute(
+            "CREATE TABLE orders (id text);
+             CREATE FUNCTION reserve() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN PERFORM stock.reserve_stock(NEW.id, 'a', 'm', 1); RETURN NEW; END $$;
+             CREATE TRIGGER reserve AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION reserve();
+             CREATE FUNCTION own(k text) RETURNS text LANGUAGE sql AS $$ SELECT outcome FROM stock.reserve_stock(k, 'a', 'm', 1) $$;
+             CREATE PROCEDURE commits(k text) LANGUAGE plpgsql AS
+               $$ BEGIN SET LOCAL synchronous_commit = local; PERFORM stock.reserve_stock(k || '1', 'a', 'm', 1); COMMIT;
+                        PERFORM stock.reserve_stock(k || '2', 'a', 'm', 1); COMMIT; END $$",
+        )
+        .unwrap();
+    // What commits; where it unlocks early: off, statement, transaction.
+    let ways = [
+        ("SELECT stock.reserve_stock('§', 'a', 'm', 1)", [false, true, true]),
+        ("SELECT stock.receive_stock('§', 'a', 'm', 1)", [false, true, true]),
+        ("SELECT stock.sell_stock('§', 'a', 'm', 1)", [false, true, true]),
+        (
+            r#"SELECT stock.reserve_many('[{"key": "§", "lines": [{"sku": "a", "location": "m", "quantity": 1}]}]')"#,
+            [false, true, true],
+        ),
+        ("SELECT own('§')", [false, true, true]),
+        ("INSERT INTO orders VALUES ('§')", [false, true, true]),
+        ("CALL commits('§')", [false, true, true]),
+        ("DO $$ BEGIN PERFORM stock.reserve_stock('§', 'a', 'm', 1); END $$", [false, true, true]),
+        ("BEGIN; SELECT stock.reserve_stock('§', 'a', 'm', 1); COMMIT", [false, false, true]),
+        ("BEGIN; SELECT stock.reserve_stock('§', 'a', 'm', 1); COMMIT AND CHAIN", [false, false, true]),
+        (
+            "BEGIN; SAVEPOINT s; SELECT stock.reserve_stock('§-', 'a', 'm', 1); ROLLBACK TO s;
+             SAVEPOINT s; SELECT stock.reserve_stock('§', 'a', 'm', 1); RELEASE s; COMMIT",
+            [false, false, true],
+        ),
+    ];
+    for (place, (sql, expected)) in ways.iter().enumerate() {
+        for (mode, unlocked) in ["off", "statement", "transaction"].iter().zip(expected) {
+            let sql = sql.replace('§', &format!("{mode} {place}"));
+            let session = waiting(database, &format!("-c pg_stock.early_lock_release={mode}"));
+            assert_eq!(held(database, session, &sql, is_unlocked), *unlocked, "{mode}: {sql}");
+        }
+    }
+    finish(database);
+}
+
+/// Several calls in one pipeline are one transaction, and one answer.
+#[test]
+fn a_pipeline_is_acknowledged_as_a_whole() {
+    let (database, mut client) = shop();
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::set_permissions(script.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let calls = "\\startpipeline\nSELECT stock.try_reserve_stock('p1', 'a', 'm', 1);\nSELECT stock.try_reserve_stock('p2', 'a', 'm', 1);\n\\endpipeline\n";
+    std::fs::write(script.path(), calls).unwrap();
+    let set = format!("ALTER DATABASE {} SET synchronous_commit", database.name());
+    client.batch_execute(&format!("{set} = on")).unwrap();
+    let script = script.path().display().to_string();
+    std::thread::scope(|scope| {
+        let options = ["-n", "-M", "extended", "-t", "1", "-f", &script, database.name()];
+        scope.spawn(move || database.cluster.run("pgbench", &options));
+        let waits = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE application_name = 'pgbench' AND wait_event = 'SyncRep'";
+        eventually("it waits for the standby", || value(&mut client, waits) != "0");
+        assert!(is_unlocked(&mut client));
+        let go_on = format!("SELECT pg_cancel_backend(({waits})::int)");
+        value(&mut client, &go_on);
+    });
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.hold WHERE key IN ('p1', 'p2')"), "2");
+    client.batch_execute(&format!("{set} = local")).unwrap();
+    finish(database);
+}
+
+/// Where the commit record must ask the standby for something, where notifications go out with the commit, and where
+/// nobody waits, all is as without us.
+#[test]
+fn it_is_never_used_where_it_would_break_a_promise() {
+    let (database, _client) = shop();
+    let sql = |number| format!("SELECT stock.reserve_stock('k{number}', 'a', 'm', 1)");
+    for (number, settings) in
+        ["-c synchronous_commit=remote_apply", "-c pg_stock.notify=transaction"].iter().enumerate()
+    {
+        let session = waiting(database, &format!("{settings} -c pg_stock.early_lock_release=transaction"));
+        assert!(!held(database, session, &sql(number), is_unlocked), "{settings}");
+    }
+    for (number, settings) in ["-c synchronous_commit=remote_write", "-c synchronous_commit=on"].iter().enumerate() {
+        assert!(held(database, waiting(database, settings), &sql(10 + number), is_unlocked), "{settings}");
+    }
+    for settings in ["-c synchronous_commit=off", "-c synchronous_commit=local"] {
+        let mut session = waiting(database, settings);
+        outcome(&mut session, &format!("reserve_stock('{settings}', 'a', 'm', 1)"));
+    }
+    finish(database);
+}
+
+/// Whoever reports what another did waits for it to be durable; whoever only looks, or is told "sold out", does not.
+#[test]
+fn an_answer_that_reports_an_earlier_effect_is_durable() {
+    let (database, mut client) = shop();
+    let cursor = value(&mut client, "SELECT max(next_cursor) FROM stock.snapshot()");
+    let reports = [
+        "SELECT * FROM stock.try_reserve_stock('earlier', 'a', 'm', 1)".to_owned(),
+        "SELECT * FROM stock.try_reserve_stock('earlier', 'a', 'm', 2)".into(),
+        "SELECT * FROM stock.try_confirm_stock('confirmed')".into(),
+        "SELECT * FROM stock.try_release_stock('confirmed')".into(),
+        "SELECT * FROM stock.reservation('earlier')".into(),
+        format!("SELECT * FROM stock.changes_since('{cursor}')"),
+        "SELECT * FROM stock.snapshot()".into(),
+    ];
+    for sql in &reports {
+        held(database, waiting(database, ""), sql, |_| ());
+        // The same where nobody is to wait.
+        waiting(database, "-c synchronous_commit=local").batch_execute(sql).unwrap();
+    }
+    let mut session = waiting(database, "");
+    session.batch_execute("SET statement_timeout = '10s'").unwrap();
+    for sql in [
+        "SELECT * FROM stock.available('a', 'm')",
+        "SELECT * FROM stock.levels",
+        "SELECT * FROM stock.try_reserve_stock('too many', 'a', 'm', 100000)",
+        "SELECT * FROM stock.try_reserve_stock('no such', 'x', 'm', 1)",
+    ] {
+        session.batch_execute(sql).unwrap();
+    }
+    finish(database);
+}
+
+/// Whatever ends a commit, the session asks for the same as before.
+#[test]
+fn an_error_while_committing_leaves_the_settings_alone() {
+    let (database, mut client) = shop();
+    let mut other = database.connect();
+    for settings in ["local", "off"] {
+        let set = format!("SET synchronous_commit = {settings}; SET pg_stock.early_lock_release = transaction");
+        client
+            .batch_execute("CREATE TABLE IF NOT EXISTS t (n int); TRUNCATE t; INSERT INTO t VALUES (1), (2)")
+            .unwrap();
+        for (session, key) in [(&mut client, "one"), (&mut other, "two")] {
+            session.batch_execute(&set).unwrap();
+            session.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE").unwrap();
+            session.batch_execute(&format!("SELECT sum(n) FROM t; INSERT INTO t VALUES (3); SELECT stock.receive_stock('{settings} {key}', '{key}', 'm', 1)")).unwrap();
+        }
+        other.batch_execute("COMMIT").unwrap();
+        let failed = client.batch_execute("COMMIT").unwrap_err();
+        assert_eq!(sqlstate(&failed), "40001");
+        for session in [&mut client, &mut other] {
+            assert_eq!(value(session, "SHOW synchronous_commit"), settings);
+        }
+        client
+            .batch_execute("BEGIN; SELECT stock.receive_stock('p', 'p', 'm', 1); PREPARE TRANSACTION 'early'")
+            .unwrap();
+        client.batch_execute("ROLLBACK PREPARED 'early'").unwrap();
+        client.batch_execute("BEGIN; SELECT stock.receive_stock('r', 'r', 'm', 1); ROLLBACK").unwrap();
+        assert_eq!(value(&mut client, "SHOW synchronous_commit"), settings);
+    }
+    finish(database);
+}
