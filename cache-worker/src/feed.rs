@@ -6,6 +6,7 @@ use postgres_native_tls::MakeTlsConnector;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row};
 use tracing::{debug, warn};
@@ -124,7 +125,14 @@ impl Feed {
     /// If the database cannot be asked, or not in time.
     pub async fn changes_since(&self, cursor: &str, time_limit: Duration) -> Result<Page, Error> {
         let sql = format!("{COLUMNS} FROM stock.changes_since($1, $2) {NAMES}");
-        self.page("stock.changes_since", &sql, Some(cursor), time_limit).await
+        match self.page("stock.changes_since", &sql, Some(cursor), time_limit).await {
+            // What is no cursor at all leads nowhere either.
+            Err(Error::Postgres(error)) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+                warn!("the cursor in Redis is none of pg_stock");
+                Ok(Page { levels: Vec::new(), oldest: None, end: End::Resynchronise })
+            }
+            answer => answer,
+        }
     }
 
     /// All levels, from the beginning or going on at a cursor.

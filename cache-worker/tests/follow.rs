@@ -101,6 +101,46 @@ fn nonsense_on_the_channel_makes_it_ask_and_a_forged_level_is_found_by_the_check
     assert!(worker.log().contains("not understood"), "{}", worker.log());
 }
 
+/// Sends a message that is so many emissions ahead, with a cursor that is none.
+fn forge_cursor(shop: &Shop<'_>, ahead: i64) {
+    let sql = "SELECT pg_notify('stock_changed', json_build_object('generation', generation, 'sequence', sequence + $1,
+        'part', 1, 'parts', 1, 'levels', '[]'::json, 'cursor', 'forged')::text) FROM stock.feed_lag";
+    shop.connect().query(sql, &[&ahead]).expect("a message");
+}
+
+#[test]
+fn a_message_after_a_gap_makes_it_ask_and_its_cursor_is_not_taken_over() {
+    let shop = Shop::open();
+    shop.stock(20);
+    let address = free_address();
+    let _worker = shop.worker_in_step(&[NO_HEARTBEAT, &["--metrics-address", &address]].concat());
+    let epoch = shop.epoch();
+    for round in 1..=5 {
+        // The first message is of an unknown life, or comes after a gap; the second is the base.
+        for _ in 0..2 {
+            let cursor = shop.cursor();
+            shop.sell("s1");
+            eventually("the cursor moves", || shop.cursor() != cursor);
+        }
+        forge_cursor(&shop, 9);
+        eventually("it asks", || metric(&address, "gaps_total") == round + 1);
+        assert_ne!(shop.cursor().as_deref(), Some("forged"));
+        shows(&shop);
+    }
+    assert_eq!(shop.epoch(), epoch, "no rebuild");
+}
+
+#[test]
+fn a_cursor_that_is_none_ends_in_a_rebuild() {
+    let shop = Shop::open();
+    shop.stock(20);
+    let _worker = shop.worker_in_step(&[]);
+    let epoch = shop.epoch();
+    let _: i64 = shop.redis.run(&["HSET", &layout().state(), "cursor", "forged"]);
+    shop.in_step();
+    assert!(shop.epoch() > epoch);
+}
+
 #[test]
 fn a_worker_that_is_only_woken_believes_no_message() {
     let shop = Shop::open();
