@@ -1,6 +1,7 @@
 //! Tests of the cache: the scripts, readers, the worker as a process, and everything that may break around it.
 
 mod check;
+mod containers;
 mod disasters;
 mod follow;
 mod full;

@@ -109,33 +109,12 @@ impl<'c> Shop<'c> {
 
     /// What the database has.
     pub fn in_database(&self) -> Levels {
-        let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version FROM stock.level";
-        let rows = self.connect().query(sql, &[]).expect("levels");
-        let level = |row: &postgres::Row| {
-            let (on_hand, reserved, safety_stock) = (row.get(2), row.get(3), row.get(4));
-            let available = Level::available_of(on_hand, reserved, safety_stock);
-            let (sku, location, frozen, version) = (row.get(0), row.get(1), row.get(5), row.get(6));
-            Level { sku, location, available, on_hand, reserved, safety_stock, frozen, version }
-        };
-        rows.iter().map(level).map(|level| ((level.sku.clone(), level.location.clone()), level)).collect()
+        in_database(&mut self.connect())
     }
 
     /// What the cache has.
     pub fn in_cache(&self) -> Levels {
-        let layout = layout();
-        let mut connection = self.redis.connect();
-        let keys: Vec<String> = redis::cmd("KEYS").arg(layout.levels()).query(&mut connection).expect("keys");
-        let mut levels = Levels::new();
-        for keys in keys.chunks(1_000) {
-            let texts: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query(&mut connection).expect("entries");
-            for (key, text) in keys.iter().zip(texts) {
-                let entry = serde_json::from_str(&text.unwrap_or_default());
-                if let Ok(Entry::Found { level, .. }) = entry {
-                    levels.insert(layout.parse(key).expect("a key of ours"), level);
-                }
-            }
-        }
-        levels
+        in_cache(&mut self.redis.connect()).expect("entries")
     }
 
     /// Waits until the cache equals the database and says that it is in step; how long it took.
@@ -182,6 +161,36 @@ impl<'c> Shop<'c> {
     pub fn cursor(&self) -> Option<String> {
         self.redis.run(&["HGET", &layout().state(), "cursor"])
     }
+}
+
+/// What a database has.
+pub fn in_database(client: &mut Client) -> Levels {
+    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version FROM stock.level";
+    let rows = client.query(sql, &[]).expect("levels");
+    let level = |row: &postgres::Row| {
+        let (on_hand, reserved, safety_stock) = (row.get(2), row.get(3), row.get(4));
+        let available = Level::available_of(on_hand, reserved, safety_stock);
+        let (sku, location, frozen, version) = (row.get(0), row.get(1), row.get(5), row.get(6));
+        Level { sku, location, available, on_hand, reserved, safety_stock, frozen, version }
+    };
+    rows.iter().map(level).map(|level| ((level.sku.clone(), level.location.clone()), level)).collect()
+}
+
+/// What a cache has.
+pub fn in_cache(connection: &mut redis::Connection) -> redis::RedisResult<Levels> {
+    let layout = layout();
+    let keys: Vec<String> = redis::cmd("KEYS").arg(layout.levels()).query(connection)?;
+    let mut levels = Levels::new();
+    for keys in keys.chunks(1_000) {
+        let texts: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query(connection)?;
+        for (key, text) in keys.iter().zip(texts) {
+            let entry = serde_json::from_str(&text.unwrap_or_default());
+            if let Ok(Entry::Found { level, .. }) = entry {
+                levels.insert(layout.parse(key).expect("a key of ours"), level);
+            }
+        }
+    }
+    Ok(levels)
 }
 
 /// Sells one unit of a SKU.
