@@ -44,7 +44,7 @@ test-outside: test-packages stage ## over real connections: races, interruptions
 	cargo test -p pg_stock_tests --test outside
 
 test-cache: test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
-	cargo test -p pg_stock_cache
+	scripts/test-cache.sh $(PG)
 
 bench: stage-release ## the single call against its peers, side by side (about ten minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- compare $(ARGS)

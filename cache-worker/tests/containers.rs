@@ -1,6 +1,7 @@
 //! Database, Redis and worker on machines of their own, as far as containers are: each is cut off, and killed.
 //!
-//! Needs a Docker engine, and a base image of Debian 12 (`PG_STOCK_BASE_IMAGE`, `debian:bookworm` unless it says otherwise).
+//! Needs a Docker engine, and a base image of Debian 12 (`PG_STOCK_BASE_IMAGE`, `debian:bookworm` unless it says otherwise):
+//! `make test-cache` sees to it.
 
 use std::process::Command;
 
@@ -26,22 +27,6 @@ fn of_server(what: &str) -> String {
     let programs = std::env::var("PG_STOCK_PROGRAMS").expect("PG_STOCK_PROGRAMS: use `make test-cache`");
     let output = Command::new(format!("{programs}/pg_config")).arg(what).output().expect("pg_config");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Why this cannot be tested here, if so.
-fn obstacle() -> Option<String> {
-    let succeeds = |arguments: &[&str]| {
-        Command::new("docker").args(arguments).output().is_ok_and(|output| output.status.success())
-    };
-    if !succeeds(&["version", "--format", "{{.Server.Version}}"]) {
-        return Some("no Docker engine answers".into());
-    }
-    if !of_server("--version").contains(" 15.") {
-        return Some("Debian 12, and so the image, has PostgreSQL 15 alone".into());
-    }
-    let base = base();
-    let is_there = succeeds(&["image", "inspect", &base]) || succeeds(&["pull", &base]);
-    (!is_there).then(|| format!("there is no image {base}: PG_STOCK_BASE_IMAGE may name another"))
 }
 
 /// Builds an image with everything in it. It is kept, for the next time.
@@ -163,10 +148,6 @@ fn docker(arguments: &[&str]) {
 
 #[test]
 fn each_machine_is_cut_off_and_killed() {
-    if let Some(obstacle) = obstacle() {
-        println!("SKIPPED, nothing was tested with containers: {obstacle}");
-        return;
-    }
     let machines = Machines::start();
     let mut client = machines.client();
     let sql = "CREATE EXTENSION pg_stock; CREATE ROLE cache LOGIN; SELECT stock.grant_access('cache', 'read');
