@@ -94,6 +94,25 @@ impl World {
         }
     }
 
+    /// Asks once; true if it has caught up, and then it knows exactly what is committed.
+    fn ask(&mut self, most: i32) -> bool {
+        let caught_up = self.follower.ask(&mut self.reader, most) == "caught_up";
+        if caught_up {
+            assert_eq!(self.follower.levels, levels(&mut self.reader), "by asking");
+        }
+        caught_up
+    }
+
+    /// Emits once; true if there is nothing more to tell, and then the listener knows exactly what is committed.
+    fn emit(&mut self, most: i32) -> bool {
+        let row = self.reader.query_one("SELECT NOT more FROM stock.emit_changes($1)", &[&most]).unwrap();
+        self.listener.hear(Duration::ZERO);
+        if row.get(0) {
+            assert_eq!(self.listener.levels, levels(&mut self.reader), "by listening");
+        }
+        row.get(0)
+    }
+
     fn take(&mut self, step: &Step) {
         match *step {
             Step::Begin(who) if !self.writers[who].in_transaction => self.writers[who].run("BEGIN", true),
@@ -134,16 +153,10 @@ impl World {
                 self.far_transaction = !self.far_transaction;
             }
             Step::Ask(most) => {
-                if self.follower.ask(&mut self.reader, most) == "caught_up" {
-                    assert_eq!(self.follower.levels, levels(&mut self.reader), "by asking");
-                }
+                self.ask(most);
             }
             Step::Emit(most) => {
-                let row = self.reader.query_one("SELECT more FROM stock.emit_changes($1)", &[&most]).unwrap();
-                self.listener.hear(Duration::ZERO);
-                if !row.get::<_, bool>(0) {
-                    assert_eq!(self.listener.levels, levels(&mut self.reader), "by listening");
-                }
+                self.emit(most);
             }
             _ => {}
         }
@@ -157,10 +170,8 @@ impl World {
         while let Some(id) = self.prepared.pop() {
             self.reader.batch_execute(&format!("COMMIT PREPARED '{id}'")).unwrap();
         }
-        for _ in 0..100 {
-            self.take(&Step::Ask(3));
-            self.take(&Step::Emit(3));
-        }
+        while !self.ask(3) {}
+        while !self.emit(3) {}
         let committed = levels(&mut self.reader);
         assert_eq!(self.follower.levels, committed, "by asking");
         assert_eq!(self.listener.levels, committed, "by listening");
