@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod dump;
+mod durability;
 mod early;
 mod example;
 mod expiry;

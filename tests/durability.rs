@@ -1,0 +1,183 @@
+//! What was acknowledged survives: every process killed under load, with a level that is unlocked before its commit is
+//! flushed; and, as the control that this proves something, with commits that nobody waits for.
+//!
+//! SIGKILL loses what the server has not written, not what the operating system has not: this tests the order of things,
+//! and not the disk.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pg_stock_tests::{Cluster, Database, invariants};
+use postgres::{Client, NoTls};
+
+use super::support::{eventually, stocked, value};
+
+const ROUNDS: usize = 10;
+/// How long each round sells.
+const TIME: Duration = Duration::from_millis(400);
+
+/// Sells one unit after the other of one level over many connections, some of which are lost, until `end` has ended the
+/// sale; gives the keys that were acknowledged, also by a replay after a connection was lost.
+fn sell(
+    database: Database<'_>,
+    name: &str,
+    connections: usize,
+    settings: &str,
+    end: impl FnOnce(),
+) -> BTreeSet<String> {
+    let (acknowledged, closed) = (Mutex::new(BTreeSet::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for number in 0..connections {
+            let (acknowledged, closed) = (&acknowledged, &closed);
+            scope.spawn(move || buy(database, &format!("{name} {number}"), settings, acknowledged, closed));
+        }
+        scope.spawn(|| lose_connections(database, &closed));
+        std::thread::sleep(TIME);
+        end();
+        closed.store(true, Ordering::Relaxed);
+    });
+    acknowledged.into_inner().expect("nobody panicked")
+}
+
+/// One buyer, who takes one unit after the other, and asks again under the same key where no answer came.
+fn buy(
+    database: Database<'_>,
+    name: &str,
+    settings: &str,
+    acknowledged: &Mutex<BTreeSet<String>>,
+    closed: &AtomicBool,
+) {
+    let mut config = database.cluster.config(database.name());
+    config.options(settings).application_name("buyer");
+    let (mut session, mut number) = (None, 0);
+    while !closed.load(Ordering::Relaxed) {
+        let Some(client) = &mut session else {
+            session = config.connect(NoTls).ok();
+            std::thread::sleep(Duration::from_millis(if session.is_some() { 0 } else { 5 }));
+            continue;
+        };
+        let key = format!("{name} {number}");
+        let call = "SELECT outcome FROM stock.try_reserve_stock($1, 'hot', 'm', 1)";
+        match client.query_one(call, &[&key]) {
+            Ok(row) => {
+                assert_eq!(row.get::<_, &str>(0), "reserved", "{key}");
+                acknowledged.lock().expect("nobody panicked").insert(key);
+                number += 1;
+            }
+            Err(_) => session = None,
+        }
+    }
+}
+
+/// Ends one connection after the other, as a bad network does.
+fn lose_connections(database: Database<'_>, closed: &AtomicBool) {
+    let Ok(mut client) = database.cluster.config(database.name()).connect(NoTls) else { return };
+    let lose = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'buyer' ORDER BY random() LIMIT 1";
+    while !closed.load(Ordering::Relaxed) && client.simple_query(lose).is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How many of these keys hold nothing.
+fn lost(client: &mut Client, acknowledged: &BTreeSet<String>) -> usize {
+    let rows = client.query("SELECT key FROM stock.ledger WHERE operation = 'reserve'", &[]).unwrap();
+    let kept: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    acknowledged.difference(&kept).count()
+}
+
+fn hot(cluster: &Cluster) -> Database<'_> {
+    let database = cluster.database();
+    stocked(&mut database.connect(), "hot", "m", 1_000_000_000);
+    database
+}
+
+fn crash_rounds(connections: usize) {
+    let cluster = Cluster::start(&["synchronous_commit=on"]);
+    let database = hot(&cluster);
+    let mut crash = |name: &str, settings: &str| {
+        let acknowledged = sell(database, name, connections, settings, || cluster.kill());
+        cluster.resume();
+        (acknowledged.len(), lost(&mut database.connect(), &acknowledged))
+    };
+    let (mut kept, mut control) = ((0, 0), (0, 0));
+    for round in 0..ROUNDS {
+        let (sold, gone) = crash(&format!("control {round}"), "-c synchronous_commit=off");
+        assert!(gone > 0, "round {round} lost nothing of {sold} with synchronous_commit = off: it proves nothing");
+        control = (control.0 + sold, control.1 + gone);
+        let (sold, gone) = crash(&format!("early {round}"), "-c pg_stock.early_lock_release=statement");
+        assert_eq!(gone, 0, "round {round}, of {sold} acknowledged");
+        kept = (kept.0 + sold, kept.1 + gone);
+    }
+    println!(
+        "{connections} connections, {ROUNDS} crashes each: lost {} of {}; control: lost {} of {}",
+        kept.1, kept.0, control.1, control.0
+    );
+    invariants::assert_hold(&mut database.connect());
+}
+
+#[test]
+fn a_crash_loses_nothing_that_was_acknowledged_to_16_connections() {
+    crash_rounds(16);
+}
+
+#[test]
+fn a_crash_loses_nothing_that_was_acknowledged_to_64_connections() {
+    crash_rounds(64);
+}
+
+/// The standby that takes over has everything that was acknowledged.
+#[test]
+fn a_promotion_loses_nothing_that_was_acknowledged() {
+    for round in 0..3 {
+        let primary = Cluster::start(&["fsync=off"]);
+        let database = hot(&primary);
+        let standby = primary.standby();
+        let mut admin = primary.connect("postgres");
+        admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        eventually("the standby is synchronous", || value(&mut admin, synchronous) == "1");
+        let acknowledged = sell(database, &format!("round {round}"), 16, "", || primary.kill());
+        assert!(!acknowledged.is_empty());
+        let mut successor = standby.connect(database.name());
+        successor.batch_execute("SELECT pg_promote()").unwrap();
+        eventually("it takes writes", || value(&mut successor, "SELECT pg_is_in_recovery()") == "f");
+        assert_eq!(lost(&mut successor, &acknowledged), 0, "of {}", acknowledged.len());
+        invariants::assert_hold(&mut successor);
+    }
+}
+
+/// While the standby is cut off nobody is told "committed"; when it is back, everybody is.
+#[test]
+fn nobody_is_told_committed_while_the_standby_is_cut_off() {
+    let primary = Cluster::start(&["fsync=off"]);
+    let database = hot(&primary);
+    let standby = primary.standby();
+    let mut admin = primary.connect("postgres");
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+    eventually("the standby is synchronous", || value(&mut admin, synchronous) == "1");
+    standby.stop(true);
+    eventually("the standby is gone", || value(&mut admin, synchronous) == "0");
+    let (told, connections) = (Mutex::new(0), 8);
+    std::thread::scope(|scope| {
+        for number in 0..connections {
+            let told = &told;
+            scope.spawn(move || {
+                let call = format!("SELECT stock.reserve_stock('cut off {number}', 'hot', 'm', 1)");
+                database.connect().simple_query(&call).unwrap();
+                *told.lock().unwrap() += 1;
+            });
+        }
+        // All of them have changed the one level, and wait: not for each other, but for the standby.
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        eventually("all wait for the standby", || value(&mut admin, waiting) == connections.to_string());
+        assert_eq!(*told.lock().unwrap(), 0);
+        standby.resume();
+    });
+    assert_eq!(*told.lock().unwrap(), connections);
+    invariants::assert_hold(&mut database.connect());
+}
