@@ -96,7 +96,7 @@ fn hot(cluster: &Cluster) -> Database<'_> {
 fn crash_rounds(connections: usize) {
     let cluster = Cluster::start(&["synchronous_commit=on"]);
     let database = hot(&cluster);
-    let mut crash = |name: &str, settings: &str| {
+    let crash = |name: &str, settings: &str| {
         let acknowledged = sell(database, name, connections, settings, || cluster.kill());
         cluster.resume();
         (acknowledged.len(), lost(&mut database.connect(), &acknowledged))
