@@ -35,7 +35,8 @@ pub struct Database<'a> {
 }
 
 impl Cluster {
-    /// Makes and starts a server with these settings (`name=value`) and a template with the extension.
+    /// Makes and starts a server with these settings (`name=value`) and a template with the extension. Those that the
+    /// environment variable `PG_STOCK_SETTINGS` names (separated by semicolons) come first.
     ///
     /// # Panics
     /// If it cannot be started: nothing can be tested then.
@@ -44,7 +45,11 @@ impl Cluster {
         cluster.run("initdb", &["-D", &cluster.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
         let mut conf = format!("unix_socket_directories = '{}'\nlisten_addresses = ''\n", cluster.socket());
         conf.push_str("max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n");
-        settings.iter().for_each(|setting| conf.push_str(&format!("{}\n", setting.replacen('=', " = ", 1))));
+        let common = std::env::var("PG_STOCK_SETTINGS").unwrap_or_default();
+        let common = common.split(';').filter(|setting| !setting.is_empty());
+        common
+            .chain(settings.iter().copied())
+            .for_each(|setting| conf.push_str(&format!("{}\n", setting.replacen('=', " = ", 1))));
         cluster.append("postgresql.conf", &conf);
         cluster.resume();
         let mut client = cluster.connect("postgres");
