@@ -55,10 +55,16 @@ class Follower:
     def follow(self):
         heartbeat = time.monotonic() + HEARTBEAT
         while True:
-            select.select([self.db], [], [], max(0, heartbeat - time.monotonic()))
-            self.db.poll()
+            # What came during a query is there already.
+            if not self.db.notifies:
+                select.select([self.db], [], [], max(0, heartbeat - time.monotonic()))
+                self.db.poll()
             for notification in self.take_notifications():
-                if not self.hear(json.loads(notification.payload)):
+                try:
+                    in_order = self.hear(json.loads(notification.payload))
+                except (ValueError, TypeError, LookupError):
+                    in_order = False  # anybody who can connect can send on the channel
+                if not in_order:
                     self.catch_up()
             if time.monotonic() >= heartbeat:
                 self.catch_up()
@@ -69,11 +75,14 @@ class Follower:
         return heard
 
     def hear(self, message):
-        """Takes a message; False where it cannot be known that nothing is missing."""
+        """Takes a message; False where it cannot be known that nothing is missing. Levels that were told of already, and
+        those of another life of the database, are put right by catching up."""
         for level in message["levels"]:
             self.learn(level)
         if "sequence" not in message:  # told by the transaction itself: the next heartbeat moves the cursor
             return True
+        if message["generation"] != self.cursor.split(":")[1]:
+            return False  # another life of the database: its versions may be lower
         place = (message["sequence"], message["part"])
         if self.sequence is not None and place != self.sequence:
             self.sequence = None

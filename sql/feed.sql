@@ -63,7 +63,7 @@ RETURNS TABLE (outcome text, sku text, location text, on_hand bigint, reserved b
 LANGUAGE c VOLATILE ROWS 100 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'changes_since_wrapper';
-COMMENT ON FUNCTION stock.changes_since(text, integer) IS 'Every level that changed since the cursor was given out, once, as it is now (outcome changed), and then one closing row: caught_up, or more_changes (call again at once); its next_cursor is for the next call. A single row resynchronise instead: the cursor is of another life of the database (failover, restore, copy) or ahead of it; begin anew with stock.snapshot(). Reads about max_rows (1 to 100,000) ledger rows, but never splits a transaction. available is that of the counters: units of overdue holds are added when they are given back. What it answers is durable. Refused on a standby (55000), in a transaction that has written (25001).';
+COMMENT ON FUNCTION stock.changes_since(text, integer) IS 'Every level that changed since the cursor was given out, once, as it is now (outcome changed), and then one closing row: caught_up, or more_changes (call again at once); its next_cursor is for the next call. A single row resynchronise instead: the cursor is of another life of the database (failover, restore, copy) or ahead of it; begin anew with stock.snapshot(). Reads about max_rows (1 to 100,000) ledger rows, but never splits a transaction. available is that of the counters: units of overdue holds are added when they are given back. What it answers is durable. Refused on a standby (55000), in a transaction that has written, or whose snapshot is older than the cursor (25001).';
 
 CREATE FUNCTION stock.snapshot(cursor text DEFAULT NULL, max_rows integer DEFAULT 10000)
 RETURNS TABLE (outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
@@ -71,7 +71,7 @@ RETURNS TABLE (outcome text, sku text, location text, on_hand bigint, reserved b
 LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'snapshot_wrapper';
-COMMENT ON FUNCTION stock.snapshot(text, integer) IS 'All levels, max_rows (1 to 100,000) in a page (outcome level), and then one closing row: more_levels (call again with its next_cursor), complete (its next_cursor is for stock.changes_since), or resynchronise (begin anew without a cursor). Pages may be read in transactions of their own: what changes meanwhile is among the changes since. Refused on a standby (55000), in a transaction that has written (25001).';
+COMMENT ON FUNCTION stock.snapshot(text, integer) IS 'All levels, max_rows (1 to 100,000) in a page (outcome level), and then one closing row: more_levels (call again with its next_cursor), complete (its next_cursor is for stock.changes_since), or resynchronise (begin anew without a cursor). Pages may be read in transactions of their own: what changes meanwhile is among the changes since. The first call in a life of the database writes that it has begun, which a read-only session cannot (25006). Refused on a standby (55000), in a transaction that has written (25001).';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Sending.
@@ -93,7 +93,7 @@ COMMENT ON FUNCTION stock.begin_generation() IS 'Makes every cursor that was giv
 -- How far behind it is.
 
 CREATE VIEW stock.feed_lag AS
-SELECT pg_catalog.current_setting('pg_stock.notify') AS notify, f.generation, f.sequence, f.emitted_at,
+SELECT coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker') AS notify, f.generation, f.sequence, f.emitted_at,
        behind.changes AS changes_behind, behind.oldest AS oldest_unsent_at,
        pg_catalog.clock_timestamp() - behind.oldest AS oldest_unsent_for, f.failed_at, f.error
   FROM stock.feed f

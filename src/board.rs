@@ -78,6 +78,10 @@ thread_local! {
 pub fn request() {
     pg_shmem_init!(BOARD);
     PRELOADED.store(true, SeqCst);
+}
+
+/// Watches the ends of transactions, once in each backend.
+pub fn hook() {
     // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the library.
     unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
 }
@@ -95,6 +99,11 @@ pub fn opened(deadline: Micros) {
 /// Notes that this transaction changed levels; told to the worker when it has committed.
 pub fn changed() {
     CHANGED.set(true);
+}
+
+/// True where this transaction has changed levels.
+pub fn has_changed_levels() -> bool {
+    CHANGED.get()
 }
 
 #[pg_guard]

@@ -8,35 +8,55 @@
 
 use pgrx::pg_sys;
 
+use crate::error::Error;
+
 /// Bytes of the header of a page of the log, and of the first page of a segment.
 const PAGE_HEADER: u64 = 24;
 const SEGMENT_HEADER: u64 = 40;
 
 /// Flushes all that was written to the log so far and, where this session asks for synchronous replication, waits for it.
-pub fn flush() {
+pub fn flush() -> Result<(), Error> {
     // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start of a page. Interrupts
     // are held off while a standby is waited for, as PostgreSQL does; it looks for them itself.
-    unsafe {
+    let arrived = unsafe {
         let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
         pg_sys::XLogFlush(end);
         pg_sys::InterruptHoldoffCount += 1;
         pg_sys::SyncRepWaitForLSN(end, false);
         pg_sys::InterruptHoldoffCount -= 1;
-    }
+        has_arrived(end)
+    };
     pgrx::check_for_interrupts!();
+    // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no more. Here nothing was
+    // told yet.
+    if arrived { Ok(()) } else { Err(Error::NotReplicated) }
+}
+
+/// True unless this session waits for standbys, and they have not confirmed this much of the log.
+///
+/// # Safety
+/// Outside recovery.
+unsafe fn has_arrived(end: u64) -> bool {
+    use pg_sys::SyncCommitLevel::{SYNCHRONOUS_COMMIT_LOCAL_FLUSH, SYNCHRONOUS_COMMIT_REMOTE_WRITE};
+    // SAFETY: a setting, and a position in shared memory that is read at once.
+    unsafe {
+        let level = pg_sys::synchronous_commit as u32;
+        let names = pg_sys::SyncRepStandbyNames;
+        let is_asked = level > SYNCHRONOUS_COMMIT_LOCAL_FLUSH && !names.is_null() && *names != 0;
+        let mode = usize::from(level != SYNCHRONOUS_COMMIT_REMOTE_WRITE);
+        !is_asked || pg_sys::max_wal_senders == 0 || (*pg_sys::WalSndCtl).lsn[mode] >= end
+    }
 }
 
 /// As [`flush`], where it matters: not on a standby, whose log is another's, and not in a session that has chosen not to
 /// wait for any commit.
-pub fn flush_before_an_answer() {
+pub fn flush_before_an_answer() -> Result<(), Error> {
     // SAFETY: asks for the state of the server, and for a variable of this backend.
     let matters = unsafe {
         !pg_sys::RecoveryInProgress()
             && pg_sys::synchronous_commit > pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32
     };
-    if matters {
-        flush();
-    }
+    if matters { flush() } else { Ok(()) }
 }
 
 /// Flushes a commit that is written and visible, and waits for synchronous replication as the session asks.

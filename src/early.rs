@@ -27,7 +27,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::durable;
-use crate::settings::{self, EarlyLockRelease, Notify};
+use crate::settings::{self, EarlyLockRelease};
 
 /// How far this transaction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ enum Stage {
     Idle,
     /// It has changed a level.
     Armed,
+    /// It must not let go early.
+    Forbidden,
     /// `synchronous_commit` is off for the commit; this is its value.
     Lowered(i32),
     /// It is committed and visible, the value is restored, and nothing is flushed yet.
@@ -57,7 +59,16 @@ pub fn hook() {
 
 /// Notes that this transaction has changed a level. A rollback to a savepoint takes that not back: it does no harm.
 pub fn arm() {
-    STAGE.set(Stage::Armed);
+    if STAGE.get() == Stage::Idle {
+        STAGE.set(Stage::Armed);
+    }
+}
+
+/// Notes that this transaction does what must not be seen before it is durable: it sends messages.
+pub fn forbid() {
+    if matches!(STAGE.get(), Stage::Idle | Stage::Armed) {
+        STAGE.set(Stage::Forbidden);
+    }
 }
 
 #[pg_guard]
@@ -125,7 +136,7 @@ fn is_wanted() -> bool {
         EarlyLockRelease::Statement => unsafe { !pg_sys::IsTransactionBlock() },
         EarlyLockRelease::Transaction => true,
     };
-    allowed && settings::notify() != Notify::Transaction && !is_beside_citus()
+    allowed && !is_beside_citus()
 }
 
 /// True where Citus is loaded: it commits on other nodes at XACT_EVENT_COMMIT, before our flush.

@@ -21,6 +21,10 @@ pub enum Error {
     Standby,
     /// The change feed is not to be had in a transaction that has written.
     Written,
+    /// The change feed is not to be had with a snapshot older than the cursor.
+    OldSnapshot,
+    /// The wait for synchronous standbys was cut short.
+    NotReplicated,
     /// PostgreSQL's programming interface refused a statement of ours.
     Spi(SpiError),
 }
@@ -45,6 +49,10 @@ impl fmt::Display for Error {
             Error::Contended => f.write_str("could not settle the request because of concurrent changes"),
             Error::Standby => f.write_str("the change feed cannot be read on a standby"),
             Error::Written => f.write_str("the change feed cannot be read in a transaction that has written"),
+            Error::OldSnapshot => f.write_str("the cursor is newer than the snapshot of this transaction"),
+            Error::NotReplicated => {
+                f.write_str("canceling statement because the wait for synchronous replication was cut short")
+            }
             Error::Spi(error) => write!(f, "pg_stock could not run a statement: {error}"),
         }
     }
@@ -61,7 +69,8 @@ impl Error {
             Error::Corrupted(_) => "XX001",
             Error::Contended => "40001",
             Error::Standby => "55000",
-            Error::Written => "25001",
+            Error::Written | Error::OldSnapshot => "25001",
+            Error::NotReplicated => "57014",
             Error::Spi(_) => "XX000",
         }
     }
@@ -95,8 +104,13 @@ impl Error {
                     .set_detail("A standby does not know which transactions are still running.")
                     .set_hint("Connect to the primary.")
             }
-            Error::Written => ErrorReport::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message, "pg_stock")
-                .set_hint("Call it in a transaction of its own."),
+            Error::NotReplicated => ErrorReport::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message, "pg_stock")
+                .set_detail("What it would report may not be on the standbys yet.")
+                .set_hint("Call again; or set synchronous_commit to local, not to wait for standbys."),
+            Error::Written | Error::OldSnapshot => {
+                ErrorReport::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message, "pg_stock")
+                    .set_hint("Call it in a transaction of its own.")
+            }
             Error::Spi(_) => ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message, "pg_stock"),
         }
     }

@@ -46,6 +46,7 @@ pub extern "C-unwind" fn _PG_init() {
     error::keep_backtraces_to_ourselves();
     settings::define();
     store::hook();
+    board::hook();
     early::hook();
     worker::register();
 }

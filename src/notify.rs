@@ -4,8 +4,10 @@ use pg_stock_core::feed::message::{self, AlertState, LevelState};
 use pg_stock_core::feed::{Alert, alert};
 use pg_stock_core::{Effects, Level, LevelId, Name};
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiResult};
 
+use crate::early;
 use crate::settings::{self, Notify};
 use crate::store::datum::opt_text;
 use crate::store::sql::Statement;
@@ -32,6 +34,10 @@ impl Channel {
 
 /// Sends messages when the transaction commits; says how many.
 pub fn send(client: &mut SpiClient<'_>, channel: Channel, messages: &[String]) -> SpiResult<usize> {
+    // A commit that lets go of its locks early could be heard before it is durable.
+    if !messages.is_empty() {
+        early::forbid();
+    }
     let name = channel.name();
     for message in messages {
         let args = [opt_text(Some(name.as_bytes())), opt_text(Some(message.as_bytes()))];
@@ -69,12 +75,18 @@ fn utf8(name: &Name) -> Option<String> {
     if is_encoded_in(&[pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII]) {
         return std::str::from_utf8(bytes).ok().map(str::to_owned);
     }
-    // SAFETY: the name is text of the database; the result is a C string, for the encodings differ.
-    let converted = unsafe {
-        let text = pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
-        std::ffi::CStr::from_ptr(text)
+    let convert = || {
+        let to = pg_sys::pg_enc::PG_UTF8 as i32;
+        // SAFETY: the name is text of the database; the result is a C string, for the encodings differ.
+        let text = unsafe {
+            std::ffi::CStr::from_ptr(pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, to))
+        };
+        text.to_str().ok().map(str::to_owned)
     };
-    converted.to_str().ok().map(str::to_owned)
+    PgTryBuilder::new(convert)
+        .catch_when(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, |_| None)
+        .catch_when(PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, |_| None)
+        .execute()
 }
 
 /// Text that every encoding of a database can hold: Rust has it in UTF-8.

@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use pg_stock_tests::{Cluster, Database};
-use postgres::{Client, NoTls};
+use postgres::{Client, Error, NoTls};
 
 use super::support::{backend, eventually, finish, outcome, sqlstate, stocked, value};
 
@@ -40,11 +40,17 @@ fn waiting(database: Database<'_>, settings: &str) -> Client {
 }
 
 /// Runs a script in a session; calls `meanwhile` once it waits for the standby, then lets it go.
-fn held<T>(database: Database<'_>, mut session: Client, script: &str, meanwhile: impl FnOnce(&mut Client) -> T) -> T {
+/// The second of the results is what became of the script.
+fn held<T>(
+    database: Database<'_>,
+    mut session: Client,
+    script: &str,
+    meanwhile: impl FnOnce(&mut Client) -> T,
+) -> (T, Result<(), Error>) {
     let pid = backend(&mut session);
     let mut observer = database.connect();
     std::thread::scope(|scope| {
-        scope.spawn(move || session.batch_execute(script).unwrap_or_else(|error| panic!("{script}: {error:?}")));
+        let script_runs = scope.spawn(move || session.batch_execute(script));
         let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'SyncRep'");
         eventually("it waits for the standby", || value(&mut observer, &waits) == "1");
         let seen = meanwhile(&mut observer);
@@ -54,8 +60,14 @@ fn held<T>(database: Database<'_>, mut session: Client, script: &str, meanwhile:
             value(&mut observer, &format!("SELECT pg_cancel_backend({pid})"));
             value(&mut observer, &waits) == "0"
         });
-        seen
+        (seen, script_runs.join().expect("no panic"))
     })
+}
+
+/// What was seen meanwhile, of a script that came to its end.
+fn committed<T>((seen, script): (T, Result<(), Error>)) -> T {
+    script.expect("the script");
+    seen
 }
 
 /// True where the level can be locked.
@@ -110,7 +122,7 @@ fn a_level_is_unlocked_before_the_commit_is_acknowledged_where_the_setting_says_
         for (mode, unlocked) in ["off", "statement", "transaction"].iter().zip(expected) {
             let sql = sql.replace('§', &format!("{mode} {place}"));
             let session = waiting(database, &format!("-c pg_stock.early_lock_release={mode}"));
-            assert_eq!(held(database, session, &sql, is_unlocked), *unlocked, "{mode}: {sql}");
+            assert_eq!(committed(held(database, session, &sql, is_unlocked)), *unlocked, "{mode}: {sql}");
         }
     }
     finish(database);
@@ -151,10 +163,15 @@ fn it_is_never_used_where_it_would_break_a_promise() {
         ["-c synchronous_commit=remote_apply", "-c pg_stock.notify=transaction"].iter().enumerate()
     {
         let session = waiting(database, &format!("{settings} -c pg_stock.early_lock_release=transaction"));
-        assert!(!held(database, session, &sql(number), is_unlocked), "{settings}");
+        assert!(!committed(held(database, session, &sql(number), is_unlocked)), "{settings}");
     }
+    let tells = "DO $$ BEGIN PERFORM stock.emit_changes(); PERFORM stock.receive_stock('told', 'a', 'm', 1); END $$";
+    assert!(
+        !committed(held(database, waiting(database, ""), tells, is_unlocked)),
+        "a message would be heard too early"
+    );
     for (number, settings) in ["-c synchronous_commit=remote_write", "-c synchronous_commit=on"].iter().enumerate() {
-        assert!(held(database, waiting(database, settings), &sql(10 + number), is_unlocked), "{settings}");
+        assert!(committed(held(database, waiting(database, settings), &sql(10 + number), is_unlocked)), "{settings}");
     }
     for settings in ["-c synchronous_commit=off", "-c synchronous_commit=local"] {
         let mut session = waiting(database, settings);
@@ -178,7 +195,9 @@ fn an_answer_that_reports_an_earlier_effect_is_durable() {
         "SELECT * FROM stock.snapshot()".into(),
     ];
     for sql in &reports {
-        held(database, waiting(database, ""), sql, |_| ());
+        let ((), told) = held(database, waiting(database, ""), sql, |_| ());
+        // Where the wait is cut short, nothing is told.
+        assert_eq!(sqlstate(&told.expect_err(sql)), "57014", "{sql}");
         // The same where nobody is to wait.
         waiting(database, "-c synchronous_commit=local").batch_execute(sql).unwrap();
     }

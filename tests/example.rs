@@ -34,6 +34,7 @@ impl Example {
     }
 
     /// The next line: SKU, available, version.
+    #[track_caller]
     fn told(&self) -> (String, i64, i64) {
         let line = self.lines.recv_timeout(Duration::from_secs(60)).expect("a line");
         let level: serde_json::Value = serde_json::from_str(&line).expect("JSON");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_stock_tests::Cluster;
+use pg_stock_tests::{Cluster, Database};
 use postgres::Client;
 
 use super::support::feed::{Follower, Listener, levels};
@@ -12,6 +12,13 @@ fn receive(client: &mut Client, key: &str, sku: &str) {
     assert_eq!(outcome(client, &format!("receive_stock('{key}', '{sku}', 'm', 1)")), "received");
 }
 
+/// A database in which something has happened, so that a generation can begin.
+fn shop() -> Database<'static> {
+    let database = database();
+    stocked(&mut database.connect(), "first", "m", 1);
+    database
+}
+
 fn refused(client: &mut Client, sql: &str) -> String {
     sqlstate(&client.simple_query(sql).expect_err(sql))
 }
@@ -19,7 +26,7 @@ fn refused(client: &mut Client, sql: &str) -> String {
 /// A counter that is handed out before the commit is no cursor: here the later position commits first.
 #[test]
 fn what_commits_late_is_not_skipped() {
-    let database = database();
+    let database = shop();
     let (mut first, mut second, mut reader) = (database.connect(), database.connect(), database.connect());
     let mut follower = Follower::begin(&mut reader);
     let mut early = first.transaction().unwrap();
@@ -36,7 +43,7 @@ fn what_commits_late_is_not_skipped() {
 /// Neither a long transaction, here or in another database, nor a forgotten prepared one holds the feed up.
 #[test]
 fn nobody_else_s_transaction_holds_the_feed_up() {
-    let (database, elsewhere) = (database(), database());
+    let (database, elsewhere) = (shop(), database());
     let (mut client, mut reader, mut forgotten) = (database.connect(), database.connect(), database.connect());
     forgotten
         .batch_execute("BEGIN; SELECT stock.receive_stock('p', 'p', 'm', 1); PREPARE TRANSACTION 'forgotten feed'")
@@ -60,7 +67,7 @@ fn nobody_else_s_transaction_holds_the_feed_up() {
 /// A long transaction widens nothing: the next look reads what is new, and not again what was read.
 #[test]
 fn a_long_transaction_does_not_make_a_look_dear() {
-    let database = database();
+    let database = shop();
     let (mut client, mut reader, mut long) = (database.connect(), database.connect(), database.connect());
     long.batch_execute("BEGIN; SELECT stock.receive_stock('long', 'l', 'm', 1)").unwrap();
     let mut follower = Follower::begin(&mut reader);
@@ -88,7 +95,7 @@ fn a_long_transaction_does_not_make_a_look_dear() {
 /// was written, and what is written after one was given out is new to it.
 #[test]
 fn a_cursor_never_claims_its_own_transaction() {
-    let database = database();
+    let database = shop();
     let (mut client, mut other) = (database.connect(), database.connect());
     let mut follower = Follower::begin(&mut client);
     for sql in [
@@ -116,7 +123,7 @@ fn a_cursor_never_claims_its_own_transaction() {
 /// The first snapshot of a database begins the generation, and so has a transaction's number itself.
 #[test]
 fn the_first_snapshot_may_be_part_of_a_transaction_that_goes_on() {
-    let database = database();
+    let database = shop();
     let (mut client, mut other) = (database.connect(), database.connect());
     client.batch_execute("BEGIN").unwrap();
     let mut follower = Follower::begin(&mut client);
@@ -225,6 +232,68 @@ fn cursors_of_another_life_are_answered_with_resynchronise() {
     client.batch_execute("SELECT stock.begin_generation()").unwrap();
     assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "resynchronise");
     assert_eq!(answer(&mut client, "snapshot", &page), "resynchronise");
+    finish(database);
+}
+
+/// While a dump is being restored, and before anything has happened, no generation begins: what a follower was told then
+/// is worth nothing afterwards, and he is told so.
+#[test]
+fn a_cursor_from_before_the_first_change_or_from_a_restore_is_good_for_nothing_later() {
+    let database = database();
+    let mut client = database.connect();
+    let follower = Follower::begin(&mut client);
+    assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "caught_up");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.feed"), "0");
+    // As a restore does: first rows, the sequence last.
+    client.batch_execute("BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO stock.level (sku, location, on_hand, reserved, version, updated_at) VALUES ('a', 'm', 0, 0, 0, now()); COMMIT").unwrap();
+    assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "caught_up");
+    assert_eq!(value(&mut client, "SELECT string_agg(outcome, ' ') FROM stock.snapshot()"), "complete");
+    client.batch_execute("DELETE FROM stock.level").unwrap();
+    receive(&mut client, "r", "a");
+    assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "resynchronise");
+    finish(database);
+}
+
+/// What a transaction sees of its own changes may be rolled back: no page of a snapshot is read there.
+#[test]
+fn no_page_tells_what_is_not_committed() {
+    let database = shop();
+    let mut client = database.connect();
+    let page = value(&mut client, "SELECT max(next_cursor) FROM stock.snapshot(NULL, 1)");
+    client.batch_execute("BEGIN; SELECT stock.receive_stock('x', 'z', 'm', 1)").unwrap();
+    assert_eq!(refused(&mut client, &format!("SELECT * FROM stock.snapshot('{page}')")), "25001");
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(answer(&mut client, "snapshot", &page), "complete");
+    finish(database);
+}
+
+/// A cursor is not ahead of the database because a transaction looks at an old state of it.
+#[test]
+fn an_old_snapshot_is_no_reason_to_begin_anew() {
+    let database = shop();
+    let (mut client, mut other) = (database.connect(), database.connect());
+    let mut follower = Follower::begin(&mut other);
+    client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    receive(&mut other, "later", "z");
+    follower.catch_up(&mut other);
+    assert_eq!(refused(&mut client, &format!("SELECT * FROM stock.changes_since('{}')", follower.cursor)), "25001");
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "caught_up");
+    finish(database);
+}
+
+/// The lag can be looked at in a session that has not called anything of the extension yet.
+#[test]
+fn the_lag_is_shown_to_a_new_session() {
+    let database = shop();
+    database
+        .connect()
+        .batch_execute("SELECT stock.emit_changes(); SELECT stock.receive_stock('r', 'a', 'm', 1)")
+        .unwrap();
+    assert_eq!(
+        value(&mut database.connect(), "SELECT notify || ' ' || changes_behind FROM stock.feed_lag"),
+        "worker 1"
+    );
     finish(database);
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::support::feed::{Follower, Listener, levels};
-use super::support::{database, finish, value};
+use super::support::{database, finish, stocked, value};
 
 const WRITERS: usize = 4;
 
@@ -70,6 +70,7 @@ struct World {
 impl World {
     fn new(database: Database<'_>, elsewhere: Database<'_>, name: String) -> World {
         let mut reader = database.connect();
+        stocked(&mut reader, &name, "m", 1);
         value(&mut reader, "SELECT count(*) FROM stock.emit_changes()");
         let mut listener = Listener::begin(database.connect());
         let follower = Follower::begin(&mut reader);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use pg_stock_core::feed::snapshot::Reach;
 use pg_stock_core::feed::{Snapshot, Window, Xid};
 use pg_stock_core::{Level, LevelId};
+use pgrx::pg_sys;
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::generation::Generation;
@@ -48,7 +49,7 @@ pub fn now(client: &mut SpiClient<'_>) -> Result<Snapshot, Error> {
 }
 
 /// Reads what came to be seen since, in the order of transactions, about `most` ledger rows; `None` where `since` is
-/// ahead of this database.
+/// ahead of this database, an error where it is only ahead of an old snapshot.
 ///
 /// The new snapshot is taken before the rows are read: what is committed in between is left for the next time.
 pub fn since(
@@ -57,7 +58,11 @@ pub fn since(
     since: Snapshot,
     most: usize,
 ) -> Result<Option<Changes>, Error> {
-    let Some(window) = Window::between(since, now(client)?) else { return Ok(None) };
+    let Some(window) = Window::between(since, now(client)?) else {
+        // SAFETY: a variable of the transaction.
+        let is_old = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+        return if is_old { Err(Error::OldSnapshot) } else { Ok(None) };
+    };
     let mut rows = rows(client, &window, most + 1)?;
     let more = rows.len() > most;
     let mut seen = window.end().clone();

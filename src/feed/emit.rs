@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 
 use pg_stock_core::feed::message::{self, AlertState, Emission};
-use pg_stock_core::feed::{Alert, Cursor, Snapshot, alert};
+use pg_stock_core::feed::{Alert, Cursor, alert};
 use pg_stock_core::{LevelId, Name};
 use pgrx::Spi;
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::changes::{self, Changes, locations, skus};
-use super::generation::{Generation, last_position};
+use super::generation::Generation;
 use super::pull::State;
 use crate::error::Error;
 use crate::notify::{self, Channel};
@@ -17,9 +17,6 @@ use crate::settings;
 use crate::store::datum::{int, opt_text, texts, words};
 use crate::store::sql::Statement;
 use crate::store::statement::{execute, query};
-
-/// A generation that begins with no more ledger rows than this tells of all of them: nobody misses the first change.
-const FEW: i64 = 1_000;
 
 /// What an emission told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,13 +37,7 @@ pub struct Emitted {
 pub fn emit(most: usize) -> Result<Emitted, Error> {
     super::check_moment()?;
     Spi::connect_mut(|client| {
-        let last = last_position(client)?;
-        // Nothing has happened here yet, or the data is still being restored.
-        if last == 0 {
-            return Ok(Emitted::default());
-        }
-        let beginning = Snapshot::beginning();
-        let generation = Generation::current_or_new(client, (last <= FEW).then_some(&beginning))?;
+        let Some(generation) = Generation::current_or_new(client)? else { return Ok(Emitted::default()) };
         let Some(look) = changes::since(client, &generation, generation.sent.clone(), 1)? else {
             return Err(Error::Corrupted("stock.feed is ahead of the database".into()));
         };
@@ -65,7 +56,11 @@ pub fn emit(most: usize) -> Result<Emitted, Error> {
 fn tell(client: &mut SpiClient<'_>, generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
     settings::commit_durably();
     let states = changes::states(client, &changes.levels)?;
-    let crossings = crossings(client, &changes.levels, &states)?;
+    // A generation begins with levels of which nobody knows what was announced of them.
+    let others = if generation.sequence == 0 { alarming(client)? } else { Vec::new() };
+    let known: BTreeSet<&LevelId> = states.iter().map(|state| &state.at).collect();
+    let others: Vec<State> = others.into_iter().filter(|state| !known.contains(&state.at)).collect();
+    let crossings = crossings(client, states.iter().chain(&others))?;
     let named: Vec<_> = states.iter().filter_map(|state| notify::level_state(&state.at, &state.level)).collect();
     let cursor = Cursor { generation: generation.id.clone(), seen: changes.seen.clone(), after: None };
     let emission = Emission {
@@ -99,14 +94,14 @@ impl Crossing<'_> {
 /// Compares levels with what was announced of them.
 fn crossings<'a>(
     client: &mut SpiClient<'_>,
-    levels: &BTreeSet<LevelId>,
-    states: &'a [State],
+    states: impl Iterator<Item = &'a State> + Clone,
 ) -> SpiResult<Vec<Crossing<'a>>> {
+    let levels: BTreeSet<LevelId> = states.clone().map(|state| state.at.clone()).collect();
     if levels.is_empty() {
         return Ok(Vec::new());
     }
     let announced: HashSet<(LevelId, Name)> =
-        query(client, Statement::Alerts, &[skus(levels), locations(levels)], |row| {
+        query(client, Statement::Alerts, &[skus(&levels), locations(&levels)], |row| {
             (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
         })?
         .into_iter()
@@ -116,7 +111,12 @@ fn crossings<'a>(
         let crossed = alert::crossings(before, &state.level).into_iter();
         crossed.map(move |(alert, begins)| Crossing { state, alert, begins })
     };
-    Ok(states.iter().flat_map(of).collect())
+    Ok(states.flat_map(of).collect())
+}
+
+/// Levels in a state that somebody should know of, and those of which it was announced that they are.
+fn alarming(client: &mut SpiClient<'_>) -> SpiResult<Vec<State>> {
+    query(client, Statement::AlarmingStates, &[], changes::state)
 }
 
 /// Writes down what was announced.
@@ -138,6 +138,10 @@ fn remember(client: &mut SpiClient<'_>, crossings: &[Crossing<'_>]) -> SpiResult
 /// Writes down why an emission failed, for `stock.feed_lag`.
 pub fn note_failure(error: &str) -> Result<(), Error> {
     let error = notify::storable(error);
-    Spi::connect_mut(|client| execute(client, Statement::Fail, &[opt_text(Some(error.as_bytes()))]).map(|_| ()))?;
-    Ok(())
+    Spi::connect_mut(|client| {
+        // Where the first emission of a generation has failed, it took the generation with it.
+        Generation::current_or_new(client)?;
+        execute(client, Statement::Fail, &[opt_text(Some(error.as_bytes()))])?;
+        Ok(())
+    })
 }

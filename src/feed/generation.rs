@@ -26,6 +26,13 @@ pub struct Generation {
     first_xact: Xid,
 }
 
+/// In place of a name: nothing has happened in the database yet, or its data is still being restored. A cursor of it is
+/// good until something has happened.
+pub const NONE: &str = "00000000-0000-0000-0000-000000000000";
+
+/// A generation that begins with no more ledger rows than this tells of all of them: nobody misses the first change.
+const FEW: i64 = 1_000;
+
 impl Generation {
     /// The one that this life of the database has begun, if it has.
     pub fn current(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
@@ -37,20 +44,24 @@ impl Generation {
         Generation::read(client, Statement::LockGeneration)
     }
 
-    /// The current one, begun if there is none. `sent`: what counts as sent then; `None`: all up to now.
-    pub fn current_or_new(client: &mut SpiClient<'_>, sent: Option<&Snapshot>) -> Result<Generation, Error> {
+    /// The current one, begun if there is none; `None` while nothing has happened yet, or the data is being restored
+    /// (a dump sets the ledger's sequence last): what is then there would belong to no generation.
+    pub fn current_or_new(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
         if let Some(generation) = Generation::current(client)? {
-            return Ok(generation);
+            return Ok(Some(generation));
         }
-        Generation::begin(client, sent, false)?;
-        Generation::current(client)?.ok_or_else(|| Error::Corrupted("stock.feed has no row".into()))
+        if last_position(client)? == 0 {
+            return Ok(None);
+        }
+        Generation::begin(client, false)?;
+        Generation::current(client)
     }
 
     /// Begins one, unless somebody else has begun one for this life meanwhile, or `anew` in any case.
-    fn begin(client: &mut SpiClient<'_>, sent: Option<&Snapshot>, anew: bool) -> SpiResult<()> {
+    fn begin(client: &mut SpiClient<'_>, anew: bool) -> SpiResult<()> {
         // First the position, then the number of this transaction: rows of later transactions have later positions.
         let last = last_position(client)?;
-        let sent = sent.map(Snapshot::to_string);
+        let sent = (last <= FEW).then(|| Snapshot::beginning().to_string());
         let [system, timeline, database] = place();
         let args = [system, timeline, database, int(last), opt_text(sent.as_deref().map(str::as_bytes)), flag(anew)];
         execute(client, Statement::BeginGeneration, &args).map(|_| ())
@@ -80,13 +91,13 @@ impl Generation {
 pub fn begin() -> Result<String, Error> {
     super::check_moment()?;
     pgrx::Spi::connect_mut(|client| {
-        Generation::begin(client, None, true)?;
-        Generation::current_or_new(client, None).map(|generation| generation.id)
+        Generation::begin(client, true)?;
+        Ok(Generation::current(client)?.map_or_else(|| NONE.to_owned(), |generation| generation.id))
     })
 }
 
 /// The last position of the ledger that was handed out; 0 if none was.
-pub fn last_position(client: &mut SpiClient<'_>) -> SpiResult<i64> {
+fn last_position(client: &mut SpiClient<'_>) -> SpiResult<i64> {
     Ok(query(client, Statement::LastPosition, &[], |row| row.int(0))?.pop().unwrap_or(0))
 }
 

@@ -16,6 +16,7 @@ pub use emit::{emit, note_failure};
 pub use generation::begin as begin_generation;
 pub use pull::{Page, State, changes_since, snapshot};
 
+use crate::board;
 use crate::error::Error;
 use pgrx::pg_sys;
 
@@ -32,6 +33,12 @@ fn check_place() -> Result<(), Error> {
 fn check_moment() -> Result<(), Error> {
     check_place()?;
     if own_xid().is_some() { Err(Error::Written) } else { Ok(()) }
+}
+
+/// Refuses where this transaction has changed levels: what it sees of them nobody else may ever see.
+fn check_levels() -> Result<(), Error> {
+    check_place()?;
+    if board::has_changed_levels() { Err(Error::Written) } else { Ok(()) }
 }
 
 /// The number of this transaction, if it has one.

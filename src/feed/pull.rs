@@ -6,7 +6,7 @@ use pgrx::Spi;
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::changes::{self, state};
-use super::generation::Generation;
+use super::generation::{Generation, NONE};
 use crate::durable;
 use crate::error::Error;
 use crate::store::datum::{int, text};
@@ -69,12 +69,12 @@ impl Page {
 pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
     super::check_moment()?;
     Spi::connect_mut(|client| {
-        let Some(generation) = current(client, &cursor)? else { return Ok(Page::RESYNCHRONISE) };
+        let Some(generation) = current(client, &cursor)? else { return still_nothing(client, cursor) };
         let Some(changes) = changes::since(client, &generation, cursor.seen, most)? else {
             return Ok(Page::RESYNCHRONISE);
         };
         let levels = changes::states(client, &changes.levels)?;
-        durable::flush();
+        durable::flush()?;
         let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };
         let cursor = Cursor { generation: generation.id, seen: changes.seen, after: None };
         Ok(Page { levels, outcome, cursor: Some(cursor) })
@@ -83,17 +83,24 @@ pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
 
 /// All levels, a page at a time. The snapshot is that of the first page: what changes later is among the changes since.
 pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
+    // Later pages may be part of the transaction that has begun the generation, but not of one that changes levels.
     if cursor.is_none() {
         super::check_moment()?;
     } else {
-        super::check_place()?;
+        super::check_levels()?;
     }
     Spi::connect_mut(|client| {
-        let Some(mut cursor) = begin_or_go_on(client, cursor)? else { return Ok(Page::RESYNCHRONISE) };
+        let mut cursor = match begin_or_go_on(client, cursor)? {
+            Some(cursor) if cursor.generation == NONE => {
+                return Ok(Page { levels: Vec::new(), outcome: Outcome::Complete, cursor: Some(cursor) });
+            }
+            Some(cursor) => cursor,
+            None => return Ok(Page::RESYNCHRONISE),
+        };
         let levels = levels_after(client, cursor.after.as_ref(), most)?;
         cursor.after = levels.last().map(|state| state.at.clone()).filter(|_| levels.len() == most);
         let outcome = if cursor.after.is_some() { Outcome::MoreLevels } else { Outcome::Complete };
-        durable::flush();
+        durable::flush()?;
         Ok(Page { levels, outcome, cursor: Some(cursor) })
     })
 }
@@ -102,10 +109,19 @@ fn begin_or_go_on(client: &mut SpiClient<'_>, cursor: Option<Cursor>) -> Result<
     match cursor {
         Some(cursor) => Ok(current(client, &cursor)?.map(|_| cursor)),
         None => {
-            let generation = Generation::current_or_new(client, None)?.id;
+            let generation = Generation::current_or_new(client)?.map_or_else(|| NONE.to_owned(), |begun| begun.id);
             Ok(Some(Cursor { generation, seen: changes::now(client)?, after: None }))
         }
     }
+}
+
+/// The answer to a cursor that is not of this generation: it is still good where it was given out before anything had
+/// happened, and nothing has happened since.
+fn still_nothing(client: &mut SpiClient<'_>, cursor: Cursor) -> Result<Page, Error> {
+    if cursor.generation == NONE && Generation::current_or_new(client)?.is_none() {
+        return Ok(Page { levels: Vec::new(), outcome: Outcome::CaughtUp, cursor: Some(cursor) });
+    }
+    Ok(Page::RESYNCHRONISE)
 }
 
 /// The generation of this life of the database, if the cursor is of it.

@@ -70,7 +70,7 @@ impl From<Fault> for Setback {
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let answers = Spi::connect_mut(|client| run_connected(client, requests))?;
     if answers.iter().any(Answer::reports_the_past) {
-        durable::flush_before_an_answer();
+        durable::flush_before_an_answer()?;
     }
     Ok(answers)
 }
@@ -134,14 +134,14 @@ fn locked(
 /// What has become of the reservation of a key by now. What is told is durable.
 pub fn standing(key: &Name) -> Result<Standing, Error> {
     let entries = Spi::connect_mut(|client| load::history_of(client, key))?;
-    durable::flush_before_an_answer();
+    durable::flush_before_an_answer()?;
     Ok(Standing::at(&entries, load::now()))
 }
 
 /// What has become of the reservations of keys by now, in the order of the keys. What is told is durable.
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
     let entries = Spi::connect_mut(|client| load::histories(client, keys.iter().copied()))?;
-    durable::flush_before_an_answer();
+    durable::flush_before_an_answer()?;
     let (of, now) = (|key| entries.get(key).map(Vec::as_slice).unwrap_or_default(), load::now());
     Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())
 }

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::here::{database_is_free, extension_is_here};
-use super::process;
+use super::process::{self, Failure};
 use crate::board::Post;
 use crate::error::or_raise;
 use crate::feed;
@@ -61,8 +61,10 @@ impl Emitter {
             }
             match process::attempt(|| emit(may_tell)) {
                 Ok(Sent::NotHere) => return None,
-                Ok(Sent::Sent(more)) => self.succeeded(more && may_tell),
-                Err(error) => self.failed(&error),
+                Ok(Sent::Sent(more)) if may_tell => self.succeeded(more),
+                // Only looked around; or somebody reads or sends the feed in a transaction of his own.
+                Ok(Sent::Sent(_)) | Err(Failure::Locked) => {}
+                Err(Failure::Error(error)) => self.failed(&error),
             }
             process::idle();
         }

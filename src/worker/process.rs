@@ -6,6 +6,12 @@ use std::panic::AssertUnwindSafe;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::PgSqlErrorCode;
+
+use crate::settings;
+
+/// How long an attempt waits for a lock.
+const PATIENCE_MS: i32 = 100;
 
 unsafe extern "C-unwind" {
     /// PostgreSQL's own handler of SIGTERM: cancels whatever runs, also in the middle of a statement.
@@ -78,17 +84,32 @@ pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// As [`transaction`], but an error of PostgreSQL's undoes the work, and its text is the result.
-pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// Why an attempt failed.
+pub enum Failure {
+    /// Somebody has locked what it needs, for longer than it waits.
+    Locked,
+    /// Another error; this is its text.
+    Error(String),
+}
+
+/// As [`transaction`], but an error of PostgreSQL's undoes the work, and ends here. Waits for no lock longer than a moment.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     let undo = |error: CaughtError| match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
             // SAFETY: the error has unwound to here, outside of everything that the transaction began.
             unsafe { pg_sys::AbortCurrentTransaction() };
-            Err(report.message().to_owned())
+            Err(match report.sql_error_code() {
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Failure::Locked,
+                _ => Failure::Error(report.message().to_owned()),
+            })
         }
         CaughtError::RustPanic { .. } => error.rethrow(),
     };
-    PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(work)))).catch_others(undo).execute()
+    let patient = || {
+        settings::limit_lock_waits(PATIENCE_MS);
+        work()
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(patient)))).catch_others(undo).execute()
 }
 
 /// Gives the transaction a snapshot for statements, and shows in pg_stat_activity what is done meanwhile.

@@ -65,6 +65,13 @@ pub const STATES_AFTER: &str =
   ORDER BY l.sku, l.location
   LIMIT $3";
 
+/// Levels that are sold out or below their safety stock, and those of which that was announced.
+pub const ALARMING_STATES: &str =
+    "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
+   FROM stock.level l
+  WHERE l.on_hand - l.reserved <= l.safety_stock
+     OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = l.sku AND a.location = l.location)";
+
 /// The alerts of levels that were announced and have not ended.
 pub const ALERTS: &str = "SELECT a.sku, a.location, a.alert
    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)

@@ -106,6 +106,8 @@ pub enum Statement {
     FirstStates,
     /// Reads the levels after one.
     StatesAfter,
+    /// Reads the levels that are in a state to be announced, or were announced to be.
+    AlarmingStates,
     /// Reads the alerts that were announced.
     Alerts,
     /// Remembers alerts.
@@ -169,6 +171,7 @@ impl Statement {
             Statement::States => feed::STATES,
             Statement::FirstStates => feed::FIRST_STATES,
             Statement::StatesAfter => feed::STATES_AFTER,
+            Statement::AlarmingStates => feed::ALARMING_STATES,
             Statement::Alerts => feed::ALERTS,
             Statement::BeginAlerts => feed::BEGIN_ALERTS,
             Statement::EndAlerts => feed::END_ALERTS,
@@ -230,6 +233,7 @@ impl Statement {
             Statement::States => &[TS, TS],
             Statement::FirstStates => &[I],
             Statement::StatesAfter => &[T, T, I],
+            Statement::AlarmingStates => &[],
             Statement::Alerts => &[TS, TS],
             Statement::BeginAlerts => &[TS, TS, TS],
             Statement::EndAlerts => &[TS, TS, TS],
