@@ -20,7 +20,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-early test-cache test-packages demo-packages bench bench-expiry bench-feed lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-early test-cache test-packages demo-packages bench bench-full bench-expiry bench-feed lint install package clean setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -52,8 +52,11 @@ test-early: test-packages stage ## the promises of the core again, with each oth
 test-cache: test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)
 
-bench: stage-release ## the single call against its peers, side by side (about ten minutes); ARGS='--rounds 3' for less
-	cargo run --quiet --release -p pg_stock_bench -- compare $(ARGS)
+bench: demo-packages stage-release ## pg_stock beside its peers, the short form (about five minutes); ARGS='--only hot' for less
+	cargo run --quiet --release -p pg_stock_bench -- peers $(ARGS)
+
+bench-full: demo-packages stage-release ## the same with all work, contestants and connections (about an hour)
+	cargo run --quiet --release -p pg_stock_bench -- peers --full $(ARGS)
 
 bench-expiry: stage-release ## how late holds come back, and what it costs buyers (about eight minutes); ARGS='--only lateness' for less
 	cargo run --quiet --release -p pg_stock_bench -- expiry $(ARGS)

@@ -21,7 +21,7 @@ CREATE TABLE hand.ledger (
 );
 INSERT INTO hand.level SELECT 'sku-' || i, 'main', 100000000, 0, 0, 1 FROM generate_series(1, 10000) i;
 
-CREATE FUNCTION hand.reserve(k text, s text, l text, q bigint)
+CREATE FUNCTION hand.reserve(k text, s text, l text, q bigint, notify boolean DEFAULT false)
 RETURNS TABLE (outcome text, available bigint, version bigint, expires_at timestamptz, replayed boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -50,8 +50,12 @@ BEGIN
                              expires_at)
     VALUES (k, 'reserve', 1, s, l, q, level.on_hand, level.reserved, level.version, deadline);
     INSERT INTO hand.hold VALUES (k, 1, s, l, q, deadline);
+    IF notify THEN
+        PERFORM pg_notify('hand_changed', json_build_object('sku', s, 'location', l, 'version', level.version,
+                          'available', level.on_hand - level.reserved - level.safety_stock)::text);
+    END IF;
     RETURN QUERY SELECT 'reserved', level.on_hand - level.reserved - level.safety_stock, level.version, deadline, false;
 EXCEPTION WHEN unique_violation THEN
-    RETURN QUERY SELECT * FROM hand.reserve(k, s, l, q);
+    RETURN QUERY SELECT * FROM hand.reserve(k, s, l, q, notify);
 END
 $$;

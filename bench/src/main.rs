@@ -1,13 +1,13 @@
-//! `stock-bench flash-sale`: the demo. `stock-bench compare`: the single call against its peers.
+//! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers.
 //! `stock-bench expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come. All run on a private throwaway PostgreSQL.
 
 mod cache;
-mod compare;
 mod connection;
 mod expiry;
 mod feed;
 mod flash_sale;
 mod median;
+mod peers;
 mod pgbench;
 mod tally;
 
@@ -26,8 +26,8 @@ struct Arguments {
 enum What {
     /// Sell 100 units of one SKU to a crowd, while ordinary orders go on, and prove that nothing was oversold.
     FlashSale(flash_sale::Sale),
-    /// Measure try_reserve_stock beside a hand-written function and an application's own transaction.
-    Compare(compare::Comparison),
+    /// Measure pg_stock beside everything else a shop could use, on the same work, in turns.
+    Peers(Box<peers::Peers>),
     /// Measure how late holds expire, what a sweep costs buyers, and what an old snapshot costs both.
     Expiry(expiry::Expiry),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
@@ -37,7 +37,7 @@ enum What {
 fn main() -> ExitCode {
     match Arguments::parse().what {
         What::FlashSale(sale) => flash_sale::run(&sale),
-        What::Compare(comparison) => compare::run(&comparison),
+        What::Peers(peers) => peers::run(&peers),
         What::Expiry(expiry) => expiry::run(&expiry),
         What::Feed(feed) => feed::run(&feed),
     }

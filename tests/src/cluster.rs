@@ -175,6 +175,11 @@ impl Cluster {
     pub fn create(&self, name: &'static str) -> Database<'_> {
         self.connect("postgres").batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
         self.connect(name).batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
+        self.existing(name)
+    }
+
+    /// A database that [`Cluster::create`] has made.
+    pub fn existing(&self, name: &'static str) -> Database<'_> {
         Database { cluster: self, name }
     }
 
