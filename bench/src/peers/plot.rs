@@ -8,6 +8,7 @@ use plotters::prelude::*;
 
 use super::Failure;
 use super::axis::{Axis, Mark};
+use super::contestant::Contestant;
 use super::score::Score;
 use super::work::Work;
 use crate::tally::Tally;
@@ -15,30 +16,19 @@ use crate::tally::Tally;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Width and height of a plot.
-const SIZE: (u32, u32) = (960, 520);
+const SIZE: (u32, u32) = (1_000, 540);
 /// Room for the legend, at the right of the chart.
-const LEGEND_WIDTH: u32 = 200;
+const LEGEND_WIDTH: u32 = 220;
 /// Lines of more points are drawn without a dot at each.
 const MARKED_POINTS: usize = 12;
 const FONT: &str = "sans-serif";
-/// Colours that can be told apart, also by most who see colours otherwise.
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(110, 70, 30),
-    RGBColor(90, 90, 90),
-];
 /// Quantiles that have a mark on the axis of the latency.
 const QUANTILES: [(f64, &str); 6] =
     [(0.0, "fastest"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%")];
 
 /// A line of a plot.
 struct Line {
-    name: String,
+    contestant: Contestant,
     points: Vec<(f64, f64)>,
 }
 
@@ -77,9 +67,9 @@ fn throughput(score: &Score, work: Work, file: &Path) -> Result<(), Failure> {
     for (connections, contestant, _) in score.of(work) {
         let Some(rate) = score.rate(work, connections, contestant) else { continue };
         let point = (connections as f64, rate.max(1.0));
-        match lines.iter_mut().find(|line| line.name == contestant.name()) {
+        match lines.iter_mut().find(|line| line.contestant == contestant) {
             Some(line) => line.points.push(point),
-            None => lines.push(Line { name: contestant.name(), points: vec![point] }),
+            None => lines.push(Line { contestant, points: vec![point] }),
         }
         let mark = Mark::new(connections as f64, connections.to_string());
         if !marks.contains(&mark) {
@@ -104,7 +94,7 @@ fn latency(score: &Score, file: &Path) -> Result<(), Failure> {
         let last = (all.total() as f64).max(10.0).log10();
         let depths = (0..=100).map(|step| last.min(4.0) * f64::from(step) / 100.0);
         let points = depths.map(|depth| 10_f64.powf(depth)).map(|x| (x, all.latency_ms(1.0 - 1.0 / x).max(0.01)));
-        Line { name: contestant.name(), points: points.collect() }
+        Line { contestant: *contestant, points: points.collect() }
     });
     let marks = QUANTILES.map(|(quantile, name)| Mark::new(1.0 / (1.0 - quantile), name));
     let title = format!("open loop: latency at {:.0} orders a second for one SKU", open_loop.rate);
@@ -128,7 +118,7 @@ fn old_snapshot(score: &Score, file: &Path) -> Result<(), Failure> {
         marks,
         logarithmic: false,
     };
-    draw(file, vec![Line { name: "pg_stock".into(), points }], &frame)
+    draw(file, vec![Line { contestant: Contestant::PgStock, points }], &frame)
 }
 
 /// Draws the lines, and beside them the legend, from the highest last point to the lowest.
@@ -144,7 +134,7 @@ fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Fail
     let x = Axis::marked(frame.marks.clone(), xs, frame.logarithmic);
     let y = Axis::of(ys, frame.logarithmic);
     let mut chart = ChartBuilder::on(&chart)
-        .caption(frame.title, (FONT, 19))
+        .caption(frame.title, (FONT, 24))
         .margin(12)
         .x_label_area_size(48)
         .y_label_area_size(84)
@@ -153,12 +143,12 @@ fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Fail
         .configure_mesh()
         .x_desc(frame.x)
         .y_desc(frame.y)
-        .label_style((FONT, 14))
-        .axis_desc_style((FONT, 15))
+        .label_style((FONT, 17))
+        .axis_desc_style((FONT, 18))
         .light_line_style(TRANSPARENT)
         .draw()?;
-    for (number, line) in lines.iter().enumerate() {
-        let style = style(number);
+    for line in &lines {
+        let style = style(line.contestant);
         let points = || line.points.iter().map(|point| (x.place(point.0), y.place(point.1)));
         chart.draw_series(LineSeries::new(points(), style))?;
         if line.points.len() <= MARKED_POINTS {
@@ -171,16 +161,31 @@ fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Fail
 
 fn draw_legend(area: &Area<'_>, lines: &[Line]) -> Result<(), Failure> {
     for (number, line) in lines.iter().enumerate() {
-        let y = 56 + 24 * number as i32;
-        area.draw(&PathElement::new([(4, y), (30, y)], style(number)))?;
-        area.draw(&Circle::new((17, y), 4, style(number).color.filled()))?;
-        area.draw(&Text::new(line.name.clone(), (38, y - 7), (FONT, 15)))?;
+        let y = 60 + 26 * number as i32;
+        let style = style(line.contestant);
+        area.draw(&PathElement::new([(4, y), (30, y)], style))?;
+        area.draw(&Circle::new((17, y), 4, style.color.filled()))?;
+        area.draw(&Text::new(line.contestant.name(), (38, y - 8), (FONT, 18)))?;
     }
     Ok(())
 }
 
-/// Colours first; where they come again, thinner.
-fn style(number: usize) -> ShapeStyle {
-    let colour = COLOURS[number % COLOURS.len()];
-    colour.stroke_width(if number < COLOURS.len() { 3 } else { 1 })
+/// One look in all plots: the forms of pg_stock thick, in blue and violet, Redis red, the others thinner.
+fn style(contestant: Contestant) -> ShapeStyle {
+    let (colour, width) = match contestant {
+        Contestant::Update => (RGBColor(150, 150, 150), 2),
+        Contestant::Select => (RGBColor(40, 40, 40), 2),
+        Contestant::Transaction => (RGBColor(120, 72, 30), 2),
+        Contestant::Function => (RGBColor(230, 120, 0), 2),
+        Contestant::FunctionNotify => (RGBColor(200, 170, 0), 2),
+        Contestant::RedisAlways => (RGBColor(165, 15, 21), 2),
+        Contestant::RedisEverysec => (RGBColor(251, 106, 74), 2),
+        Contestant::PgStock => (RGBColor(0, 90, 180), 4),
+        Contestant::PgStockRaise => (RGBColor(86, 180, 233), 3),
+        Contestant::PgStockOff => (RGBColor(0, 158, 115), 3),
+        Contestant::Batch10 => (RGBColor(190, 170, 220), 3),
+        Contestant::Batch100 => (RGBColor(140, 100, 200), 3),
+        Contestant::Batch1000 => (RGBColor(70, 0, 130), 3),
+    };
+    colour.stroke_width(width)
 }

@@ -18,9 +18,8 @@ pub fn write(score: &Score, machine: &[String], rounds: u32, seconds: u64, breac
         String::from("# Results\n\nWritten by `stock-bench peers`; [README.md](README.md) says who takes part. ");
     let _ = writeln!(
         text,
-        "Medians of {rounds} rounds, in which the contestants take\nturns, of {seconds} s each after half a second of \
-         warming up, each on a fresh copy of the same database or on a fresh Redis.\nWith one round lowest and \
-         highest say nothing about the spread.\n"
+        "Medians of {rounds} round(s), in which the contestants take\nturns; each run is one of {seconds} s after half a second of \
+         warming up, on a fresh copy of the same database or on a fresh Redis.\n"
     );
     for line in machine {
         let _ = writeln!(text, "- {line}");
@@ -106,7 +105,8 @@ fn past_section(score: &Score) -> String {
         }
         let _ = writeln!(
             text,
-            "\n## history\n\n`pg_stock`, one unit of a random level, {} connections.\n\n{table}",
+            "\n## history\n\n`pg_stock`, one unit of a random level, {} connections; a checkpoint comes before each run, \
+             so that with many levels nearly\nevery change logs a whole page.\n\n{table}",
             history::CONNECTIONS
         );
     }
