@@ -97,11 +97,13 @@ impl Arena {
     ) -> Result<Run, Failure> {
         let ground = self.ground(contestant)?;
         let counted = Duration::from_secs(seconds);
+        let batches = contestant.batch() > 1;
+        let until = if batches { Until::Sent(counted) } else { Until::Passed(WARM_UP, WARM_UP + counted) };
         let count = self.runtime.block_on(async {
             let place = ground.place()?;
             let listener = listener(&place, contestant).await?;
             let buyers = driver::open(&place, contestant, work, LEVELS, "order", connections).await?;
-            let (_, count) = driver::closed_loop(buyers, Until::Passed(WARM_UP, WARM_UP + counted)).await?;
+            let (_, count) = driver::closed_loop(buyers, until).await?;
             drop(listener);
             Ok::<_, Failure>(count)
         })?;
@@ -110,7 +112,8 @@ impl Arena {
         }
         let broken = ground.leave()?;
         self.broken(&format!("{} {}", contestant.name(), work.name()), broken);
-        let rate = count.orders as f64 / counted.as_secs_f64();
+        let took = if batches { count.took } else { counted };
+        let rate = count.orders as f64 / took.as_secs_f64();
         Ok(Run { rate, p50: count.calls.latency_ms(0.5), p99: count.calls.latency_ms(0.99) })
     }
 

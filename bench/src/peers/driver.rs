@@ -25,6 +25,9 @@ pub struct Buyer {
 pub enum Until {
     /// After so long; only what is answered after the first of the two has passed is counted.
     Passed(Duration, Duration),
+    /// Nothing new is sent after so long; all that was sent is counted, with the time until the last answer. For calls
+    /// that may take longer than what is counted of a run: none of them is cut off.
+    Sent(Duration),
     /// When so many orders were answered; each buyer takes its part from here.
     Answered(Arc<AtomicU64>, u64),
 }
@@ -35,6 +38,8 @@ pub struct Count {
     pub orders: u64,
     /// Of all orders, also before that time, those that were reserved.
     pub reserved: u64,
+    /// From the first call to the last answer.
+    pub took: Duration,
     /// Calls in the time counted, with how long each took.
     pub calls: Tally,
 }
@@ -74,7 +79,7 @@ impl Buyer {
 impl Count {
     /// Nothing yet.
     pub fn new() -> Count {
-        Count { orders: 0, reserved: 0, calls: Tally::new() }
+        Count { orders: 0, reserved: 0, took: Duration::ZERO, calls: Tally::new() }
     }
 
     fn add(&mut self, other: &Count) {
@@ -87,7 +92,7 @@ impl Count {
 impl Until {
     fn goes_on(&self, begin: Instant, batch: u64) -> bool {
         match self {
-            Until::Passed(_, end) => begin.elapsed() < *end,
+            Until::Passed(_, end) | Until::Sent(end) => begin.elapsed() < *end,
             Until::Answered(taken, limit) => taken.fetch_add(batch, Ordering::Relaxed) < *limit,
         }
     }
@@ -95,7 +100,7 @@ impl Until {
     fn counts(&self, begin: Instant) -> bool {
         match self {
             Until::Passed(first, end) => (*first..*end).contains(&begin.elapsed()),
-            Until::Answered(..) => true,
+            Until::Sent(_) | Until::Answered(..) => true,
         }
     }
 }
@@ -125,6 +130,7 @@ pub async fn open(
 /// # Errors
 /// With the first error that one of them met.
 pub async fn closed_loop(buyers: Vec<Buyer>, until: Until) -> Result<(Vec<Buyer>, Count), Failure> {
+    let begin = Instant::now();
     let tasks: Vec<_> = buyers.into_iter().map(|buyer| tokio::spawn(buyer.buy(until.clone()))).collect();
     let (mut buyers, mut total) = (Vec::new(), Count::new());
     for task in tasks {
@@ -132,5 +138,6 @@ pub async fn closed_loop(buyers: Vec<Buyer>, until: Until) -> Result<(Vec<Buyer>
         buyers.push(buyer);
         total.add(&count);
     }
+    total.took = begin.elapsed();
     Ok((buyers, total))
 }
