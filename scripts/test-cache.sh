@@ -14,15 +14,18 @@ find_base() {
     make_base "$base"
 }
 
+# One chain: inside a condition the shell goes on after an error, and half a system must not become an image.
 make_base() {
     as_root=
     [ "$(id -u)" -eq 0 ] || as_root=sudo
     folder=$(mktemp -d)
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debootstrap >/dev/null
-    $as_root debootstrap --variant=minbase bookworm "$folder" "$mirror" >/dev/null
-    $as_root tar -C "$folder" -c . | docker import --change 'CMD ["bash"]' - "$1" >/dev/null
+    made=1
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debootstrap >/dev/null &&
+        $as_root debootstrap --variant=minbase bookworm "$folder" "$mirror" >/dev/null &&
+        $as_root tar -C "$folder" -c . | docker import --change 'CMD ["bash"]' - "$1" >/dev/null && made=0
     $as_root rm -rf "$folder"
+    return "$made"
 }
 
 obstacle=""

@@ -1,7 +1,7 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
 --   read        the views, and the functions that only look
 --   operate     reserve, sell, confirm, release, return, extend
---   administer  receive, adjust, set, transfer, limits, freeze, expire, settle, the feed
+--   administer  receive, adjust, set, transfer, limits, freeze, expire, settle, emit changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -1,10 +1,10 @@
 //! What backends, workers and the launcher tell each other, in shared memory.
 //!
 //! A backend that commits a hold says when it is due. If that is earlier than what the worker of its database sleeps
-//! for, the worker is woken; if the database has no worker, the launcher is. One that
-//! commits any change of a level says that there is something to tell, and wakes the worker if it is the first to say so
-//! since the worker looked. All of it is a hint: whatever is lost (a prepared transaction runs no callback of ours) is
-//! found by the worker's regular look.
+//! for, the worker is woken; if the database has no worker, the launcher is. One that commits
+//! any change of a level says that there is something to tell, and wakes the worker if it is the first to say so since
+//! the worker looked. All of it is a hint: whatever is lost (a prepared transaction runs no callback of ours) is found by
+//! the worker's regular look.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::SeqCst;

@@ -15,6 +15,8 @@ use postgres::{Client, NoTls};
 use super::support::{eventually, stocked, value};
 
 const ROUNDS: usize = 10;
+/// How many standbys are waited for.
+const SYNCHRONOUS: &str = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
 /// How long each round sells.
 const TIME: Duration = Duration::from_millis(400);
 
@@ -93,6 +95,17 @@ fn hot(cluster: &Cluster) -> Database<'_> {
     database
 }
 
+/// A server with a standby that it waits for, and a session that sees whether it does.
+fn with_synchronous_standby() -> (Cluster, Cluster, Client) {
+    let primary = Cluster::start(&["fsync=off"]);
+    let standby = primary.standby();
+    let mut admin = primary.connect("postgres");
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    eventually("the standby is synchronous", || value(&mut admin, SYNCHRONOUS) == "1");
+    (primary, standby, admin)
+}
+
 fn crash_rounds(connections: usize) {
     let cluster = Cluster::start(&["synchronous_commit=on"]);
     let database = hot(&cluster);
@@ -131,14 +144,8 @@ fn a_crash_loses_nothing_that_was_acknowledged_to_64_connections() {
 #[test]
 fn a_promotion_loses_nothing_that_was_acknowledged() {
     for round in 0..3 {
-        let primary = Cluster::start(&["fsync=off"]);
+        let (primary, standby, _) = with_synchronous_standby();
         let database = hot(&primary);
-        let standby = primary.standby();
-        let mut admin = primary.connect("postgres");
-        admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
-        admin.batch_execute("SELECT pg_reload_conf()").unwrap();
-        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-        eventually("the standby is synchronous", || value(&mut admin, synchronous) == "1");
         let acknowledged = sell(database, &format!("round {round}"), 16, "", || primary.kill());
         assert!(!acknowledged.is_empty());
         let mut successor = standby.connect(database.name());
@@ -152,16 +159,10 @@ fn a_promotion_loses_nothing_that_was_acknowledged() {
 /// While the standby is cut off nobody is told "committed"; when it is back, everybody is.
 #[test]
 fn nobody_is_told_committed_while_the_standby_is_cut_off() {
-    let primary = Cluster::start(&["fsync=off"]);
+    let (primary, standby, mut admin) = with_synchronous_standby();
     let database = hot(&primary);
-    let standby = primary.standby();
-    let mut admin = primary.connect("postgres");
-    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
-    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
-    let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-    eventually("the standby is synchronous", || value(&mut admin, synchronous) == "1");
     standby.stop(true);
-    eventually("the standby is gone", || value(&mut admin, synchronous) == "0");
+    eventually("the standby is gone", || value(&mut admin, SYNCHRONOUS) == "0");
     let (told, connections) = (Mutex::new(0), 8);
     std::thread::scope(|scope| {
         for number in 0..connections {

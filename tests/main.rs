@@ -8,6 +8,7 @@ mod example;
 mod expiry;
 mod feed;
 mod feed_model;
+mod generation;
 mod interruptions;
 mod isolation;
 mod notify;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fallible_iterator::FallibleIterator;
+use pg_stock_tests::Database;
 use postgres::Client;
+
+use super::{database, outcome, sqlstate, stocked, value};
 
 /// Version, on_hand and reserved of each level.
 pub type Levels = BTreeMap<(String, String), (i64, i64, i64)>;
@@ -13,6 +16,28 @@ pub type Levels = BTreeMap<(String, String), (i64, i64, i64)>;
 pub fn levels(client: &mut Client) -> Levels {
     let rows = client.query("SELECT sku, location, version, on_hand, reserved FROM stock.level", &[]).expect("levels");
     rows.iter().map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3), row.get(4)))).collect()
+}
+
+/// Receives one unit.
+pub fn receive(client: &mut Client, key: &str, sku: &str) {
+    assert_eq!(outcome(client, &format!("receive_stock('{key}', '{sku}', 'm', 1)")), "received");
+}
+
+/// A database in which something has happened, so that a generation can begin.
+pub fn shop() -> Database<'static> {
+    let database = database();
+    stocked(&mut database.connect(), "first", "m", 1);
+    database
+}
+
+/// The SQLSTATE that a statement must raise.
+pub fn refused(client: &mut Client, sql: &str) -> String {
+    sqlstate(&client.simple_query(sql).expect_err(sql))
+}
+
+/// The outcomes that a call with a cursor gives.
+pub fn answer(client: &mut Client, function: &str, cursor: &str) -> String {
+    value(client, &format!("SELECT string_agg(outcome, ' ') FROM stock.{function}('{cursor}')"))
 }
 
 /// One who asks what has changed.
