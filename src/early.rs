@@ -140,7 +140,7 @@ fn is_wanted() -> bool {
 }
 
 /// True where Citus is loaded: it commits on other nodes at XACT_EVENT_COMMIT, before our flush.
-fn is_beside_citus() -> bool {
+pub fn is_beside_citus() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
         // SAFETY: a C string that is set at the start of the server, or null.

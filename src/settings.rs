@@ -19,6 +19,7 @@ static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 static CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(0);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Worker);
 static CHANNEL_PREFIX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"stock"));
+static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static EARLY_LOCK_RELEASE: GucSetting<EarlyLockRelease> =
     GucSetting::<EarlyLockRelease>::new(EarlyLockRelease::Statement);
 static EMIT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
@@ -137,6 +138,14 @@ fn define_for_sessions() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"pg_stock.direct_access",
+        c"Whether a single one-line reserve or sale changes the tables without SQL statements.",
+        c"The result is the same, and comes sooner. Off: each change is an SQL statement, which pg_stat_statements and auto_explain see.",
+        &DIRECT_ACCESS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_string_guc(
         c"pg_stock.context",
         c"Text that each ledger row keeps, a trace id say.",
@@ -213,6 +222,11 @@ pub enum EarlyLockRelease {
 /// Whether levels are unlocked before the commit is flushed.
 pub fn early_lock_release() -> EarlyLockRelease {
     EARLY_LOCK_RELEASE.get()
+}
+
+/// Whether the short way to the tables may be taken.
+pub fn direct_access() -> bool {
+    DIRECT_ACCESS.get()
 }
 
 /// How the names of the channels begin. PostgreSQL takes names of at most 63 bytes.

@@ -60,6 +60,11 @@ impl Level {
         self.on_hand - self.reserved - self.safety_stock
     }
 
+    /// What must be true of every level (`level_counters` in sql/tables.sql).
+    pub fn is_sound(&self) -> bool {
+        0 <= self.reserved && self.reserved <= self.on_hand
+    }
+
     /// What may still be promised: overdue holds count as free.
     pub fn available(&self) -> i64 {
         (self.free() + self.overdue).max(0)

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::datum::{self, Row};
+use super::direct::Tables;
 use super::sql::Statement;
 use super::statement::query;
 use crate::error::Error;
@@ -57,21 +58,29 @@ pub fn unchanged(client: &mut SpiClient<'_>, seen: Option<&BTreeMap<LevelId, Lev
     Ok(again.len() == seen.len() && again.iter().all(|(at, level)| same(at, level)))
 }
 
-/// The facts for a single one-line reserve in the plain case, by one cheap statement: the level is known and without a
-/// limit per buyer, the key is new, and no overdue hold need give way: there are units enough without, or too few with.
-/// `None` in every other case.
-pub fn glance(client: &mut SpiClient<'_>, requests: &[Request]) -> SpiResult<Option<Facts>> {
+/// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known and without a limit
+/// per buyer, the key is new, and no overdue hold need give way: there are units enough without, or too few with. `None`
+/// in every other case.
+pub fn glance(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    requests: &[Request],
+) -> SpiResult<Option<Facts>> {
     let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else { return Ok(None) };
     let [line] = lines.as_slice() else { return Ok(None) };
     let now = now();
-    let args = [datum::text(&line.at.sku), datum::text(&line.at.location), datum::time(now), datum::text(key)];
-    let plain = query(client, Statement::Glance, &args, |row| {
-        let known = row.opt_flag(10).unwrap_or(true);
-        let (_, level) = level(row);
-        let settled = level.free() >= line.quantity || level.free() + level.overdue < line.quantity;
-        (!known && level.buyer_limit.is_none() && settled).then_some(level)
-    })?;
-    Ok(plain.into_iter().flatten().next().map(|level| Facts {
+    let by_the_short_way = tables.and_then(|tables| tables.glance(&line.at, key)).filter(|level| level.next_due > now);
+    let level = match by_the_short_way {
+        Some(level) => Some(level),
+        None => {
+            let args = [datum::text(&line.at.sku), datum::text(&line.at.location), datum::time(now), datum::text(key)];
+            let unknown =
+                query(client, Statement::Glance, &args, |row| (row.opt_flag(10) == Some(false)).then(|| level(row).1))?;
+            unknown.into_iter().flatten().next()
+        }
+    };
+    let settled = |level: &Level| level.free() >= line.quantity || level.free() + level.overdue < line.quantity;
+    Ok(level.filter(|level| level.buyer_limit.is_none() && settled(level)).map(|level| Facts {
         now,
         confirm_late: settings::confirm_late(),
         levels: [(line.at.clone(), level)].into(),

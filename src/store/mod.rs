@@ -5,6 +5,7 @@
 //! under a guard; everything else locks its levels in their one order, reads again, and decides again.
 
 pub mod datum;
+mod direct;
 mod expire;
 mod load;
 mod planner;
@@ -76,9 +77,10 @@ pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
 }
 
 fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec<Answer>, Error> {
-    if let Some(facts) = load::glance(client, requests)? {
+    let tables = direct::Tables::reach();
+    if let Some(facts) = load::glance(client, tables.as_ref(), requests)? {
         let decision = decide(facts, requests)?;
-        if let Some(answers) = unlocked(client, decision)? {
+        if let Some(answers) = unlocked(client, tables.as_ref(), decision)? {
             return Ok(answers);
         }
     }
@@ -91,7 +93,7 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
     if outgrown {
         levels.extend(load::levels_of(client, requests)?);
     } else if (!refused || load::unchanged(client, seen.as_ref())?)
-        && let Some(answers) = unlocked(client, decision)?
+        && let Some(answers) = unlocked(client, tables.as_ref(), decision)?
     {
         return Ok(answers);
     }
@@ -107,8 +109,12 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
 
 /// The answers of a decision that was made without locks, if it can stand: it changes nothing, or it is stored under
 /// its guard.
-fn unlocked(client: &mut SpiClient<'_>, decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
-    if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(client, decision) }
+fn unlocked(
+    client: &mut SpiClient<'_>,
+    tables: Option<&direct::Tables>,
+    decision: Decision,
+) -> Result<Option<Vec<Answer>>, Error> {
+    if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(client, tables, decision) }
 }
 
 /// Decides and stores under the locks of all levels concerned.

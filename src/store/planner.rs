@@ -23,23 +23,24 @@ thread_local! {
 /// The hook that was there before ours.
 static mut EARLIER: pg_sys::get_relation_info_hook_type = None;
 
-/// Tells the planner so as long as it lives. It must not conclude that such a statement is worth compiling: none of
-/// ours reads so many rows.
+/// Tells the planner so as long as it lives. It must not conclude that such a statement is worth compiling, or that rows
+/// are worth being sorted into the order of their pages first: none of ours reads so many.
 pub struct LargeTables {
     assuming: bool,
     compiling: bool,
+    gathering: bool,
 }
 
 impl LargeTables {
     /// From now on.
     pub fn assume() -> Self {
-        // SAFETY: a backend has one thread; the planner reads the variable.
-        let compiling = unsafe {
-            let enabled = pg_sys::jit_enabled;
-            pg_sys::jit_enabled = false;
+        // SAFETY: a backend has one thread; the planner reads the variables.
+        let (compiling, gathering) = unsafe {
+            let enabled = (pg_sys::jit_enabled, pg_sys::enable_bitmapscan);
+            (pg_sys::jit_enabled, pg_sys::enable_bitmapscan) = (false, false);
             enabled
         };
-        LargeTables { assuming: ASSUMING.replace(true), compiling }
+        LargeTables { assuming: ASSUMING.replace(true), compiling, gathering }
     }
 }
 
@@ -47,7 +48,7 @@ impl Drop for LargeTables {
     fn drop(&mut self) {
         ASSUMING.set(self.assuming);
         // SAFETY: as above.
-        unsafe { pg_sys::jit_enabled = self.compiling };
+        unsafe { (pg_sys::jit_enabled, pg_sys::enable_bitmapscan) = (self.compiling, self.gathering) };
     }
 }
 

@@ -6,6 +6,7 @@ use pgrx::spi::{SpiClient, SpiResult};
 
 use super::Setback;
 use super::datum::{self, int, opt_int, text, time};
+use super::direct::{Step, Tables};
 use super::sql::Statement;
 use super::statement::{execute, query};
 use crate::board;
@@ -16,18 +17,29 @@ use crate::{early, notify, settings};
 ///
 /// The statement that changes the level checks it: waiting buyers queue for the row once, and need no lock in order
 /// to look. If another connection turns out to have used the key, the level is put back; nobody has seen it.
-pub fn guarded(client: &mut SpiClient<'_>, mut decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
+pub fn guarded(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    mut decision: Decision,
+) -> Result<Option<Vec<Answer>>, Error> {
     let (Some(guard), Some(change)) = (decision.guard.clone(), decision.effects.levels.values().next().cloned()) else {
         return Ok(None);
     };
-    let Some(actual) = update_level(client, &guard, &change, &decision.effects)? else { return Ok(None) };
+    let due = next_due(&change, &decision.effects);
+    let step = tables.map_or(Ok(Step::Elsewhere), |tables| tables.change_level(&guard, &change, due))?;
+    let actual = match step {
+        Step::Done(level) => Some(level),
+        Step::Refused => None,
+        Step::Elsewhere => update_level(client, &guard, &change, due)?,
+    };
+    let Some(actual) = actual else { return Ok(None) };
     decision.rebase(&actual);
-    if !claim_guarded(client, &decision.effects)? {
+    if !claim_guarded(client, tables, &decision.effects)? {
         undo(client, &guard, &change)?;
         return Ok(None);
     }
     if let [hold] = decision.effects.opened.as_slice() {
-        open_hold(client, hold, guard.now)?;
+        open_hold(client, tables, hold, guard.now)?;
     }
     add_bought(client, &decision.effects)?;
     tell(client, &decision.effects)?;
@@ -65,11 +77,10 @@ fn update_level(
     client: &mut SpiClient<'_>,
     guard: &Guard,
     change: &LevelChange,
-    effects: &Effects,
+    due: Micros,
 ) -> SpiResult<Option<Level>> {
-    let next_due = effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at);
     let mut args = Vec::from(undo_args(guard, change));
-    args.extend([time(next_due), time(guard.now), int(guard.quantity), opt_int(guard.expected_version)]);
+    args.extend([time(due), time(guard.now), int(guard.quantity), opt_int(guard.expected_version)]);
     args.extend([time(guard.next_due), int(guard.version)]);
     let level = |row: datum::Row<'_>| Level {
         on_hand: row.int(0),
@@ -81,24 +92,26 @@ fn update_level(
     Ok(query(client, Statement::GuardedUpdate, &args, level)?.pop())
 }
 
+/// The deadline that the level's earliest must not lie after.
+fn next_due(change: &LevelChange, effects: &Effects) -> Micros {
+    effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at)
+}
+
 fn undo(client: &mut SpiClient<'_>, guard: &Guard, change: &LevelChange) -> SpiResult<()> {
     execute(client, Statement::UndoGuardedUpdate, &undo_args(guard, change)).map(|_| ())
 }
 
 /// The level and by how much its counters and version change.
 fn undo_args<'a>(guard: &'a Guard, change: &LevelChange) -> [pgrx::datum::DatumWithOid<'a>; 5] {
-    let by = |counter: fn(&Level) -> i64| int(counter(&change.after) - change.before.as_ref().map_or(0, counter));
-    [
-        text(&guard.at.sku),
-        text(&guard.at.location),
-        by(|level| level.on_hand),
-        by(|level| level.reserved),
-        by(|level| level.version),
-    ]
+    let by = change.delta();
+    [text(&guard.at.sku), text(&guard.at.location), int(by.on_hand), int(by.reserved), int(by.version)]
 }
 
 /// Writes the ledger rows of a guarded decision; false where the key was taken.
-fn claim_guarded(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<bool> {
+fn claim_guarded(client: &mut SpiClient<'_>, tables: Option<&Tables>, effects: &Effects) -> SpiResult<bool> {
+    if let Some(tables) = tables {
+        return claim_directly(client, tables, effects);
+    }
     let ([entry], Some(at)) = (effects.entries.as_slice(), effects.levels.keys().next()) else {
         let entries: Vec<&Entry> = effects.entries.iter().collect();
         return claim_in_turn(client, &entries);
@@ -123,6 +136,20 @@ fn claim_guarded(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<boo
         ],
     )?;
     Ok(claimed == 1)
+}
+
+/// Writes the rows one after the other, the claim of the key first: where that fails nothing else is written.
+fn claim_directly(client: &mut SpiClient<'_>, tables: &Tables, effects: &Effects) -> SpiResult<bool> {
+    for entry in &effects.entries {
+        let claimed = match tables.claim(entry) {
+            Some(claimed) => claimed,
+            None => claim(client, &[entry])? == 1,
+        };
+        if !claimed {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Writes the rows of a sale, the claim of the key first: where that fails nothing else is written.
@@ -223,8 +250,11 @@ fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::da
     ]
 }
 
-fn open_hold(client: &mut SpiClient<'_>, hold: &Hold, now: Micros) -> SpiResult<()> {
+fn open_hold(client: &mut SpiClient<'_>, tables: Option<&Tables>, hold: &Hold, now: Micros) -> SpiResult<()> {
     board::opened(hold.expires_at);
+    if tables.and_then(|tables| tables.open_hold(hold, now)).is_some() {
+        return Ok(());
+    }
     let args = [
         text(&hold.key),
         line(hold.line),

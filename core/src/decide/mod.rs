@@ -59,6 +59,42 @@ pub struct LevelChange {
     pub after: Level,
 }
 
+/// By how much the counters of a level change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// Change of `on_hand`.
+    pub on_hand: i64,
+    /// Change of `reserved`.
+    pub reserved: i64,
+    /// Change of `version`.
+    pub version: i64,
+}
+
+impl LevelChange {
+    /// By how much the counters change.
+    pub fn delta(&self) -> Delta {
+        let by = |counter: fn(&Level) -> i64| counter(&self.after) - self.before.as_ref().map_or(0, counter);
+        Delta {
+            on_hand: by(|level| level.on_hand),
+            reserved: by(|level| level.reserved),
+            version: by(|level| level.version),
+        }
+    }
+
+    /// The level after the same change of what others have made of it, with a hold that is due then.
+    pub fn onto(&self, actual: &Level, due: Micros) -> Level {
+        let by = self.delta();
+        Level {
+            on_hand: actual.on_hand + by.on_hand,
+            reserved: actual.reserved + by.reserved,
+            version: actual.version + by.version,
+            safety_stock: actual.safety_stock,
+            next_due: actual.next_due.min(due),
+            ..self.after.clone()
+        }
+    }
+}
+
 /// One open hold that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldChange {
@@ -89,6 +125,22 @@ pub struct Guard {
     pub next_due: Micros,
     /// The level's version as it was read.
     pub version: i64,
+}
+
+impl Guard {
+    /// Whether the decision holds on the level as it is by now.
+    pub fn admits(&self, level: &Level) -> bool {
+        let as_due = if self.next_due > self.now {
+            level.next_due > self.now
+        } else {
+            level.next_due == self.next_due && level.version == self.version
+        };
+        level.free() >= self.quantity
+            && !level.frozen
+            && level.buyer_limit.is_none()
+            && as_due
+            && self.expected_version.is_none_or(|version| version == level.version)
+    }
 }
 
 /// Decides requests in order, each all or nothing, each on what the ones before it left.

@@ -1,0 +1,164 @@
+//! The columns of the tables in the order of sql/tables.sql, and how rows are made of facts.
+
+use std::ffi::{CStr, c_char};
+
+use pg_stock_core::{Entry, Hold, Level, Micros, Name};
+use pgrx::{IntoDatum, pg_sys};
+
+use super::table::Shape;
+use super::version::Version;
+use crate::settings;
+
+/// A value of a row; `None` is NULL.
+pub type Value = Option<pg_sys::Datum>;
+
+pub const LEVEL: Shape = Shape {
+    name: c"level",
+    key: c"level_pkey",
+    width: 10,
+    check: Some(c"level_counters"),
+    has_triggers: has_update_triggers,
+};
+pub const HOLD: Shape =
+    Shape { name: c"hold", key: c"hold_pkey", width: 8, check: None, has_triggers: has_insert_triggers };
+pub const LEDGER: Shape =
+    Shape { name: c"ledger", key: c"ledger_claim", width: 26, check: None, has_triggers: has_insert_triggers };
+
+pub const LEVEL_SKU: usize = 8;
+pub const LEVEL_LOCATION: usize = 9;
+
+/// A level; what is overdue on it is not known from its row.
+pub fn level(found: &Version<'_>) -> Level {
+    Level {
+        on_hand: found.int(0),
+        reserved: found.int(1),
+        safety_stock: found.int(2),
+        buyer_limit: found.opt_int(3),
+        version: found.int(4),
+        next_due: found.int(5),
+        frozen: found.flag(7),
+        overdue: 0,
+    }
+}
+
+/// What changes in the row of a level that sells.
+pub fn level_change(after: &Level, now: Micros) -> [(usize, Value); 5] {
+    [(0, int(after.on_hand)), (1, int(after.reserved)), (4, int(after.version)), (5, int(after.next_due)), (6, int(now))]
+}
+
+/// The row of a hold.
+pub fn hold(hold: &Hold, now: Micros) -> [Value; 8] {
+    [
+        int(hold.quantity),
+        int(hold.expires_at),
+        int(now),
+        int(i64::from(hold.line)),
+        text(&hold.key),
+        text(&hold.at.sku),
+        text(&hold.at.location),
+        hold.buyer.as_ref().and_then(text),
+    ]
+}
+
+/// The row of an entry, with what its columns have as defaults.
+pub fn ledger(entry: &Entry, schema: pg_sys::Oid) -> [Value; 26] {
+    let (sku, location) = entry.at.as_ref().map(|at| (text(&at.sku), text(&at.location))).unwrap_or_default();
+    let of_level = |value: i64| entry.at.as_ref().and_then(|_| int(value));
+    // First the transaction, then the position, as sql/tables.sql says.
+    let xact = xact();
+    [
+        xact,
+        position(schema),
+        int(entry.recorded_at),
+        entry.expires_at.and_then(int),
+        int(entry.quantity),
+        int(entry.on_hand_delta),
+        int(entry.reserved_delta),
+        of_level(entry.on_hand_after),
+        of_level(entry.reserved_after),
+        entry.available.and_then(int),
+        of_level(entry.version),
+        entry.safety_stock.and_then(int),
+        entry.buyer_limit.and_then(int),
+        int(i64::from(entry.line)),
+        entry.frozen.map(pg_sys::Datum::from),
+        text(&entry.key),
+        entry.operation.word().as_bytes().into_datum(),
+        text(&entry.operation_key),
+        sku,
+        location,
+        entry.buyer.as_ref().and_then(text),
+        Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text),
+        actor(),
+        client_address(),
+        setting(c"application_name").filter(|name| !name.is_empty()).and_then(|name| name.to_bytes().into_datum()),
+        settings::context().and_then(|context| context.as_slice().into_datum()),
+    ]
+}
+
+fn has_insert_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
+    triggers.trig_insert_before_row
+        || triggers.trig_insert_after_row
+        || triggers.trig_insert_before_statement
+        || triggers.trig_insert_after_statement
+}
+
+fn has_update_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
+    triggers.trig_update_before_row
+        || triggers.trig_update_after_row
+        || triggers.trig_update_before_statement
+        || triggers.trig_update_after_statement
+}
+
+fn int(value: i64) -> Value {
+    Some(pg_sys::Datum::from(value))
+}
+
+/// Text and bytea share one representation, a varlena of bytes.
+fn text(name: &Name) -> Value {
+    name.as_bytes().into_datum()
+}
+
+/// pg_current_xact_id()
+fn xact() -> Value {
+    // SAFETY: gives the transaction its number.
+    Some(pg_sys::Datum::from(unsafe { pg_sys::GetTopFullTransactionId() }.value))
+}
+
+/// nextval('stock.ledger_position_seq')
+fn position(schema: pg_sys::Oid) -> Value {
+    // SAFETY: looks a name up, and calls a function with an argument of its type.
+    unsafe {
+        let sequence = pg_sys::get_relname_relid(c"ledger_position_seq".as_ptr(), schema);
+        pgrx::direct_function_call_as_datum(pg_sys::nextval_oid, &[sequence.into_datum()])
+    }
+}
+
+/// The role of SET ROLE, else the one that logged in.
+fn actor() -> Value {
+    if let Some(role) = setting(c"role").filter(|role| *role != c"none") {
+        return role.to_bytes().into_datum();
+    }
+    // SAFETY: a C string of the role that logged in.
+    unsafe { c_text(pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), false)) }
+}
+
+/// inet_client_addr()
+fn client_address() -> Value {
+    // SAFETY: a function without arguments, which may give NULL.
+    unsafe { pgrx::direct_function_call_as_datum(pg_sys::inet_client_addr, &[]) }
+}
+
+fn setting(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: PostgreSQL keeps the string until the setting is asked for again or changed; it is copied before.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| CStr::from_ptr(value))
+    }
+}
+
+/// # Safety
+/// A C string.
+unsafe fn c_text(text: *const c_char) -> Value {
+    unsafe { CStr::from_ptr(text) }.to_bytes().into_datum()
+}

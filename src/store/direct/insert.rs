@@ -1,0 +1,152 @@
+//! Inserts rows, with their entries in the indexes.
+
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::{self, ItemPointerData};
+
+use super::columns::Value;
+use super::table::Table;
+
+/// A row that is to be written.
+pub struct NewRow {
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Drop for NewRow {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the slot was made for this row.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
+        }
+    }
+}
+
+impl NewRow {
+    /// A row of these values, one for each column.
+    pub fn of(table: &Table, values: &[Value]) -> Self {
+        assert_eq!(values.len(), table.width());
+        // SAFETY: the slot is made for the columns of the table, of which there are as many values.
+        unsafe {
+            let relation = table.relation();
+            let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual);
+            for (place, value) in values.iter().enumerate() {
+                *(*slot).tts_values.add(place) = value.unwrap_or(pg_sys::Datum::null());
+                *(*slot).tts_isnull.add(place) = value.is_none();
+            }
+            (*slot).tts_tableOid = (*relation).rd_id;
+            NewRow { slot: pg_sys::ExecStoreVirtualTuple(slot) }
+        }
+    }
+
+    /// The row itself.
+    pub fn slot(&self) -> *mut pg_sys::TupleTableSlot {
+        self.slot
+    }
+
+    /// Where it lies, once it is written.
+    pub fn position(&self) -> ItemPointerData {
+        // SAFETY: a slot.
+        unsafe { (*self.slot).tts_tid }
+    }
+}
+
+/// The open indexes of a table.
+pub struct Indexes {
+    result: *mut pg_sys::ResultRelInfo,
+    state: *mut pg_sys::EState,
+}
+
+impl Drop for Indexes {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: they were opened.
+            unsafe {
+                pg_sys::ExecCloseIndices(self.result);
+                pg_sys::FreeExecutorState(self.state);
+            }
+        }
+    }
+}
+
+impl Indexes {
+    /// Opens them; `speculative` where a row that is taken is to be found out.
+    pub fn open(table: &Table, speculative: bool) -> Self {
+        // SAFETY: as logical replication does before it applies a change.
+        unsafe {
+            let state = pg_sys::CreateExecutorState();
+            let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
+            pg_sys::InitResultRelInfo(result, table.relation(), 1, null_mut(), 0);
+            pg_sys::ExecOpenIndices(result, speculative);
+            Indexes { result, state }
+        }
+    }
+
+    /// Gives the row its entries. With `conflict`, a unique entry that is taken is told there, and is no error.
+    ///
+    /// # Safety
+    /// The row must have been written to the table.
+    pub unsafe fn insert(&self, row: &NewRow, conflict: Option<&mut bool>) {
+        let (gently, conflict) = (conflict.is_some(), conflict.map_or(null_mut(), |conflict| conflict as *mut bool));
+        unsafe {
+            #[cfg(feature = "pg15")]
+            pg_sys::ExecInsertIndexTuples(self.result, row.slot, self.state, false, gently, conflict, null_mut());
+            #[cfg(not(feature = "pg15"))]
+            pg_sys::ExecInsertIndexTuples(self.result, row.slot, self.state, false, gently, conflict, null_mut(), false);
+        }
+    }
+
+    /// False where a unique index has an entry that equals one of the row's; waits for whoever is about to make one.
+    fn is_free(&self, row: &NewRow) -> bool {
+        let mut taken = ItemPointerData::default();
+        // SAFETY: the indexes were opened for that.
+        unsafe {
+            #[cfg(not(feature = "pg18"))]
+            return pg_sys::ExecCheckIndexConstraints(self.result, row.slot, self.state, &mut taken, null_mut());
+            #[cfg(feature = "pg18")]
+            return pg_sys::ExecCheckIndexConstraints(
+                self.result,
+                row.slot,
+                self.state,
+                &mut taken,
+                &mut ItemPointerData { ip_posid: 0, ..ItemPointerData::default() },
+                null_mut(),
+            );
+        }
+    }
+}
+
+/// Inserts a row.
+pub fn insert(table: &Table, values: &[Value]) {
+    let (row, indexes) = (NewRow::of(table, values), Indexes::open(table, false));
+    // SAFETY: the row is one of this table's.
+    unsafe {
+        pg_sys::table_tuple_insert(table.relation(), row.slot, pg_sys::GetCurrentCommandId(true), 0, null_mut());
+        indexes.insert(&row, None);
+        pg_sys::CommandCounterIncrement();
+    }
+}
+
+/// Inserts a row unless a unique index has its key, or somebody inserts it first: ON CONFLICT DO NOTHING, in the steps of
+/// the executor (ExecInsert). False where it was not inserted.
+pub fn insert_unless_taken(table: &Table, values: &[Value]) -> bool {
+    let (row, indexes) = (NewRow::of(table, values), Indexes::open(table, true));
+    while indexes.is_free(&row) {
+        pgrx::check_for_interrupts!();
+        let mut conflict = false;
+        // SAFETY: the row is one of this table's; the token is released, whether or not the row stays.
+        unsafe {
+            let (relation, xact) = (table.relation(), pg_sys::GetCurrentTransactionId());
+            let token = pg_sys::SpeculativeInsertionLockAcquire(xact);
+            let command = pg_sys::GetCurrentCommandId(true);
+            pg_sys::table_tuple_insert_speculative(relation, row.slot, command, 0, null_mut(), token);
+            indexes.insert(&row, Some(&mut conflict));
+            pg_sys::table_tuple_complete_speculative(relation, row.slot, token, !conflict);
+            pg_sys::SpeculativeInsertionLockRelease(xact);
+            pg_sys::CommandCounterIncrement();
+        }
+        if !conflict {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,65 @@
+//! Buyers of one level wait in line.
+//!
+//! Whoever waits for a row that others change waits for one version of it: each commit wakes all who wait, and each of
+//! them follows the row to its next version and waits again. With many buyers that costs more than what they came for.
+//! So a transaction that begins with a level takes a lock of PostgreSQL's for it first, which wakes one waiter only, and
+//! then finds the row free. It is a kindness, not a protection: the row's own lock decides. Only a transaction that holds
+//! nothing yet stands in line, so that nobody waits in line while others wait for what it holds.
+//!
+//! pg_locks shows the lock as an advisory lock with objsubid [`KIND`], which the functions for advisory locks never use.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use pg_stock_core::LevelId;
+use pgrx::pg_sys;
+
+/// Tells these locks from the advisory locks of users, whose kinds are 1 and 2.
+const KIND: u16 = 0x5354;
+const MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+
+/// A place in the line of a level, held until the transaction ends if it is kept.
+pub struct Place(Option<pg_sys::LOCKTAG>);
+
+impl Place {
+    /// Waits for its turn, if the transaction holds nothing yet.
+    pub fn take(at: &LevelId) -> Self {
+        // SAFETY: asks for the state of the transaction.
+        if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
+            return Place(None);
+        }
+        let tag = tag(at);
+        // SAFETY: as pg_advisory_xact_lock does.
+        unsafe { pg_sys::LockAcquire(&tag, MODE, false, false) };
+        Place(Some(tag))
+    }
+
+    /// Keeps it until the transaction ends.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(tag) = self.0.take_if(|_| !std::thread::panicking()) {
+            // SAFETY: the lock was taken by `take`; after an error, PostgreSQL releases it.
+            unsafe { pg_sys::LockRelease(&tag, MODE, false) };
+        }
+    }
+}
+
+/// Two levels may share a line, which costs them time and nothing else.
+fn tag(at: &LevelId) -> pg_sys::LOCKTAG {
+    let mut hasher = DefaultHasher::new();
+    at.hash(&mut hasher);
+    let hash = hasher.finish();
+    pg_sys::LOCKTAG {
+        // SAFETY: a variable of this backend.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (hash >> 32) as u32,
+        locktag_field3: hash as u32,
+        locktag_field4: KIND,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}

@@ -1,0 +1,250 @@
+//! An open table: is it as it was made, and where in it is a row?
+//!
+//! What is open is closed when it goes out of scope; after an error of PostgreSQL's, the resource owner of the
+//! transaction or subtransaction that fails closes it.
+
+use std::ffi::CStr;
+use std::ptr::{addr_of_mut, null_mut};
+
+use pg_stock_core::Name;
+use pgrx::pg_sys::{self, ItemPointerData};
+
+use super::version::Version;
+
+/// What a table is like if nobody but sql/tables.sql had a hand in it.
+pub struct Shape {
+    /// Its name in the schema stock.
+    pub name: &'static CStr,
+    /// The unique index that begins with its key, which is text, COLLATE "C".
+    pub key: &'static CStr,
+    /// Its columns.
+    pub width: usize,
+    /// Its one check.
+    pub check: Option<&'static CStr>,
+    /// Whether it has triggers that act on what is written here.
+    pub has_triggers: fn(&pg_sys::TriggerDesc) -> bool,
+}
+
+/// How many versions of a row are followed at most, before the index is asked.
+const MOST_STEPS: usize = 2_000;
+
+/// A snapshot of the moment, active as long as it lives.
+pub struct Snapshot(pg_sys::Snapshot);
+
+impl Snapshot {
+    /// What a statement of its own would see.
+    pub fn take() -> Self {
+        // SAFETY: as each statement does; taken off in `drop`, or by the abort of the transaction.
+        unsafe {
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            Snapshot(pg_sys::GetActiveSnapshot())
+        }
+    }
+
+    /// The snapshot itself.
+    pub fn raw(&self) -> pg_sys::Snapshot {
+        self.0
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: snapshots are dropped in the opposite order of their being taken.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}
+
+/// An open table.
+pub struct Table {
+    relation: pg_sys::Relation,
+    key: pg_sys::Oid,
+    mode: pg_sys::LOCKMODE,
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: it is open. Its lock is kept until the transaction ends, as everywhere.
+            unsafe { pg_sys::table_close(self.relation, NO_LOCK) };
+        }
+    }
+}
+
+const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
+
+/// A row that was found by its key.
+pub struct Found<'t> {
+    /// The version that the snapshot sees.
+    pub version: Version<'t>,
+    /// How many entries the index had for it; more than one or two are left of versions that an old snapshot keeps.
+    pub entries: usize,
+}
+
+impl Table {
+    /// Opens a table in order to read it; `None` where it is not as it was made.
+    pub fn read(schema: pg_sys::Oid, shape: &Shape) -> Option<Self> {
+        Self::open(schema, shape, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
+    }
+
+    /// Opens a table in order to change it; `None` where it is not as it was made.
+    pub fn write(schema: pg_sys::Oid, shape: &Shape) -> Option<Self> {
+        Self::open(schema, shape, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+    }
+
+    fn open(schema: pg_sys::Oid, shape: &Shape, mode: pg_sys::LOCKMODE) -> Option<Self> {
+        // SAFETY: looks names up and opens the table, which is closed when it is dropped.
+        let table = unsafe {
+            let [table, key] = [shape.name, shape.key].map(|name| pg_sys::get_relname_relid(name.as_ptr(), schema));
+            if table == pg_sys::InvalidOid || key == pg_sys::InvalidOid {
+                return None;
+            }
+            Table { relation: pg_sys::table_open(table, mode), key, mode }
+        };
+        table.is_plain(shape).then_some(table)
+    }
+
+    /// True where a row that is written needs nothing but its values: no trigger, rule, policy, child, computed column,
+    /// or check that is not known.
+    fn is_plain(&self, shape: &Shape) -> bool {
+        // SAFETY: an open relation; its descriptions are there or null.
+        unsafe {
+            let (relation, class) = (&*self.relation, &*(*self.relation).rd_rel);
+            let checks = match (*relation.rd_att).constr.as_ref() {
+                Some(constraints) if constraints.num_check > 0 => {
+                    std::slice::from_raw_parts(constraints.check, usize::from(constraints.num_check))
+                }
+                _ => &[],
+            };
+            class.relkind as u8 == pg_sys::RELKIND_RELATION
+                && class.relam == pg_sys::HEAP_TABLE_AM_OID
+                && !(class.relhassubclass || class.relispartition || class.relrowsecurity)
+                && relation.rd_rules.is_null()
+                && (*relation.rd_att).natts as usize == shape.width
+                && checks.len() == usize::from(shape.check.is_some())
+                && checks.iter().all(|check| shape.check == Some(CStr::from_ptr(check.ccname)))
+                && !relation.trigdesc.as_ref().is_some_and(shape.has_triggers)
+        }
+    }
+
+    /// The relation itself.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
+    /// How many columns it has.
+    pub fn width(&self) -> usize {
+        // SAFETY: an open relation.
+        unsafe { (*(*self.relation).rd_att).natts as usize }
+    }
+
+    /// The row with this key that the snapshot sees; of several, the first.
+    pub fn find(&self, key: &[&Name], snapshot: &Snapshot) -> Option<Found<'_>> {
+        // SAFETY: the index is closed here, or by whoever cleans up after an error.
+        unsafe {
+            let index = pg_sys::index_open(self.key, self.mode);
+            let about = &*(*index).rd_index;
+            let found = if about.indrelid == (*self.relation).rd_id && about.indisvalid {
+                self.scan(index, key, snapshot)
+            } else {
+                None
+            };
+            pg_sys::index_close(index, NO_LOCK);
+            found
+        }
+    }
+
+    /// # Safety
+    /// The index must be one of this table's, and begin with texts of COLLATE "C".
+    unsafe fn scan(&self, index: pg_sys::Relation, key: &[&Name], snapshot: &Snapshot) -> Option<Found<'_>> {
+        let mut keys = vec![pg_sys::ScanKeyData::default(); key.len()];
+        for (place, (entry, name)) in keys.iter_mut().zip(key).enumerate() {
+            let name = pgrx::IntoDatum::into_datum(name.as_bytes()).expect("bytes are not NULL");
+            let (equal, column) = (pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber, place as i16 + 1);
+            let (of_any, collation, procedure) =
+                (pg_sys::InvalidOid, pg_sys::C_COLLATION_OID, pg_sys::Oid::from(pg_sys::F_TEXTEQ));
+            unsafe { pg_sys::ScanKeyEntryInitialize(entry, 0, column, equal, of_any, collation, procedure, name) };
+        }
+        let version = Version::empty(self);
+        let (mut entries, mut found) = (0, false);
+        unsafe {
+            let scan = begin_scan(self.relation, index, snapshot.0, keys.len() as i32);
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), keys.len() as i32, null_mut(), 0);
+            while !found && !pg_sys::index_getnext_tid(scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
+                entries += 1;
+                found = pg_sys::index_fetch_heap(scan, version.slot());
+            }
+            pg_sys::index_endscan(scan);
+            found.then(|| Found { version: version.read(), entries })
+        }
+    }
+
+    /// Follows a row from a version of it to the one that the snapshot sees. `None` where the position leads to
+    /// something else by now, or too far.
+    pub fn follow(
+        &self,
+        mut position: ItemPointerData,
+        snapshot: &Snapshot,
+        is_it: impl Fn(&Version<'_>) -> bool,
+    ) -> Option<Version<'_>> {
+        // SAFETY: each position is checked to lie in the table before it is read; a version is looked at while its slot
+        // pins the page.
+        unsafe {
+            let pages = pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            if block(&position) >= pages {
+                return None;
+            }
+            self.prune(block(&position));
+            let mut version = Version::empty(self);
+            for _ in 0..MOST_STEPS {
+                let any = addr_of_mut!(pg_sys::SnapshotAnyData);
+                if block(&position) >= pages
+                    || !pg_sys::table_tuple_fetch_row_version(self.relation, &mut position, any, version.slot())
+                {
+                    return None;
+                }
+                version = version.read();
+                if !is_it(&version) {
+                    return None;
+                }
+                if pg_sys::table_tuple_satisfies_snapshot(self.relation, version.slot(), snapshot.0) {
+                    return Some(version);
+                }
+                position = version.next();
+            }
+        }
+        None
+    }
+
+    /// Makes room on a page if it has versions that nobody needs, as a scan by the index does on its way.
+    ///
+    /// # Safety
+    /// The page must be one of this table's, and not be pinned by us.
+    unsafe fn prune(&self, page: pg_sys::BlockNumber) {
+        unsafe {
+            let buffer = pg_sys::ReadBuffer(self.relation, page);
+            pg_sys::heap_page_prune_opt(self.relation, buffer);
+            pg_sys::ReleaseBuffer(buffer);
+        }
+    }
+}
+
+/// The page of a position.
+fn block(position: &ItemPointerData) -> pg_sys::BlockNumber {
+    u32::from(position.ip_blkid.bi_hi) << 16 | u32::from(position.ip_blkid.bi_lo)
+}
+
+unsafe fn begin_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(table, index, snapshot, keys, 0);
+        #[cfg(feature = "pg18")]
+        return pg_sys::index_beginscan(table, index, snapshot, null_mut(), keys, 0);
+    }
+}

@@ -1,0 +1,49 @@
+//! Where the row of a level lay last, as far as this backend knows.
+//!
+//! An index leads to the oldest version of a row that somebody may still see, and from there to the newest one by one.
+//! While an old snapshot is held open (a backup, say), a hot level leaves tens of thousands of versions behind. Whoever
+//! starts from the version that it saw last has a short way. What is remembered is a hint: the row that is found is
+//! checked, and where it leads nowhere the index is asked.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pg_stock_core::LevelId;
+use pgrx::pg_sys::ItemPointerData;
+
+/// From how many entries of the index on a past is long: each leads to a page of versions.
+const LONG: usize = 4;
+/// How many levels are remembered; then all are forgotten. A backend sells few hot levels.
+const MOST: usize = 4_096;
+
+thread_local! {
+    static LAST: RefCell<HashMap<LevelId, ItemPointerData>> = RefCell::new(HashMap::new());
+}
+
+/// Where the row of a level with a long past lay last.
+pub fn last_seen(at: &LevelId) -> Option<ItemPointerData> {
+    LAST.with_borrow(|last| last.get(at).copied())
+}
+
+/// Notes where the index led, and by how many entries: a level with few has no need to be remembered.
+pub fn found(at: &LevelId, position: ItemPointerData, entries: usize) {
+    if entries < LONG {
+        return;
+    }
+    LAST.with_borrow_mut(|last| {
+        if last.len() >= MOST {
+            last.clear();
+        }
+        last.insert(at.clone(), position);
+    });
+}
+
+/// Notes where the row lies now, if it is remembered.
+pub fn continues(at: &LevelId, position: ItemPointerData) {
+    LAST.with_borrow_mut(|last| last.get_mut(at).map(|known| *known = position));
+}
+
+/// Forgets where it lay.
+pub fn lost(at: &LevelId) {
+    LAST.with_borrow_mut(|last| last.remove(at));
+}
