@@ -20,7 +20,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-early test-cache test-packages demo-packages bench bench-full bench-expiry bench-feed lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-feed lint install package clean setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -29,7 +29,7 @@ help: ## list the targets
 demo: demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
 	cargo run --quiet --release -p pg_stock_bench -- flash-sale
 
-test: test-packages test-core test-database test-outside test-early test-cache ## all tests
+test: test-packages test-core test-database test-outside test-settings test-cache ## all tests
 
 test-core: setup ## the rules alone, against a naive model
 	cargo test -p pg_stock_core
@@ -43,9 +43,9 @@ test-database: stage ## inside the database
 test-outside: test-packages stage ## over real connections: races, interruptions, dumps, hostile input
 	cargo test -p pg_stock_tests --test outside
 
-test-early: test-packages stage ## the promises of the core again, with each other way of early lock release
-	for mode in off transaction; do \
-		PG_STOCK_SETTINGS=pg_stock.early_lock_release=$$mode cargo test -p pg_stock_tests --test outside -- \
+test-settings: test-packages stage ## the promises of the core again, with each other way to let go and to write
+	for setting in early_lock_release=off early_lock_release=transaction direct_access=off; do \
+		PG_STOCK_SETTINGS=pg_stock.$$setting cargo test -p pg_stock_tests --test outside -- \
 			races isolation pairs interruptions outcome_table expiry settle || exit 1; \
 	done
 

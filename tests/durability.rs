@@ -110,8 +110,7 @@ fn with_synchronous_standby() -> (Cluster, Cluster, Client) {
 
 fn crash_rounds(connections: usize) {
     // The WAL writer keeps away, so that what is lost is whatever no commit has flushed.
-    let cluster =
-        Cluster::start(&["synchronous_commit=on", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"]);
+    let cluster = Cluster::start(&["synchronous_commit=on", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"]);
     let database = hot(&cluster);
     let crash = |name: &str, settings: &str| {
         let acknowledged = sell(database, name, connections, settings, || cluster.kill());

@@ -21,6 +21,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::datum::{self, int, text, time};
+use super::direct::Tables;
 use super::load::{self, now};
 use super::sql::Statement;
 use super::statement::{execute, query};
@@ -338,7 +339,7 @@ fn close_together(client: &mut SpiClient<'_>, holds: &[Hold]) -> Result<Vec<i64>
         overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
     }
     let effects = decide_expiry(Facts { now: now(), levels, overdue, ..Facts::default() })?;
-    write::locked(client, &effects)?;
+    write::locked(client, Tables::reach().as_ref(), &effects)?;
     Ok(effects.entries.iter().map(|entry| entry.quantity).collect())
 }
 

@@ -61,11 +61,7 @@ pub fn unchanged(client: &mut SpiClient<'_>, seen: Option<&BTreeMap<LevelId, Lev
 /// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known and without a limit
 /// per buyer, the key is new, and no overdue hold need give way: there are units enough without, or too few with. `None`
 /// in every other case.
-pub fn glance(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    requests: &[Request],
-) -> SpiResult<Option<Facts>> {
+pub fn glance(client: &mut SpiClient<'_>, tables: Option<&Tables>, requests: &[Request]) -> SpiResult<Option<Facts>> {
     let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else { return Ok(None) };
     let [line] = lines.as_slice() else { return Ok(None) };
     let now = now();

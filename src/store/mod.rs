@@ -98,7 +98,7 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
         return Ok(answers);
     }
     for _ in 0..ATTEMPTS {
-        match subtransaction::run(|| locked(client, requests, &levels)) {
+        match subtransaction::run(|| locked(client, tables.as_ref(), requests, &levels)) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
             Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(client, requests)?),
@@ -120,6 +120,7 @@ fn unlocked(
 /// Decides and stores under the locks of all levels concerned.
 fn locked(
     client: &mut SpiClient<'_>,
+    tables: Option<&direct::Tables>,
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
 ) -> Result<Vec<Answer>, Setback> {
@@ -133,7 +134,7 @@ fn locked(
     if decision.effects.is_empty() {
         return Err(Setback::Settled(decision.answers));
     }
-    write::locked(client, &decision.effects)?;
+    write::locked(client, tables, &decision.effects)?;
     Ok(decision.answers)
 }
 

@@ -1,7 +1,7 @@
 //! Stores the effects of a decision. Nothing else writes the tables.
 
 use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
-use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micros, Name};
+use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micros, Name, Operation};
 use pgrx::spi::{SpiClient, SpiResult};
 
 use super::Setback;
@@ -38,26 +38,24 @@ pub fn guarded(
         undo(client, &guard, &change)?;
         return Ok(None);
     }
-    if let [hold] = decision.effects.opened.as_slice() {
-        open_hold(client, tables, hold, guard.now)?;
-    }
+    open_holds(client, tables, &decision.effects.opened, guard.now)?;
     add_bought(client, &decision.effects)?;
     tell(client, &decision.effects)?;
     Ok(Some(decision.answers))
 }
 
 /// Stores effects that were decided under the locks of their levels.
-pub fn locked(client: &mut SpiClient<'_>, effects: &Effects) -> Result<(), Setback> {
+pub fn locked(client: &mut SpiClient<'_>, tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback> {
     let Some(now) = effects.entries.first().map(|entry| entry.recorded_at) else { return Ok(()) };
     let mut entries: Vec<&Entry> = effects.entries.iter().collect();
     entries.sort_by(|a, b| (&a.key, a.line).cmp(&(&b.key, b.line)));
-    if claim(client, &entries)? < entries.len() {
+    if claim(client, tables, &entries)? < entries.len() {
         return Err(Setback::Outrun);
     }
     if !create_levels(client, effects, now)? {
         return Err(Setback::Outrun);
     }
-    open_holds(client, &effects.opened, now)?;
+    open_holds(client, tables, &effects.opened, now)?;
     change_holds(client, &effects.changed)?;
     change_levels(client, effects, now)?;
     raise_bounds(client, effects)?;
@@ -107,55 +105,11 @@ fn undo_args<'a>(guard: &'a Guard, change: &LevelChange) -> [pgrx::datum::DatumW
     [text(&guard.at.sku), text(&guard.at.location), int(by.on_hand), int(by.reserved), int(by.version)]
 }
 
-/// Writes the ledger rows of a guarded decision; false where the key was taken.
+/// Writes the ledger rows of a guarded decision, the claim of the key first: where that fails nothing else is written.
+/// False where the key was taken.
 fn claim_guarded(client: &mut SpiClient<'_>, tables: Option<&Tables>, effects: &Effects) -> SpiResult<bool> {
-    if let Some(tables) = tables {
-        return claim_directly(client, tables, effects);
-    }
-    let ([entry], Some(at)) = (effects.entries.as_slice(), effects.levels.keys().next()) else {
-        let entries: Vec<&Entry> = effects.entries.iter().collect();
-        return claim_in_turn(client, &entries);
-    };
-    let claimed = execute(
-        client,
-        Statement::ClaimReserve,
-        &[
-            time(entry.recorded_at),
-            text(&entry.key),
-            line(entry.line),
-            text(&at.sku),
-            text(&at.location),
-            int(entry.quantity),
-            int(entry.on_hand_after),
-            int(entry.reserved_after),
-            int(entry.version),
-            opt_int(entry.available),
-            datum::opt_text(entry.buyer.as_ref().map(Name::as_bytes)),
-            time(entry.expires_at.unwrap_or(pg_stock_core::facts::NEVER)),
-            datum::opt_text(settings::context().as_deref()),
-        ],
-    )?;
-    Ok(claimed == 1)
-}
-
-/// Writes the rows one after the other, the claim of the key first: where that fails nothing else is written.
-fn claim_directly(client: &mut SpiClient<'_>, tables: &Tables, effects: &Effects) -> SpiResult<bool> {
     for entry in &effects.entries {
-        let claimed = match tables.claim(entry) {
-            Some(claimed) => claimed,
-            None => claim(client, &[entry])? == 1,
-        };
-        if !claimed {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Writes the rows of a sale, the claim of the key first: where that fails nothing else is written.
-fn claim_in_turn(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<bool> {
-    for entry in entries {
-        if claim(client, std::slice::from_ref(entry))? == 0 {
+        if claim(client, tables, &[entry])? == 0 {
             return Ok(false);
         }
     }
@@ -169,7 +123,17 @@ pub fn line<'a>(number: i32) -> pgrx::datum::DatumWithOid<'a> {
 }
 
 /// Writes ledger rows; says how many were written, fewer than given where a key was taken.
-fn claim(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<usize> {
+fn claim(client: &mut SpiClient<'_>, tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
+    if let Some(claimed) = tables.and_then(|tables| tables.claim(entries)) {
+        return Ok(claimed);
+    }
+    if let [entry] = entries
+        && let Some(at) = &entry.at
+        && entry.operation == Operation::Reserve
+        && entry.expires_at.is_some()
+    {
+        return claim_reserve(client, entry, at);
+    }
     let now = entries.first().map_or(0, |entry| entry.recorded_at);
     let each = || entries.iter().copied();
     let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
@@ -197,6 +161,29 @@ fn claim(client: &mut SpiClient<'_>, entries: &[&Entry]) -> SpiResult<usize> {
             datum::ints(each().map(|entry| entry.buyer_limit)),
             datum::flags(each().map(|entry| entry.frozen)),
             time(now),
+            datum::opt_text(settings::context().as_deref()),
+        ],
+    )
+}
+
+/// As `claim`, for the one row of a one-line reserve.
+fn claim_reserve(client: &mut SpiClient<'_>, entry: &Entry, at: &LevelId) -> SpiResult<usize> {
+    execute(
+        client,
+        Statement::ClaimReserve,
+        &[
+            time(entry.recorded_at),
+            text(&entry.key),
+            line(entry.line),
+            text(&at.sku),
+            text(&at.location),
+            int(entry.quantity),
+            int(entry.on_hand_after),
+            int(entry.reserved_after),
+            int(entry.version),
+            opt_int(entry.available),
+            datum::opt_text(entry.buyer.as_ref().map(Name::as_bytes)),
+            time(entry.expires_at.unwrap_or(pg_stock_core::facts::NEVER)),
             datum::opt_text(settings::context().as_deref()),
         ],
     )
@@ -250,11 +237,7 @@ fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::da
     ]
 }
 
-fn open_hold(client: &mut SpiClient<'_>, tables: Option<&Tables>, hold: &Hold, now: Micros) -> SpiResult<()> {
-    board::opened(hold.expires_at);
-    if tables.and_then(|tables| tables.open_hold(hold, now)).is_some() {
-        return Ok(());
-    }
+fn open_hold(client: &mut SpiClient<'_>, hold: &Hold, now: Micros) -> SpiResult<()> {
     let args = [
         text(&hold.key),
         line(hold.line),
@@ -268,12 +251,18 @@ fn open_hold(client: &mut SpiClient<'_>, tables: Option<&Tables>, hold: &Hold, n
     execute(client, Statement::OpenHold, &args).map(|_| ())
 }
 
-fn open_holds(client: &mut SpiClient<'_>, holds: &[Hold], now: Micros) -> SpiResult<()> {
+fn open_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult<()> {
     if holds.is_empty() {
         return Ok(());
     }
+    holds.iter().for_each(|hold| board::opened(hold.expires_at));
+    if tables.and_then(|tables| tables.open_holds(holds, now)).is_some() {
+        return Ok(());
+    }
+    if let [hold] = holds {
+        return open_hold(client, hold, now);
+    }
     let each = || holds.iter();
-    each().for_each(|hold| board::opened(hold.expires_at));
     let args = [
         datum::texts(each().map(|hold| Some(&hold.key))),
         datum::lines(each().map(|hold| hold.line)),

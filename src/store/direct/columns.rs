@@ -43,7 +43,13 @@ pub fn level(found: &Version<'_>) -> Level {
 
 /// What changes in the row of a level that sells.
 pub fn level_change(after: &Level, now: Micros) -> [(usize, Value); 5] {
-    [(0, int(after.on_hand)), (1, int(after.reserved)), (4, int(after.version)), (5, int(after.next_due)), (6, int(now))]
+    [
+        (0, int(after.on_hand)),
+        (1, int(after.reserved)),
+        (4, int(after.version)),
+        (5, int(after.next_due)),
+        (6, int(now)),
+    ]
 }
 
 /// The row of a hold.

@@ -91,7 +91,16 @@ impl Indexes {
             #[cfg(feature = "pg15")]
             pg_sys::ExecInsertIndexTuples(self.result, row.slot, self.state, false, gently, conflict, null_mut());
             #[cfg(not(feature = "pg15"))]
-            pg_sys::ExecInsertIndexTuples(self.result, row.slot, self.state, false, gently, conflict, null_mut(), false);
+            pg_sys::ExecInsertIndexTuples(
+                self.result,
+                row.slot,
+                self.state,
+                false,
+                gently,
+                conflict,
+                null_mut(),
+                false,
+            );
         }
     }
 
@@ -115,22 +124,32 @@ impl Indexes {
     }
 }
 
-/// Inserts a row.
-pub fn insert(table: &Table, values: &[Value]) {
-    let (row, indexes) = (NewRow::of(table, values), Indexes::open(table, false));
-    // SAFETY: the row is one of this table's.
-    unsafe {
-        pg_sys::table_tuple_insert(table.relation(), row.slot, pg_sys::GetCurrentCommandId(true), 0, null_mut());
-        indexes.insert(&row, None);
-        pg_sys::CommandCounterIncrement();
+/// Inserts rows.
+pub fn insert<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; N]>) {
+    let indexes = Indexes::open(table, false);
+    for values in rows {
+        let row = NewRow::of(table, &values);
+        // SAFETY: the row is one of this table's.
+        unsafe {
+            pg_sys::table_tuple_insert(table.relation(), row.slot, pg_sys::GetCurrentCommandId(true), 0, null_mut());
+            indexes.insert(&row, None);
+        }
     }
+    next_command();
 }
 
-/// Inserts a row unless a unique index has its key, or somebody inserts it first: ON CONFLICT DO NOTHING, in the steps of
-/// the executor (ExecInsert). False where it was not inserted.
-pub fn insert_unless_taken(table: &Table, values: &[Value]) -> bool {
-    let (row, indexes) = (NewRow::of(table, values), Indexes::open(table, true));
-    while indexes.is_free(&row) {
+/// Inserts rows until a unique index has the key of one; says how many were inserted. That is ON CONFLICT DO NOTHING, by
+/// what the executor does (ExecInsert), but for looking first: these keys were looked for just now.
+pub fn insert_until_taken<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; N]>) -> usize {
+    let indexes = Indexes::open(table, true);
+    let inserted = rows.take_while(|values| insert_unless_taken(table, &indexes, values)).count();
+    next_command();
+    inserted
+}
+
+fn insert_unless_taken(table: &Table, indexes: &Indexes, values: &[Value]) -> bool {
+    let row = NewRow::of(table, values);
+    loop {
         pgrx::check_for_interrupts!();
         let mut conflict = false;
         // SAFETY: the row is one of this table's; the token is released, whether or not the row stays.
@@ -142,11 +161,19 @@ pub fn insert_unless_taken(table: &Table, values: &[Value]) -> bool {
             indexes.insert(&row, Some(&mut conflict));
             pg_sys::table_tuple_complete_speculative(relation, row.slot, token, !conflict);
             pg_sys::SpeculativeInsertionLockRelease(xact);
-            pg_sys::CommandCounterIncrement();
         }
         if !conflict {
             return true;
         }
+        // Waits for whoever is inserting the same key.
+        if !indexes.is_free(&row) {
+            return false;
+        }
     }
-    false
+}
+
+/// Lets what comes next see what was written.
+pub fn next_command() {
+    // SAFETY: as after each statement.
+    unsafe { pg_sys::CommandCounterIncrement() };
 }

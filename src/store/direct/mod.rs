@@ -1,8 +1,8 @@
-//! The short way to the tables: a single one-line reserve or sale, without SQL.
+//! The short way to the tables, without SQL.
 //!
-//! Two thirds of what a reserve costs is the executor being set up and taken down, four times. The short way does what
-//! these four statements do by the functions that the executor itself is made of, as logical replication does when it
-//! applies changes: the same locks, indexes, visibility and log, and no plan. It is taken only where it means the same;
+//! Two thirds of what a one-line reserve costs is the executor being set up and taken down, four times. The short way does
+//! what these four statements do by the functions that the executor itself is made of, as logical replication does when
+//! it applies changes: the same locks, indexes, visibility and log, and no plan. It is taken only where it means the same;
 //! where anything is not as sql/tables.sql made it (a trigger, a rule, a policy, a column or a check more, another
 //! isolation level), [`Tables::reach`] or a step of it says no and the statements of `store::sql` do the work.
 //!
@@ -22,9 +22,11 @@ mod table;
 mod trail;
 mod version;
 
+use std::cell::Cell;
+
 use pg_stock_core::decide::{Guard, LevelChange};
 use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, ItemPointerData};
 
 use self::queue::Place;
 use self::table::{Shape, Snapshot, Table};
@@ -48,6 +50,15 @@ const ATTEMPTS: usize = 3;
 /// The tables, where the short way leads to them.
 pub struct Tables {
     schema: pg_sys::Oid,
+    /// What the glance saw.
+    seen: Cell<Option<Seen>>,
+}
+
+/// The version of a level's row that the glance saw.
+#[derive(Clone, Copy)]
+struct Seen {
+    position: ItemPointerData,
+    is_busy: bool,
 }
 
 impl Tables {
@@ -65,7 +76,7 @@ impl Tables {
         }
         // SAFETY: looks a name up.
         let schema = unsafe { pg_sys::get_namespace_oid(c"stock".as_ptr(), true) };
-        (schema != pg_sys::InvalidOid).then_some(Tables { schema })
+        (schema != pg_sys::InvalidOid).then(|| Tables { schema, seen: Cell::new(None) })
     }
 
     /// The level as it is, if the key is not known. `None` too where the short way does not lead there.
@@ -73,16 +84,20 @@ impl Tables {
         let (table, ledger) = (self.read(&columns::LEVEL)?, self.read(&columns::LEDGER)?);
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
+        self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy() }));
         ledger.find(&[key], &snapshot).is_none().then(|| columns::level(&found))
     }
 
     /// Changes one level if it still has the units: what `Statement::GuardedUpdate` does.
     pub fn change_level(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Result<Step, Error> {
         let Some(table) = self.write(&columns::LEVEL) else { return Ok(Step::Elsewhere) };
-        let place = Place::take(&guard.at);
+        // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
+        let mut seen = self.seen.take().filter(|seen| !seen.is_busy);
+        let place = if seen.is_some() { Place::none() } else { Place::take(&guard.at) };
         for _ in 0..ATTEMPTS {
             let snapshot = Snapshot::take();
-            let Some(found) = find_level(&table, &guard.at, &snapshot) else { break };
+            let again = seen.take().and_then(|seen| table.at(seen.position, &snapshot, |row| is_level(row, &guard.at)));
+            let Some(found) = again.or_else(|| find_level(&table, &guard.at, &snapshot)) else { break };
             let before = columns::level(&found);
             if !guard.admits(&before) {
                 break;
@@ -100,17 +115,18 @@ impl Tables {
         Ok(Step::Refused)
     }
 
-    /// Writes a ledger row, which claims its key: what `Statement::ClaimReserve` does. `Some(false)` where the key was
-    /// taken; `None` where the short way does not lead there.
-    pub fn claim(&self, entry: &Entry) -> Option<bool> {
+    /// Writes ledger rows, which claim their keys, until a key is taken: what `Statement::Claim` does. Says how many were
+    /// written; `None` where the short way does not lead there.
+    pub fn claim(&self, entries: &[&Entry]) -> Option<usize> {
         let table = self.write(&columns::LEDGER)?;
-        Some(insert::insert_unless_taken(&table, &columns::ledger(entry, self.schema)))
+        let rows = entries.iter().map(|entry| columns::ledger(entry, self.schema));
+        Some(insert::insert_until_taken(&table, rows))
     }
 
-    /// Opens one hold: what `Statement::OpenHold` does. `None` where the short way does not lead there.
-    pub fn open_hold(&self, hold: &Hold, now: Micros) -> Option<()> {
+    /// Opens holds: what `Statement::OpenHolds` does. `None` where the short way does not lead there.
+    pub fn open_holds(&self, holds: &[Hold], now: Micros) -> Option<()> {
         let table = self.write(&columns::HOLD)?;
-        insert::insert(&table, &columns::hold(hold, now));
+        insert::insert(&table, holds.iter().map(|hold| columns::hold(hold, now)));
         Some(())
     }
 
@@ -125,11 +141,8 @@ impl Tables {
 
 /// The version of a level's row that the snapshot sees: by its key, or from where it lay last.
 fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option<Version<'t>> {
-    let is_it = |row: &Version<'_>| {
-        row.is_text(columns::LEVEL_SKU, &at.sku) && row.is_text(columns::LEVEL_LOCATION, &at.location)
-    };
     if let Some(position) = trail::last_seen(at) {
-        if let Some(version) = table.follow(position, snapshot, is_it) {
+        if let Some(version) = table.follow(position, snapshot, |row| is_level(row, at)) {
             return Some(version);
         }
         trail::lost(at);
@@ -137,4 +150,8 @@ fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option
     let found = table.find(&[&at.sku, &at.location], snapshot)?;
     trail::found(at, found.version.position(), found.entries);
     Some(found.version)
+}
+
+fn is_level(row: &Version<'_>, at: &LevelId) -> bool {
+    row.is_text(columns::LEVEL_SKU, &at.sku) && row.is_text(columns::LEVEL_LOCATION, &at.location)
 }

@@ -21,6 +21,11 @@ const MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
 pub struct Place(Option<pg_sys::LOCKTAG>);
 
 impl Place {
+    /// No place, where there is no line.
+    pub fn none() -> Self {
+        Place(None)
+    }
+
     /// Waits for its turn, if the transaction holds nothing yet.
     pub fn take(at: &LevelId) -> Self {
         // SAFETY: asks for the state of the transaction.

@@ -180,6 +180,22 @@ impl Table {
         }
     }
 
+    /// The version at this position, if it is the one that the snapshot sees.
+    pub fn at(
+        &self,
+        mut position: ItemPointerData,
+        snapshot: &Snapshot,
+        is_it: impl Fn(&Version<'_>) -> bool,
+    ) -> Option<Version<'_>> {
+        let version = Version::empty(self);
+        // SAFETY: the position was found in this table by this transaction, which keeps it from being cut short.
+        let version = unsafe {
+            pg_sys::table_tuple_fetch_row_version(self.relation, &mut position, snapshot.0, version.slot())
+                .then(|| version.read())
+        };
+        version.filter(is_it)
+    }
+
     /// Follows a row from a version of it to the one that the snapshot sees. `None` where the position leads to
     /// something else by now, or too far.
     pub fn follow(

@@ -6,7 +6,7 @@ use pg_stock_core::Name;
 use pgrx::pg_sys::{self, ItemPointerData};
 
 use super::columns::Value;
-use super::insert::{Indexes, NewRow};
+use super::insert::{self, Indexes, NewRow};
 use super::table::{Snapshot, Table};
 
 /// A version of a row, whose page is pinned as long as it lives.
@@ -53,9 +53,18 @@ impl<'t> Version<'t> {
 
     /// Where the version after it lies; itself, if there is none.
     pub fn next(&self) -> ItemPointerData {
+        self.header().t_ctid
+    }
+
+    /// Whether somebody has replaced or locked it, or is about to; maybe in vain.
+    pub fn is_busy(&self) -> bool {
+        u32::from(self.header().t_infomask) & pg_sys::HEAP_XMAX_INVALID == 0
+    }
+
+    fn header(&self) -> &pg_sys::HeapTupleHeaderData {
         let mut copied = false;
-        // SAFETY: the slot holds a row of the heap.
-        unsafe { (*(*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data).t_ctid }
+        // SAFETY: the slot holds a row of the heap, and pins its page.
+        unsafe { &*(*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data }
     }
 
     /// A column, counted from 0.
@@ -83,7 +92,8 @@ impl<'t> Version<'t> {
     /// Whether a text is this one.
     pub fn is_text(&self, column: usize, name: &Name) -> bool {
         // SAFETY: text and bytea share one representation, a varlena of bytes; the column is text.
-        let bytes = self.value(column).and_then(|value| unsafe { <&[u8] as pgrx::FromDatum>::from_datum(value, false) });
+        let bytes =
+            self.value(column).and_then(|value| unsafe { <&[u8] as pgrx::FromDatum>::from_datum(value, false) });
         bytes == Some(name.as_bytes())
     }
 
@@ -120,8 +130,8 @@ impl<'t> Version<'t> {
             if needs_entries(indexes) {
                 Indexes::open(self.table, false).insert(&row, None);
             }
-            pg_sys::CommandCounterIncrement();
         }
+        insert::next_command();
         Some(row.position())
     }
 }

@@ -1,0 +1,220 @@
+//! The short way to the tables does what the SQL statements do, and is not taken where it would do less: with each thing
+//! that a DBA may add to the tables, and beside an old snapshot.
+
+use postgres::Client;
+
+use super::support::{at_once, backend, database, finish, outcome, stocked, value, wait_for_lock};
+
+/// Everything that a reserve and a sale write, but for what differs from call to call: positions, transactions, times.
+const WRITTEN: &str = "
+    SELECT string_agg(t, E'\\n' ORDER BY t) FROM (
+        SELECT 'ledger ' || concat_ws('|', substr(key, 3), operation, operation_key, line, substr(sku, 3), location,
+                   quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after, coalesce(available, -1),
+                   version, coalesce(safety_stock, -1), coalesce(buyer_limit, -1), coalesce(frozen::text, 'none'),
+                   coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, coalesce(host(client_addr), 'local'),
+                   coalesce(application_name, 'none'), coalesce(context, 'none'), expires_at - recorded_at,
+                   xact IS NOT NULL, position > 0, recorded_at > now() - interval '1 hour') AS t
+          FROM stock.ledger WHERE key LIKE '{prefix}%'
+        UNION ALL
+        SELECT 'hold ' || concat_ws('|', substr(key, 3), line, substr(sku, 3), location, quantity,
+                   coalesce(buyer, 'nobody'), expires_at - reserved_at) FROM stock.hold WHERE key LIKE '{prefix}%'
+        UNION ALL
+        SELECT 'level ' || concat_ws('|', substr(sku, 3), location, on_hand, reserved, safety_stock, version, frozen,
+                   coalesce(buyer_limit, -1),
+                   next_due IS NOT DISTINCT FROM coalesce((SELECT min(h.expires_at) FROM stock.hold h
+                                                            WHERE h.sku = l.sku AND h.location = l.location), 'infinity'),
+                   updated_at > now() - interval '1 hour') FROM stock.level l WHERE sku LIKE '{prefix}%'
+    ) w(t)";
+
+fn direct(client: &mut Client, on: bool) {
+    client.batch_execute(&format!("SET pg_stock.direct_access = {on}")).unwrap();
+}
+
+#[test]
+fn both_ways_write_the_same() {
+    let database = database();
+    let mut client = database.connect();
+    client.batch_execute("CREATE ROLE direct_seller; SELECT stock.grant_access('direct_seller', 'operate')").unwrap();
+    let mut write = |prefix: &str, on: bool| {
+        direct(&mut client, on);
+        for (sku, units) in [("a", 10), ("b", 5)] {
+            stocked(&mut client, &format!("{prefix}{sku}"), "m", units);
+        }
+        let calls = [
+            ("try_reserve_stock('PRone', 'PRa', 'm', 2)", "reserved"),
+            ("try_reserve_stock('PRtwo', 'PRa', 'm', 3, '5 min', 'anna')", "reserved"),
+            ("try_reserve_stock('PRone', 'PRa', 'm', 2)", "reserved"),
+            ("try_reserve_stock('PRone', 'PRa', 'm', 3)", "key_conflict"),
+            ("try_reserve_stock('PRthree', 'PRa', 'm', 6)", "insufficient_stock"),
+            ("try_reserve_stock('PRfour', 'PRa', 'm', 1, expected_version => 1)", "version_conflict"),
+            ("try_reserve_stock('PRfive', 'PRa', 'm', 1, expected_version => 3)", "reserved"),
+            ("try_sell_stock('PRsix', 'PRb', 'm', 2, 'bert')", "sold"),
+            ("try_sell_stock('PRseven', 'PRb', 'm', 1)", "sold"),
+        ];
+        for (call, expected) in calls {
+            assert_eq!(outcome(&mut client, &call.replace("PR", prefix)), expected, "{call}");
+        }
+        client
+            .batch_execute("SET ROLE direct_seller; SET application_name = ''; SET pg_stock.context = 'trace 1'")
+            .unwrap();
+        assert_eq!(
+            outcome(&mut client, &format!("try_reserve_stock('{prefix}role', '{prefix}a', 'm', 1)")),
+            "reserved"
+        );
+        client.batch_execute("RESET ROLE; RESET application_name; RESET pg_stock.context").unwrap();
+        value(&mut client, &WRITTEN.replace("{prefix}", prefix))
+    };
+    let (direct, by_sql) = (write("d-", true), write("s-", false));
+    assert_eq!(direct, by_sql);
+    assert_eq!(direct.lines().count(), 4 + 4 + 4 + 2, "{direct}");
+    finish(database);
+}
+
+/// What a DBA may add to the tables, and a query that gives "t" if it took part in the reserve that follows.
+const ADDITIONS: &[(&str, &str)] = &[
+    ("CREATE TRIGGER t AFTER UPDATE ON stock.level FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
+    ("CREATE TRIGGER t BEFORE UPDATE ON stock.level FOR EACH STATEMENT EXECUTE FUNCTION note()", SEEN),
+    ("CREATE TRIGGER t BEFORE INSERT ON stock.ledger FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
+    ("CREATE TRIGGER t AFTER INSERT ON stock.ledger FOR EACH STATEMENT EXECUTE FUNCTION note()", SEEN),
+    ("CREATE CONSTRAINT TRIGGER t AFTER INSERT ON stock.hold FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
+    ("CREATE RULE r AS ON INSERT TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
+    (
+        "ALTER TABLE stock.ledger ADD COLUMN more text DEFAULT 'there'",
+        "SELECT more = 'there' FROM stock.ledger WHERE key = 'k'",
+    ),
+    (
+        "ALTER TABLE stock.hold ADD COLUMN twice bigint GENERATED ALWAYS AS (2 * quantity) STORED",
+        "SELECT twice = 2 FROM stock.hold",
+    ),
+    ("CREATE INDEX more ON stock.level (updated_at)", "SELECT true"),
+    ("CREATE INDEX more ON stock.ledger (recorded_at) WHERE sku IS NOT NULL", "SELECT true"),
+    ("CREATE INDEX more ON stock.hold USING brin (expires_at)", "SELECT true"),
+];
+const SEEN: &str = "SELECT count(*) > 0 FROM noted";
+
+#[test]
+fn what_a_dba_adds_takes_part() {
+    for (addition, took_part) in ADDITIONS {
+        let database = database();
+        let mut client = database.connect();
+        stocked(&mut client, "a", "m", 10);
+        client
+            .batch_execute(
+                "CREATE EXTENSION amcheck; CREATE TABLE noted (n integer);
+                 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
+                     'BEGIN INSERT INTO noted VALUES (1); RETURN NEW; END'",
+            )
+            .unwrap();
+        client.batch_execute(addition).unwrap();
+        assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
+        assert_eq!(value(&mut client, took_part), "t", "{addition}");
+        let sound = "SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class i ON i.oid = indexrelid
+                      WHERE indrelid IN ('stock.level'::regclass, 'stock.ledger'::regclass, 'stock.hold'::regclass)
+                        AND relam = 403";
+        value(&mut client, sound);
+        let by_index = "SET enable_seqscan = off; SET enable_indexscan = off;
+                        SELECT (SELECT count(*) FROM stock.hold WHERE expires_at > now())
+                            + (SELECT count(*) FROM stock.level WHERE updated_at > now() - interval '1 hour')";
+        assert_eq!(value(&mut client, by_index), "2", "{addition}");
+        finish(database);
+    }
+}
+
+#[test]
+fn a_check_that_is_added_is_checked() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client.batch_execute("ALTER TABLE stock.level ADD CONSTRAINT few CHECK (reserved < 3)").unwrap();
+    assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 2)"), "reserved");
+    let refused = client.query("SELECT * FROM stock.try_reserve_stock('l', 'a', 'm', 1)", &[]).unwrap_err();
+    assert_eq!(super::support::sqlstate(&refused), "23514");
+    assert_eq!(outcome(&mut client, "try_release_stock('k')"), "released");
+    finish(database);
+}
+
+/// How often this transaction has looked a level up by its key.
+const LOOKED_UP: &str = "SELECT pg_stat_get_xact_numscans('stock.level_pkey'::regclass)";
+
+#[test]
+fn beside_an_old_snapshot_a_hot_level_is_found_where_it_lay_last() {
+    let database = database();
+    let (mut client, mut reader) = (database.connect(), database.connect());
+    stocked(&mut client, "hot", "m", 1_000_000);
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM stock.level").unwrap();
+    let sell = |client: &mut Client, name: &str, times: i32| {
+        for number in 0..times {
+            let call = format!("try_reserve_stock('{name} {number}', 'hot', 'm', 1)");
+            assert_eq!(outcome(client, &call), "reserved");
+        }
+    };
+    sell(&mut client, "first", 2_000);
+    client.batch_execute("BEGIN").unwrap();
+    sell(&mut client, "then", 100);
+    assert_eq!(value(&mut client, LOOKED_UP), "0", "the level is found without its index");
+    client.batch_execute("COMMIT").unwrap();
+
+    // Another session sells meanwhile, and the row moves away in each way it can.
+    let mut other = database.connect();
+    sell(&mut other, "other", 500);
+    sell(&mut client, "after the other", 10);
+    reader.batch_execute("COMMIT").unwrap();
+    for (number, moved) in
+        ["VACUUM stock.level", "VACUUM FULL stock.level", "VACUUM (FREEZE, TRUNCATE) stock.level"].iter().enumerate()
+    {
+        client.batch_execute(moved).unwrap();
+        sell(&mut client, &format!("moved {number}"), 3);
+        sell(&mut other, &format!("moved other {number}"), 3);
+    }
+    // Where the row lay there are others by now.
+    let others = "INSERT INTO stock.level
+                  SELECT 9, 0, 0, NULL, 1, 'infinity', now(), false, 'other ' || i, 'm' FROM generate_series(1, 500) i";
+    for statement in ["DELETE FROM stock.level", "VACUUM stock.level", others] {
+        client.batch_execute(statement).unwrap();
+    }
+    assert_eq!(outcome(&mut client, "try_reserve_stock('gone', 'hot', 'm', 1)"), "unknown_level");
+}
+
+#[test]
+fn buyers_of_one_level_wait_in_line_and_hold_nothing_meanwhile() {
+    let database = database();
+    let (mut first, mut second, mut third, mut admin) =
+        (database.connect(), database.connect(), database.connect(), database.connect());
+    stocked(&mut admin, "a", "m", 100);
+    stocked(&mut admin, "b", "m", 100);
+    // The first holds the row by an order of two lines, and comes back for one of them while two others wait.
+    first.batch_execute("BEGIN").unwrap();
+    let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    assert_eq!(value(&mut first, &format!("SELECT count(*) FROM stock.reserve_stock('both', '{lines}')")), "2");
+    let waiting = [backend(&mut second), backend(&mut third)];
+    std::thread::scope(|scope| {
+        let buy = |client: &mut Client, key: &str| outcome(client, &format!("try_reserve_stock('{key}', 'a', 'm', 1)"));
+        let others =
+            [(&mut second, "two"), (&mut third, "three")].map(|(client, key)| scope.spawn(move || buy(client, key)));
+        waiting.iter().for_each(|pid| wait_for_lock(&mut admin, *pid));
+        let in_line = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 21332 AND granted";
+        assert_eq!(value(&mut admin, in_line), "1", "one is at the row, the other in line");
+        assert_eq!(buy(&mut first, "one more"), "reserved");
+        first.batch_execute("COMMIT").unwrap();
+        for other in others {
+            assert_eq!(other.join().unwrap(), "reserved");
+        }
+        assert_eq!(value(&mut admin, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+    });
+    finish(database);
+}
+
+#[test]
+fn one_key_from_many_connections_is_claimed_once_by_either_way() {
+    let database = database();
+    stocked(&mut database.connect(), "a", "m", 1_000);
+    for round in 0..20 {
+        let answers = at_once(database, 8, |number, client| {
+            direct(client, number % 2 == 0);
+            outcome(client, &format!("try_reserve_stock('key {round}', 'a', 'm', 1)"))
+        });
+        assert!(answers.iter().all(|answer| answer == "reserved"), "{answers:?}");
+    }
+    assert_eq!(value(&mut database.connect(), "SELECT reserved FROM stock.level"), "20");
+    finish(database);
+}
