@@ -31,6 +31,9 @@ pub enum Contestant {
     /// try_reserve_stock without early lock release
     #[value(name = "pg_stock-off")]
     PgStockOff,
+    /// try_reserve_stock by SQL statements, without direct access to the tables
+    #[value(name = "pg_stock-sql")]
+    PgStockSql,
     /// reserve_many with 10 orders in each call
     #[value(name = "pg_stock-batch-10")]
     Batch10,
@@ -43,7 +46,7 @@ pub enum Contestant {
 }
 
 use Contestant::{
-    Batch10, Batch100, Batch1000, Function, FunctionNotify, PgStock, PgStockOff, PgStockRaise, RedisAlways,
+    Batch10, Batch100, Batch1000, Function, FunctionNotify, PgStock, PgStockOff, PgStockRaise, PgStockSql, RedisAlways,
     RedisEverysec, Select, Transaction, Update,
 };
 
@@ -66,12 +69,13 @@ impl Contestant {
                 PgStock,
                 PgStockRaise,
                 PgStockOff,
+                PgStockSql,
                 Batch10,
                 Batch100,
                 Batch1000,
             ],
             (Work::Spread | Work::Hot, false) => {
-                &[Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockOff, Batch1000]
+                &[Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockOff, PgStockSql, Batch1000]
             }
             (Work::Soldout, true) => {
                 &[Select, Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockRaise]
@@ -101,9 +105,13 @@ impl Contestant {
         }
     }
 
-    /// The value of `pg_stock.early_lock_release` in its sessions.
-    pub fn early_lock_release(self) -> &'static str {
-        if self == PgStockOff { "off" } else { "statement" }
+    /// What its sessions set first.
+    pub fn setting(self) -> &'static str {
+        match self {
+            PgStockOff => "SET pg_stock.early_lock_release = off",
+            PgStockSql => "SET pg_stock.direct_access = off",
+            _ => "",
+        }
     }
 
     /// The statement that it sends for an order of this work; of one that sends several, none.
@@ -121,10 +129,12 @@ impl Contestant {
             Function if lines => "SELECT outcome, replayed FROM hand.reserve_lines($1, ($2::text)::jsonb)",
             Function => "SELECT outcome, replayed FROM hand.reserve($1, $2, 'main', 1)",
             FunctionNotify => "SELECT outcome, replayed FROM hand.reserve($1, $2, 'main', 1, true)",
-            PgStock | PgStockOff if lines => {
+            PgStock | PgStockOff | PgStockSql if lines => {
                 "SELECT outcome, replayed FROM stock.try_reserve_stock($1, ($2::text)::jsonb)"
             }
-            PgStock | PgStockOff => "SELECT outcome, replayed FROM stock.try_reserve_stock($1, $2, 'main', 1)",
+            PgStock | PgStockOff | PgStockSql => {
+                "SELECT outcome, replayed FROM stock.try_reserve_stock($1, $2, 'main', 1)"
+            }
             PgStockRaise => "SELECT outcome, replayed FROM stock.reserve_stock($1, $2, 'main', 1)",
             Batch10 | Batch100 | Batch1000 => {
                 "SELECT request, outcome, replayed FROM stock.reserve_many(($1::text)::jsonb)"

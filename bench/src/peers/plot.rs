@@ -183,6 +183,7 @@ fn style(contestant: Contestant) -> ShapeStyle {
         Contestant::PgStock => (RGBColor(0, 90, 180), 4),
         Contestant::PgStockRaise => (RGBColor(86, 180, 233), 3),
         Contestant::PgStockOff => (RGBColor(0, 158, 115), 3),
+        Contestant::PgStockSql => (RGBColor(0, 190, 190), 2),
         Contestant::Batch10 => (RGBColor(190, 170, 220), 3),
         Contestant::Batch100 => (RGBColor(140, 100, 200), 3),
         Contestant::Batch1000 => (RGBColor(70, 0, 130), 3),

@@ -54,8 +54,7 @@ impl Session {
             Place::Database(config) => config,
         };
         let client = connect(config).await?;
-        let setting = format!("SET pg_stock.early_lock_release = {}", contestant.early_lock_release());
-        client.batch_execute(&setting).await?;
+        client.batch_execute(contestant.setting()).await?;
         let Some(sql) = contestant.statement(work) else {
             return Ok(Session::Transaction(Transaction::prepare(client).await?));
         };
