@@ -66,15 +66,39 @@ pub fn hold(hold: &Hold, now: Micros) -> [Value; 8] {
     ]
 }
 
-/// The row of an entry, with what its columns have as defaults.
-pub fn ledger(entry: &Entry, schema: pg_sys::Oid) -> [Value; 26] {
+/// What every ledger row of a call says of where it comes from: the defaults of these columns.
+pub struct Origin {
+    sequence: pg_sys::Oid,
+    actor: Value,
+    client_address: Value,
+    application_name: Value,
+    context: Value,
+}
+
+impl Origin {
+    /// That of the session.
+    pub fn of_session(schema: pg_sys::Oid) -> Self {
+        let application_name = setting(c"application_name").filter(|name| !name.is_empty());
+        Origin {
+            // SAFETY: looks a name up.
+            sequence: unsafe { pg_sys::get_relname_relid(c"ledger_position_seq".as_ptr(), schema) },
+            actor: actor(),
+            client_address: client_address(),
+            application_name: application_name.and_then(|name| name.to_bytes().into_datum()),
+            context: settings::context().and_then(|context| context.as_slice().into_datum()),
+        }
+    }
+}
+
+/// The row of an entry.
+pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 26] {
     let (sku, location) = entry.at.as_ref().map(|at| (text(&at.sku), text(&at.location))).unwrap_or_default();
     let of_level = |value: i64| entry.at.as_ref().and_then(|_| int(value));
     // First the transaction, then the position, as sql/tables.sql says.
     let xact = xact();
     [
         xact,
-        position(schema),
+        position(origin.sequence),
         int(entry.recorded_at),
         entry.expires_at.and_then(int),
         int(entry.quantity),
@@ -95,10 +119,10 @@ pub fn ledger(entry: &Entry, schema: pg_sys::Oid) -> [Value; 26] {
         location,
         entry.buyer.as_ref().and_then(text),
         Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text),
-        actor(),
-        client_address(),
-        setting(c"application_name").filter(|name| !name.is_empty()).and_then(|name| name.to_bytes().into_datum()),
-        settings::context().and_then(|context| context.as_slice().into_datum()),
+        origin.actor,
+        origin.client_address,
+        origin.application_name,
+        origin.context,
     ]
 }
 
@@ -132,12 +156,9 @@ fn xact() -> Value {
 }
 
 /// nextval('stock.ledger_position_seq')
-fn position(schema: pg_sys::Oid) -> Value {
-    // SAFETY: looks a name up, and calls a function with an argument of its type.
-    unsafe {
-        let sequence = pg_sys::get_relname_relid(c"ledger_position_seq".as_ptr(), schema);
-        pgrx::direct_function_call_as_datum(pg_sys::nextval_oid, &[sequence.into_datum()])
-    }
+fn position(sequence: pg_sys::Oid) -> Value {
+    // SAFETY: calls a function with an argument of its type.
+    unsafe { pgrx::direct_function_call_as_datum(pg_sys::nextval_oid, &[sequence.into_datum()]) }
 }
 
 /// The role of SET ROLE, else the one that logged in.

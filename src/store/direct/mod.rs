@@ -28,6 +28,7 @@ use pg_stock_core::decide::{Guard, LevelChange};
 use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
 use pgrx::pg_sys::{self, ItemPointerData};
 
+use self::columns::Origin;
 use self::queue::Place;
 use self::table::{Shape, Snapshot, Table};
 use self::version::Version;
@@ -119,7 +120,8 @@ impl Tables {
     /// written; `None` where the short way does not lead there.
     pub fn claim(&self, entries: &[&Entry]) -> Option<usize> {
         let table = self.write(&columns::LEDGER)?;
-        let rows = entries.iter().map(|entry| columns::ledger(entry, self.schema));
+        let origin = Origin::of_session(self.schema);
+        let rows = entries.iter().map(|entry| columns::ledger(entry, &origin));
         Some(insert::insert_until_taken(&table, rows))
     }
 
