@@ -89,6 +89,12 @@ const ADDITIONS: &[(&str, &str)] = &[
     ("CREATE INDEX more ON stock.level (updated_at)", "SELECT true"),
     ("CREATE INDEX more ON stock.ledger (recorded_at) WHERE sku IS NOT NULL", "SELECT true"),
     ("CREATE INDEX more ON stock.hold USING brin (expires_at)", "SELECT true"),
+    ("CREATE INDEX more ON stock.level USING brin (updated_at)", "SELECT true"),
+    ("ALTER TABLE stock.hold ALTER buyer SET DEFAULT 'somebody'", "SELECT buyer IS NULL FROM stock.hold"),
+    (
+        "ALTER TABLE stock.level DROP CONSTRAINT level_pkey, ADD CONSTRAINT level_pkey PRIMARY KEY (location, sku)",
+        "SELECT true",
+    ),
 ];
 const SEEN: &str = "SELECT count(*) > 0 FROM noted";
 
@@ -130,6 +136,10 @@ fn a_check_that_is_added_is_checked() {
     let refused = client.query("SELECT * FROM stock.try_reserve_stock('l', 'a', 'm', 1)", &[]).unwrap_err();
     assert_eq!(super::support::sqlstate(&refused), "23514");
     assert_eq!(outcome(&mut client, "try_release_stock('k')"), "released");
+    client.batch_execute("ALTER TABLE stock.hold ALTER buyer SET NOT NULL").unwrap();
+    let refused = client.query("SELECT * FROM stock.try_reserve_stock('m', 'a', 'm', 1)", &[]).unwrap_err();
+    assert_eq!(super::support::sqlstate(&refused), "23502");
+    assert_eq!(outcome(&mut client, "try_reserve_stock('m', 'a', 'm', 1, buyer => 'anna')"), "reserved");
     finish(database);
 }
 

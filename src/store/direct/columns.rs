@@ -1,6 +1,7 @@
 //! The columns of the tables in the order of sql/tables.sql, and how rows are made of facts.
 
 use std::ffi::{CStr, c_char};
+use std::ptr::null_mut;
 
 use pg_stock_core::{Entry, Hold, Level, Micros, Name};
 use pgrx::{IntoDatum, pg_sys};
@@ -12,17 +13,70 @@ use crate::settings;
 /// A value of a row; `None` is NULL.
 pub type Value = Option<pg_sys::Datum>;
 
+const BIGINT: (pg_sys::Oid, bool) = (pg_sys::INT8OID, true);
+const INTEGER: (pg_sys::Oid, bool) = (pg_sys::INT4OID, true);
+const TIME: (pg_sys::Oid, bool) = (pg_sys::TIMESTAMPTZOID, true);
+const TEXT: (pg_sys::Oid, bool) = (pg_sys::TEXTOID, true);
+const BOOLEAN: (pg_sys::Oid, bool) = (pg_sys::BOOLOID, true);
+
+const fn or_null(column: (pg_sys::Oid, bool)) -> (pg_sys::Oid, bool) {
+    (column.0, false)
+}
+
 pub const LEVEL: Shape = Shape {
     name: c"level",
     key: c"level_pkey",
-    width: 10,
+    key_columns: &[9, 10],
+    columns: &[BIGINT, BIGINT, BIGINT, or_null(BIGINT), BIGINT, TIME, TIME, BOOLEAN, TEXT, TEXT],
+    defaults: 3,
     check: Some(c"level_counters"),
     has_triggers: has_update_triggers,
 };
-pub const HOLD: Shape =
-    Shape { name: c"hold", key: c"hold_pkey", width: 8, check: None, has_triggers: has_insert_triggers };
-pub const LEDGER: Shape =
-    Shape { name: c"ledger", key: c"ledger_claim", width: 26, check: None, has_triggers: has_insert_triggers };
+pub const HOLD: Shape = Shape {
+    name: c"hold",
+    key: c"hold_pkey",
+    key_columns: &[5, 4],
+    columns: &[BIGINT, TIME, TIME, INTEGER, TEXT, TEXT, TEXT, or_null(TEXT)],
+    defaults: 0,
+    check: None,
+    has_triggers: has_insert_triggers,
+};
+pub const LEDGER: Shape = Shape {
+    name: c"ledger",
+    key: c"ledger_claim",
+    key_columns: &[16],
+    columns: &[
+        (pg_sys::XID8OID, true),
+        BIGINT,
+        TIME,
+        or_null(TIME),
+        BIGINT,
+        BIGINT,
+        BIGINT,
+        or_null(BIGINT),
+        or_null(BIGINT),
+        or_null(BIGINT),
+        or_null(BIGINT),
+        or_null(BIGINT),
+        or_null(BIGINT),
+        INTEGER,
+        or_null(BOOLEAN),
+        TEXT,
+        TEXT,
+        TEXT,
+        or_null(TEXT),
+        or_null(TEXT),
+        or_null(TEXT),
+        or_null(TEXT),
+        TEXT,
+        or_null((pg_sys::INETOID, true)),
+        or_null(TEXT),
+        or_null(TEXT),
+    ],
+    defaults: 6,
+    check: None,
+    has_triggers: has_insert_triggers,
+};
 
 pub const LEVEL_SKU: usize = 8;
 pub const LEVEL_LOCATION: usize = 9;
@@ -176,10 +230,11 @@ fn client_address() -> Value {
     unsafe { pgrx::direct_function_call_as_datum(pg_sys::inet_client_addr, &[]) }
 }
 
+/// As current_setting() gives it.
 fn setting(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: PostgreSQL keeps the string until the setting is asked for again or changed; it is copied before.
+    // SAFETY: a copy of the value, in the memory of the call, where it is used up.
     unsafe {
-        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        let value = pg_sys::GetConfigOptionByName(name.as_ptr(), null_mut(), true);
         (!value.is_null()).then(|| CStr::from_ptr(value))
     }
 }

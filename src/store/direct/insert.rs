@@ -81,26 +81,22 @@ impl Indexes {
         }
     }
 
-    /// Gives the row its entries. With `conflict`, a unique entry that is taken is told there, and is no error.
+    /// Gives the row its entries, or only those in indexes that sum pages up (BRIN). With `conflict`, a unique entry that
+    /// is taken is told there, and is no error.
     ///
     /// # Safety
     /// The row must have been written to the table.
-    pub unsafe fn insert(&self, row: &NewRow, conflict: Option<&mut bool>) {
+    pub unsafe fn insert(&self, row: &NewRow, conflict: Option<&mut bool>, only_summarizing: bool) {
         let (gently, conflict) = (conflict.is_some(), conflict.map_or(null_mut(), |conflict| conflict as *mut bool));
+        let (result, slot, state) = (self.result, row.slot, self.state);
         unsafe {
             #[cfg(feature = "pg15")]
-            pg_sys::ExecInsertIndexTuples(self.result, row.slot, self.state, false, gently, conflict, null_mut());
+            {
+                assert!(!only_summarizing, "PostgreSQL 15 knows no such change");
+                pg_sys::ExecInsertIndexTuples(result, slot, state, false, gently, conflict, null_mut());
+            }
             #[cfg(not(feature = "pg15"))]
-            pg_sys::ExecInsertIndexTuples(
-                self.result,
-                row.slot,
-                self.state,
-                false,
-                gently,
-                conflict,
-                null_mut(),
-                false,
-            );
+            pg_sys::ExecInsertIndexTuples(result, slot, state, false, gently, conflict, null_mut(), only_summarizing);
         }
     }
 
@@ -132,7 +128,7 @@ pub fn insert<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; 
         // SAFETY: the row is one of this table's.
         unsafe {
             pg_sys::table_tuple_insert(table.relation(), row.slot, pg_sys::GetCurrentCommandId(true), 0, null_mut());
-            indexes.insert(&row, None);
+            indexes.insert(&row, None, false);
         }
     }
     next_command();
@@ -158,7 +154,7 @@ fn insert_unless_taken(table: &Table, indexes: &Indexes, values: &[Value]) -> bo
             let token = pg_sys::SpeculativeInsertionLockAcquire(xact);
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::table_tuple_insert_speculative(relation, row.slot, command, 0, null_mut(), token);
-            indexes.insert(&row, Some(&mut conflict));
+            indexes.insert(&row, Some(&mut conflict), false);
             pg_sys::table_tuple_complete_speculative(relation, row.slot, token, !conflict);
             pg_sys::SpeculativeInsertionLockRelease(xact);
         }

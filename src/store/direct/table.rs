@@ -15,10 +15,14 @@ use super::version::Version;
 pub struct Shape {
     /// Its name in the schema stock.
     pub name: &'static CStr,
-    /// The unique index that begins with its key, which is text, COLLATE "C".
+    /// The unique index of its key.
     pub key: &'static CStr,
-    /// Its columns.
-    pub width: usize,
+    /// The columns that a row is looked up by, counted from 1: the first of that index, which are text, COLLATE "C".
+    pub key_columns: &'static [i16],
+    /// The types of its columns, and whether they are NOT NULL.
+    pub columns: &'static [(pg_sys::Oid, bool)],
+    /// How many of them have a default.
+    pub defaults: u16,
     /// Its one check.
     pub check: Option<&'static CStr>,
     /// Whether it has triggers that act on what is written here.
@@ -94,15 +98,20 @@ impl Table {
     }
 
     fn open(schema: pg_sys::Oid, shape: &Shape, mode: pg_sys::LOCKMODE) -> Option<Self> {
-        // SAFETY: looks names up and opens the table, which is closed when it is dropped.
+        // SAFETY: looks names up and opens the table, which is closed when it is dropped; the index cannot go while the
+        // table is locked.
         let table = unsafe {
-            let [table, key] = [shape.name, shape.key].map(|name| pg_sys::get_relname_relid(name.as_ptr(), schema));
-            if table == pg_sys::InvalidOid || key == pg_sys::InvalidOid {
+            let id = |name: &CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
+            let relation = match id(shape.name) {
+                pg_sys::InvalidOid => null_mut(),
+                table => pg_sys::try_table_open(table, mode),
+            };
+            if relation.is_null() {
                 return None;
             }
-            Table { relation: pg_sys::table_open(table, mode), key, mode }
+            Table { relation, key: id(shape.key), mode }
         };
-        table.is_plain(shape).then_some(table)
+        (table.key != pg_sys::InvalidOid && table.is_plain(shape)).then_some(table)
     }
 
     /// True where a row that is written needs nothing but its values: no trigger, rule, policy, child, computed column,
@@ -111,21 +120,36 @@ impl Table {
         // SAFETY: an open relation; its descriptions are there or null.
         unsafe {
             let (relation, class) = (&*self.relation, &*(*self.relation).rd_rel);
-            let checks = match (*relation.rd_att).constr.as_ref() {
-                Some(constraints) if constraints.num_check > 0 => {
-                    std::slice::from_raw_parts(constraints.check, usize::from(constraints.num_check))
-                }
-                _ => &[],
-            };
             class.relkind as u8 == pg_sys::RELKIND_RELATION
                 && class.relam == pg_sys::HEAP_TABLE_AM_OID
                 && !(class.relhassubclass || class.relispartition || class.relrowsecurity)
                 && relation.rd_rules.is_null()
-                && (*relation.rd_att).natts as usize == shape.width
-                && checks.len() == usize::from(shape.check.is_some())
-                && checks.iter().all(|check| shape.check == Some(CStr::from_ptr(check.ccname)))
                 && !relation.trigdesc.as_ref().is_some_and(shape.has_triggers)
+                && self.has_columns(shape)
+                && self.has_constraints(shape)
         }
+    }
+
+    unsafe fn has_columns(&self, shape: &Shape) -> bool {
+        self.width() == shape.columns.len()
+            && shape.columns.iter().enumerate().all(|(place, expected)| {
+                let column = unsafe { &*column(self.relation, place) };
+                (column.atttypid, column.attnotnull) == *expected
+                    && !column.attisdropped
+                    && column.attgenerated == 0
+                    && column.attidentity == 0
+            })
+    }
+
+    unsafe fn has_constraints(&self, shape: &Shape) -> bool {
+        let Some(constraints) = (unsafe { (*(*self.relation).rd_att).constr.as_ref() }) else { return false };
+        let checks = match usize::from(constraints.num_check) {
+            0 => &[],
+            count => unsafe { std::slice::from_raw_parts(constraints.check, count) },
+        };
+        constraints.num_defval == shape.defaults
+            && checks.len() == usize::from(shape.check.is_some())
+            && checks.iter().all(|check| shape.check == Some(unsafe { CStr::from_ptr(check.ccname) }))
     }
 
     /// The relation itself.
@@ -140,18 +164,28 @@ impl Table {
     }
 
     /// The row with this key that the snapshot sees; of several, the first.
-    pub fn find(&self, key: &[&Name], snapshot: &Snapshot) -> Option<Found<'_>> {
+    pub fn find(&self, shape: &Shape, key: &[&Name], snapshot: &Snapshot) -> Option<Found<'_>> {
         // SAFETY: the index is closed here, or by whoever cleans up after an error.
         unsafe {
             let index = pg_sys::index_open(self.key, self.mode);
-            let about = &*(*index).rd_index;
-            let found = if about.indrelid == (*self.relation).rd_id && about.indisvalid {
-                self.scan(index, key, snapshot)
-            } else {
-                None
-            };
+            let found = if self.is_key(index, shape) { self.scan(index, key, snapshot) } else { None };
             pg_sys::index_close(index, NO_LOCK);
             found
+        }
+    }
+
+    /// # Safety
+    /// The index must be open.
+    unsafe fn is_key(&self, index: pg_sys::Relation, shape: &Shape) -> bool {
+        unsafe {
+            let (about, class) = (&*(*index).rd_index, &*(*index).rd_rel);
+            let columns = about.indkey.values.as_slice(about.indnatts as usize);
+            about.indrelid == (*self.relation).rd_id
+                && about.indisvalid
+                && about.indisunique
+                && class.relam == pg_sys::BTREE_AM_OID
+                && columns.starts_with(shape.key_columns)
+                && (*index).rd_indpred.is_null()
         }
     }
 
@@ -227,7 +261,11 @@ impl Table {
                 if pg_sys::table_tuple_satisfies_snapshot(self.relation, version.slot(), snapshot.0) {
                     return Some(version);
                 }
-                position = version.next();
+                let next = version.next();
+                if (block(&next), next.ip_posid) == (block(&position), position.ip_posid) {
+                    return None;
+                }
+                position = next;
             }
         }
         None
@@ -249,6 +287,18 @@ impl Table {
 /// The page of a position.
 fn block(position: &ItemPointerData) -> pg_sys::BlockNumber {
     u32::from(position.ip_blkid.bi_hi) << 16 | u32::from(position.ip_blkid.bi_lo)
+}
+
+/// # Safety
+/// The relation must be open, and have that column.
+unsafe fn column(relation: pg_sys::Relation, place: usize) -> *const pg_sys::FormData_pg_attribute {
+    unsafe {
+        let columns = (*relation).rd_att;
+        #[cfg(not(feature = "pg18"))]
+        return (*columns).attrs.as_ptr().add(place);
+        #[cfg(feature = "pg18")]
+        return pg_sys::TupleDescAttr(columns, place as i32);
+    }
 }
 
 unsafe fn begin_scan(

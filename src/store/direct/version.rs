@@ -127,8 +127,8 @@ impl<'t> Version<'t> {
             if result != pg_sys::TM_Result::TM_Ok {
                 return None;
             }
-            if needs_entries(indexes) {
-                Indexes::open(self.table, false).insert(&row, None);
+            if let Some(only_summarizing) = entries(indexes) {
+                Indexes::open(self.table, false).insert(&row, None, only_summarizing);
             }
         }
         insert::next_command();
@@ -136,13 +136,16 @@ impl<'t> Version<'t> {
     }
 }
 
+/// Whether the new version needs entries in indexes; and if so, only in those that sum pages up.
 #[cfg(feature = "pg15")]
-fn needs_entries(indexes: bool) -> bool {
-    indexes
+fn entries(indexes: bool) -> Option<bool> {
+    indexes.then_some(false)
 }
 
-/// An index that sums pages up (BRIN) gets its entry with the others: one more than it needs.
 #[cfg(not(feature = "pg15"))]
-fn needs_entries(indexes: pg_sys::TU_UpdateIndexes::Type) -> bool {
-    indexes != pg_sys::TU_UpdateIndexes::TU_None
+fn entries(indexes: pg_sys::TU_UpdateIndexes::Type) -> Option<bool> {
+    match indexes {
+        pg_sys::TU_UpdateIndexes::TU_None => None,
+        kind => Some(kind == pg_sys::TU_UpdateIndexes::TU_Summarizing),
+    }
 }
