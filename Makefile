@@ -52,7 +52,7 @@ test-settings: test-packages stage ## the promises of the core again, with each 
 test-cache: test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)
 
-bench: demo-packages stage-release ## pg_stock beside its peers, the short form (about ten minutes); ARGS='--only hot' for less
+bench: demo-packages stage-release ## pg_stock beside its peers, the short form (about a quarter of an hour); ARGS='--only hot' for less
 	cargo run --quiet --release -p pg_stock_bench -- peers $(ARGS)
 
 bench-full: demo-packages stage-release ## the same with all work, contestants and connections (about an hour)

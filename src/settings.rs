@@ -140,8 +140,8 @@ fn define_for_sessions() {
     );
     GucRegistry::define_bool_guc(
         c"pg_stock.direct_access",
-        c"Whether a single one-line reserve or sale changes the tables without SQL statements.",
-        c"The result is the same, and comes sooner. Off: each change is an SQL statement, which pg_stat_statements and auto_explain see.",
+        c"Whether rows are read and written without SQL statements, where that means the same.",
+        c"It comes sooner. Off: each change is an SQL statement, which pg_stat_statements and auto_explain see.",
         &DIRECT_ACCESS,
         GucContext::Userset,
         GucFlags::default(),

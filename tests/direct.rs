@@ -143,6 +143,19 @@ fn a_check_that_is_added_is_checked() {
     finish(database);
 }
 
+#[test]
+fn a_repeat_is_known_also_where_the_index_of_the_claims_was_made_anew() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 1);
+    let again = "DROP INDEX stock.ledger_claim;
+        CREATE UNIQUE INDEX ledger_claim ON stock.ledger (key, operation, operation_key, line) WHERE key <> 'k'";
+    assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
+    client.batch_execute(again).unwrap();
+    assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
+    finish(database);
+}
+
 /// How often this transaction has looked a level up by its key.
 const LOOKED_UP: &str = "SELECT pg_stat_get_xact_numscans('stock.level_pkey'::regclass)";
 

@@ -1,4 +1,4 @@
-//! A guarded decision holds on exactly those levels on which the guarded UPDATE would have changed the row.
+//! A guarded decision holds as long as the level allows it, whatever others have made of the level.
 
 use pg_stock_core::decide::{Guard, LevelChange};
 use pg_stock_core::facts::NEVER;

@@ -86,7 +86,7 @@ impl Tables {
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
         self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy() }));
-        ledger.find(&columns::LEDGER, &[key], &snapshot).is_none().then(|| columns::level(&found))
+        ledger.find(&columns::LEDGER, &[key], &snapshot)?.is_none().then(|| columns::level(&found))
     }
 
     /// Changes one level if it still has the units: what `Statement::GuardedUpdate` does.
@@ -149,7 +149,7 @@ fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option
         }
         trail::lost(at);
     }
-    let found = table.find(&columns::LEVEL, &[&at.sku, &at.location], snapshot)?;
+    let found = table.find(&columns::LEVEL, &[&at.sku, &at.location], snapshot)??;
     trail::found(at, found.version.position(), found.entries);
     Some(found.version)
 }

@@ -163,12 +163,13 @@ impl Table {
         unsafe { (*(*self.relation).rd_att).natts as usize }
     }
 
-    /// The row with this key that the snapshot sees; of several, the first.
-    pub fn find(&self, shape: &Shape, key: &[&Name], snapshot: &Snapshot) -> Option<Found<'_>> {
+    /// The row with this key that the snapshot sees; of several, the first. `None` where the index cannot tell, for it is
+    /// not as it was made.
+    pub fn find(&self, shape: &Shape, key: &[&Name], snapshot: &Snapshot) -> Option<Option<Found<'_>>> {
         // SAFETY: the index is closed here, or by whoever cleans up after an error.
         unsafe {
             let index = pg_sys::index_open(self.key, self.mode);
-            let found = if self.is_key(index, shape) { self.scan(index, key, snapshot) } else { None };
+            let found = self.is_key(index, shape).then(|| self.scan(index, key, snapshot));
             pg_sys::index_close(index, NO_LOCK);
             found
         }
@@ -185,7 +186,7 @@ impl Table {
                 && about.indisunique
                 && class.relam == pg_sys::BTREE_AM_OID
                 && columns.starts_with(shape.key_columns)
-                && (*index).rd_indpred.is_null()
+                && pg_sys::RelationGetIndexPredicate(index).is_null()
         }
     }
 
