@@ -261,7 +261,7 @@ fn wait_for(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> Result<Op
     let timed_out = |sqlstate: &str| sqlstate == "55P03";
     let waited = subtransaction::attempt(timed_out, || {
         settings::limit_lock_waits(PATIENCE_MS);
-        load::lock(client, levels).map_err(Setback::from)
+        load::lock(client, None, levels).map_err(Setback::from)
     });
     match waited {
         Ok(held) => Ok(Some(held)),
@@ -333,7 +333,7 @@ fn close(client: &mut SpiClient<'_>, mut holds: Vec<Hold>, swept: &mut Swept) ->
 fn close_together(client: &mut SpiClient<'_>, holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
-    let levels = load::read_levels(client, &ids, ALWAYS)?.into_iter().collect();
+    let levels = load::read_levels(client, None, &ids, ALWAYS)?.into_iter().collect();
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());

@@ -18,18 +18,29 @@ use crate::settings;
 type History = HashMap<Name, Vec<Entry>>;
 
 /// The levels that requests concern: those they name, and those their reservations have lines on.
-pub fn levels_of(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<BTreeSet<LevelId>, Error> {
+pub fn levels_of(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    requests: &[Request],
+) -> Result<BTreeSet<LevelId>, Error> {
     let named = requests.iter().flat_map(|request| request.action.named_levels());
     let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
     let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
-    let entries = histories(client, acting.map(|request| &request.key))?.into_values().flatten();
+    let entries = histories(client, tables, acting.map(|request| &request.key))?.into_values().flatten();
     levels.extend(entries.filter_map(|entry| entry.at));
     Ok(levels)
 }
 
 /// Locks levels in their one order, and says which there were to be locked: nobody else changes these or their holds
 /// until the transaction ends. A level that is created afterwards is not among them.
-pub fn lock(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> SpiResult<BTreeSet<LevelId>> {
+pub fn lock(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    levels: &BTreeSet<LevelId>,
+) -> SpiResult<BTreeSet<LevelId>> {
+    if tables.and_then(|tables| tables.lock(levels)).is_some() {
+        return Ok(levels.clone());
+    }
     let locked = |row: Row<'_>| LevelId { sku: row.name(0), location: row.name(1) };
     let rows = query(client, Statement::LockLevels, &[skus(levels), locations(levels)], locked)?;
     Ok(rows.into_iter().collect())
@@ -51,9 +62,13 @@ pub fn pieced_together(facts: &Facts) -> bool {
 
 /// True where levels still have the versions that were read first: then nothing on them changed in between, and what
 /// was read meanwhile belongs together. True also where nothing need be compared.
-pub fn unchanged(client: &mut SpiClient<'_>, seen: Option<&BTreeMap<LevelId, Level>>) -> SpiResult<bool> {
+pub fn unchanged(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    seen: Option<&BTreeMap<LevelId, Level>>,
+) -> SpiResult<bool> {
     let Some(seen) = seen else { return Ok(true) };
-    let again = read_levels(client, &seen.keys().cloned().collect(), now())?;
+    let again = read_levels(client, tables, &seen.keys().cloned().collect(), now())?;
     let same = |at, level: &Level| seen.get(at).is_some_and(|before| before.version == level.version);
     Ok(again.len() == seen.len() && again.iter().all(|(at, level)| same(at, level)))
 }
@@ -86,26 +101,38 @@ pub fn glance(client: &mut SpiClient<'_>, tables: Option<&Tables>, requests: &[R
 }
 
 /// Everything that deciding the requests needs.
-pub fn facts(client: &mut SpiClient<'_>, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
+pub fn facts(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    requests: &[Request],
+    levels: &BTreeSet<LevelId>,
+) -> Result<Facts, Error> {
     let mut facts = Facts { now: now(), confirm_late: settings::confirm_late(), ..Facts::default() };
-    facts.levels = read_levels(client, levels, facts.now)?.into_iter().collect();
-    facts.history = histories(client, requests.iter().map(|request| &request.key))?;
+    facts.levels = read_levels(client, tables, levels, facts.now)?.into_iter().collect();
+    facts.history = histories(client, tables, requests.iter().map(|request| &request.key))?;
     facts.overdue = read_overdue(client, requests, &facts)?;
     facts.bought = read_bought(client, requests, &facts)?;
     Ok(facts)
 }
 
 /// The ledger entries of one key, oldest first.
-pub fn history_of(client: &mut SpiClient<'_>, key: &Name) -> Result<Vec<Entry>, Error> {
+pub fn history_of(client: &mut SpiClient<'_>, tables: Option<&Tables>, key: &Name) -> Result<Vec<Entry>, Error> {
+    if let Some(entries) = tables.and_then(|tables| tables.history(key, entry)) {
+        return entries.into_iter().collect();
+    }
     query(client, Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
 }
 
 /// The ledger entries of keys, oldest first; none for a key that nothing is known of.
-pub fn histories<'a>(client: &mut SpiClient<'_>, keys: impl Iterator<Item = &'a Name>) -> Result<History, Error> {
+pub fn histories<'a>(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    keys: impl Iterator<Item = &'a Name>,
+) -> Result<History, Error> {
     let mut history: History = keys.map(|key| (key.clone(), Vec::new())).collect();
     let entries = match history.keys().collect::<Vec<_>>().as_slice() {
         [] => Vec::new(),
-        [key] => history_of(client, key)?,
+        [key] => history_of(client, tables, key)?,
         keys => query(client, Statement::History, &[datum::texts(keys.iter().copied().map(Some))], entry)?
             .into_iter()
             .collect::<Result<_, _>>()?,
@@ -125,9 +152,13 @@ pub fn now() -> Micros {
 /// Reads levels; what is overdue on them by `now` is counted only where something may be.
 pub fn read_levels(
     client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
     levels: &BTreeSet<LevelId>,
     now: Micros,
 ) -> SpiResult<Vec<(LevelId, Level)>> {
+    if let Some(found) = tables.and_then(|tables| tables.levels(levels, now)) {
+        return Ok(found);
+    }
     match levels.len() {
         0 => Ok(Vec::new()),
         1 => {

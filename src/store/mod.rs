@@ -77,31 +77,32 @@ pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
 }
 
 fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec<Answer>, Error> {
-    let tables = direct::Tables::reach();
-    if let Some(facts) = load::glance(client, tables.as_ref(), requests)? {
+    let reached = direct::Tables::reach();
+    let tables = reached.as_ref();
+    if let Some(facts) = load::glance(client, tables, requests)? {
         let decision = decide(facts, requests)?;
-        if let Some(answers) = unlocked(client, tables.as_ref(), decision)? {
+        if let Some(answers) = unlocked(client, tables, decision)? {
             return Ok(answers);
         }
     }
-    let mut levels = load::levels_of(client, requests)?;
-    let facts = load::facts(client, requests, &levels)?;
+    let mut levels = load::levels_of(client, tables, requests)?;
+    let facts = load::facts(client, tables, requests, &levels)?;
     let outgrown = load::outgrown(&facts, requests, &levels);
     let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
     let decision = decide(facts, requests)?;
     let refused = decision.answers.iter().any(|answer| answer.outcome.is_refusal());
     if outgrown {
-        levels.extend(load::levels_of(client, requests)?);
-    } else if (!refused || load::unchanged(client, seen.as_ref())?)
-        && let Some(answers) = unlocked(client, tables.as_ref(), decision)?
+        levels.extend(load::levels_of(client, tables, requests)?);
+    } else if (!refused || load::unchanged(client, tables, seen.as_ref())?)
+        && let Some(answers) = unlocked(client, tables, decision)?
     {
         return Ok(answers);
     }
     for _ in 0..ATTEMPTS {
-        match subtransaction::run(|| locked(client, tables.as_ref(), requests, &levels)) {
+        match subtransaction::run(|| locked(client, tables, requests, &levels)) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
-            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(client, requests)?),
+            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(client, tables, requests)?),
         }
     }
     Err(Error::Contended)
@@ -124,8 +125,8 @@ fn locked(
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
 ) -> Result<Vec<Answer>, Setback> {
-    let held = load::lock(client, levels)?;
-    let facts = load::facts(client, requests, levels)?;
+    let held = load::lock(client, tables, levels)?;
+    let facts = load::facts(client, tables, requests, levels)?;
     // A level that was created, or a reservation that was made, after the lock was taken: lock it, too.
     if !facts.levels.keys().all(|at| held.contains(at)) || load::outgrown(&facts, requests, levels) {
         return Err(Setback::Outrun);
@@ -140,14 +141,14 @@ fn locked(
 
 /// What has become of the reservation of a key by now. What is told is durable.
 pub fn standing(key: &Name) -> Result<Standing, Error> {
-    let entries = Spi::connect_mut(|client| load::history_of(client, key))?;
+    let entries = Spi::connect_mut(|client| load::history_of(client, None, key))?;
     durable::flush_before_an_answer()?;
     Ok(Standing::at(&entries, load::now()))
 }
 
 /// What has become of the reservations of keys by now, in the order of the keys. What is told is durable.
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
-    let entries = Spi::connect_mut(|client| load::histories(client, keys.iter().copied()))?;
+    let entries = Spi::connect_mut(|client| load::histories(client, None, keys.iter().copied()))?;
     durable::flush_before_an_answer()?;
     let (of, now) = (|key| entries.get(key).map(Vec::as_slice).unwrap_or_default(), load::now());
     Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())

@@ -6,7 +6,7 @@ use pgrx::spi::{SpiClient, SpiResult};
 
 use super::Setback;
 use super::datum::{self, int, opt_int, text, time};
-use super::direct::{Step, Tables};
+use super::direct::{FEW, Step, Tables};
 use super::sql::Statement;
 use super::statement::{execute, query};
 use crate::board;
@@ -26,7 +26,7 @@ pub fn guarded(
         return Ok(None);
     };
     let due = next_due(&change, &decision.effects);
-    let step = tables.map_or(Ok(Step::Elsewhere), |tables| tables.change_level(&guard, &change, due))?;
+    let step = tables.map_or(Ok(Step::Elsewhere), |tables| tables.change_guarded(&guard, &change, due))?;
     let actual = match step {
         Step::Done(level) => Some(level),
         Step::Refused => None,
@@ -56,8 +56,8 @@ pub fn locked(client: &mut SpiClient<'_>, tables: Option<&Tables>, effects: &Eff
         return Err(Setback::Outrun);
     }
     open_holds(client, tables, &effects.opened, now)?;
-    change_holds(client, &effects.changed)?;
-    change_levels(client, effects, now)?;
+    change_holds(client, tables, &effects.changed)?;
+    change_levels(client, tables, effects, now)?;
     raise_bounds(client, effects)?;
     add_bought(client, effects)?;
     tell(client, effects)?;
@@ -198,8 +198,22 @@ fn create_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> 
     Ok(execute(client, Statement::CreateLevels, &level_args(&created, now))? == created.len())
 }
 
-fn change_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> Result<(), Error> {
-    let changed: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_some()).collect();
+fn change_levels(
+    client: &mut SpiClient<'_>,
+    tables: Option<&Tables>,
+    effects: &Effects,
+    now: Micros,
+) -> Result<(), Error> {
+    let mut changed: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_some()).collect();
+    if let Some(tables) = tables.filter(|_| changed.len() <= FEW) {
+        let mut left = Vec::new();
+        for (at, change) in changed {
+            if !tables.change_locked(at, change, effects.bounds.contains(at), now)? {
+                left.push((at, change));
+            }
+        }
+        changed = left;
+    }
     if changed.is_empty() {
         return Ok(());
     }
@@ -277,9 +291,12 @@ fn open_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, holds: &[Hold
 }
 
 /// Closes and changes holds. Their levels are locked, so that each must be as it was read.
-fn change_holds(client: &mut SpiClient<'_>, changes: &[HoldChange]) -> Result<(), Error> {
-    let (kept, closed): (Vec<&HoldChange>, Vec<&HoldChange>) =
+fn change_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, changes: &[HoldChange]) -> Result<(), Error> {
+    let (kept, mut closed): (Vec<&HoldChange>, Vec<&HoldChange>) =
         changes.iter().partition(|change| change.after.is_some());
+    if let Some(tables) = tables.filter(|_| closed.len() <= FEW) {
+        closed.retain(|change| !tables.close_hold(change));
+    }
     let keys = |changes: &[&HoldChange]| datum::texts(changes.iter().map(|change| Some(&change.key)));
     let lines = |changes: &[&HoldChange]| datum::lines(changes.iter().map(|change| change.line));
     let before = |changes: &[&HoldChange]| datum::ints(changes.iter().map(|change| Some(change.quantity_before)));
@@ -294,7 +311,7 @@ fn change_holds(client: &mut SpiClient<'_>, changes: &[HoldChange]) -> Result<()
         let args = [keys(&kept), lines(&kept), before(&kept), quantities, deadlines];
         done += execute(client, Statement::ChangeHolds, &args)?;
     }
-    expect(done, changes.len(), "holds disagree with the ledger")
+    expect(done, closed.len() + kept.len(), "holds disagree with the ledger")
 }
 
 fn add_bought(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {

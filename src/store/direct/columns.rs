@@ -6,7 +6,7 @@ use std::ptr::null_mut;
 use pg_stock_core::{Entry, Hold, Level, Micros, Name};
 use pgrx::{IntoDatum, pg_sys};
 
-use super::table::Shape;
+use super::table::{Index, Shape};
 use super::version::Version;
 use crate::settings;
 
@@ -25,8 +25,6 @@ const fn or_null(column: (pg_sys::Oid, bool)) -> (pg_sys::Oid, bool) {
 
 pub const LEVEL: Shape = Shape {
     name: c"level",
-    key: c"level_pkey",
-    key_columns: &[9, 10],
     columns: &[BIGINT, BIGINT, BIGINT, or_null(BIGINT), BIGINT, TIME, TIME, BOOLEAN, TEXT, TEXT],
     defaults: 3,
     check: Some(c"level_counters"),
@@ -34,8 +32,6 @@ pub const LEVEL: Shape = Shape {
 };
 pub const HOLD: Shape = Shape {
     name: c"hold",
-    key: c"hold_pkey",
-    key_columns: &[5, 4],
     columns: &[BIGINT, TIME, TIME, INTEGER, TEXT, TEXT, TEXT, or_null(TEXT)],
     defaults: 0,
     check: None,
@@ -43,8 +39,6 @@ pub const HOLD: Shape = Shape {
 };
 pub const LEDGER: Shape = Shape {
     name: c"ledger",
-    key: c"ledger_claim",
-    key_columns: &[16],
     columns: &[
         (pg_sys::XID8OID, true),
         BIGINT,
@@ -78,8 +72,25 @@ pub const LEDGER: Shape = Shape {
     has_triggers: has_insert_triggers,
 };
 
+/// A hold that is closed: what acts on an insert does not matter then.
+pub const CLOSED_HOLD: Shape = Shape { has_triggers: has_delete_triggers, ..HOLD };
+
+/// Finds a level.
+pub const LEVEL_KEY: Index = Index { name: c"level_pkey", columns: &[9, 10], is_unique: true };
+/// Finds a hold by its key and line.
+pub const HOLD_KEY: Index = Index { name: c"hold_pkey", columns: &[5, 4], is_unique: true };
+/// Finds the holds of a level by their deadlines.
+pub const HOLD_DUE: Index = Index { name: c"hold_due", columns: &[6, 7, 2], is_unique: false };
+/// Finds the entries of a key.
+pub const LEDGER_KEY: Index = Index { name: c"ledger_claim", columns: &[16], is_unique: true };
+
 pub const LEVEL_SKU: usize = 8;
 pub const LEVEL_LOCATION: usize = 9;
+pub const HOLD_QUANTITY: usize = 0;
+pub const HOLD_DEADLINE: usize = 1;
+pub const LEDGER_POSITION: usize = 1;
+/// The columns of an entry in the order in which the statements of `store::sql` read them.
+pub const ENTRY: [usize; 20] = [15, 16, 17, 13, 18, 19, 4, 5, 6, 7, 8, 10, 9, 20, 3, 21, 11, 12, 14, 2];
 
 /// A level; what is overdue on it is not known from its row.
 pub fn level(found: &Version<'_>) -> Level {
@@ -95,14 +106,17 @@ pub fn level(found: &Version<'_>) -> Level {
     }
 }
 
-/// What changes in the row of a level that sells.
-pub fn level_change(after: &Level, now: Micros) -> [(usize, Value); 5] {
+/// What changes in the row of a level.
+pub fn level_change(after: &Level, now: Micros) -> [(usize, Value); 8] {
     [
         (0, int(after.on_hand)),
         (1, int(after.reserved)),
+        (2, int(after.safety_stock)),
+        (3, after.buyer_limit.and_then(int)),
         (4, int(after.version)),
         (5, int(after.next_due)),
         (6, int(now)),
+        (7, Some(pg_sys::Datum::from(after.frozen))),
     ]
 }
 
@@ -185,6 +199,13 @@ fn has_insert_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
         || triggers.trig_insert_after_row
         || triggers.trig_insert_before_statement
         || triggers.trig_insert_after_statement
+}
+
+fn has_delete_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
+    triggers.trig_delete_before_row
+        || triggers.trig_delete_after_row
+        || triggers.trig_delete_before_statement
+        || triggers.trig_delete_after_statement
 }
 
 fn has_update_triggers(triggers: &pg_sys::TriggerDesc) -> bool {

@@ -23,15 +23,18 @@ mod trail;
 mod version;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
-use pg_stock_core::decide::{Guard, LevelChange};
+use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
+use pg_stock_core::facts::NEVER;
 use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
 use pgrx::pg_sys::{self, ItemPointerData};
 
 use self::columns::Origin;
 use self::queue::Place;
-use self::table::{Shape, Snapshot, Table};
+use self::table::{Condition, Shape, Snapshot, Table};
 use self::version::Version;
+use super::datum::Row;
 use crate::error::Error;
 use crate::{early, settings};
 
@@ -45,6 +48,8 @@ pub enum Step {
     Elsewhere,
 }
 
+/// How many levels or holds go the short way at most; of more, one statement costs less for each.
+pub const FEW: usize = 16;
 /// How often a level is read again because somebody else changed it meanwhile who does not stand in the queue.
 const ATTEMPTS: usize = 3;
 
@@ -86,11 +91,42 @@ impl Tables {
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
         self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy() }));
-        ledger.find(&columns::LEDGER, &[key], &snapshot)?.is_none().then(|| columns::level(&found))
+        let known = ledger.find(&columns::LEDGER_KEY, &[Condition::Text(key)], &snapshot)?;
+        known.is_none().then(|| columns::level(&found))
+    }
+
+    /// Levels as they are, if nothing is overdue on them by `now`: what `Statement::Level` reads.
+    pub fn levels(&self, levels: &BTreeSet<LevelId>, now: Micros) -> Option<Vec<(LevelId, Level)>> {
+        let table = self.read(&columns::LEVEL).filter(|_| levels.len() <= FEW)?;
+        let snapshot = Snapshot::take();
+        let level = |at: &LevelId| find_level(&table, at, &snapshot).map(|found| columns::level(&found));
+        levels.iter().map(|at| Some((at.clone(), level(at).filter(|level| level.next_due > now)?))).collect()
+    }
+
+    /// The ledger entries of a key, oldest first: what `Statement::KeyHistory` reads.
+    pub fn history<T>(&self, key: &Name, mut take: impl FnMut(Row<'_>) -> T) -> Option<Vec<T>> {
+        let ledger = self.read(&columns::LEDGER)?;
+        let entry = |version: &Version<'_>| {
+            let columns = version.columns(columns::ENTRY);
+            let values = columns.map(|value| value.unwrap_or(pg_sys::Datum::null()));
+            let entry = take(Row { values: &values, nulls: &columns.map(|value| value.is_none()) });
+            (version.int(columns::LEDGER_POSITION), entry)
+        };
+        let mut rows = ledger.find_all(&columns::LEDGER_KEY, &[Condition::Text(key)], &Snapshot::take(), entry)?;
+        rows.sort_by_key(|(position, _)| *position);
+        Some(rows.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// Locks levels in their order: what `Statement::LockLevels` does. `None` where the short way does not lead to one of
+    /// them; some may be locked then.
+    pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<()> {
+        let table = self.write(&columns::LEVEL).filter(|_| levels.len() <= FEW)?;
+        let is_only_one = levels.len() == 1;
+        levels.iter().try_for_each(|at| lock_level(&table, at, is_only_one).then_some(()))
     }
 
     /// Changes one level if it still has the units: what `Statement::GuardedUpdate` does.
-    pub fn change_level(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Result<Step, Error> {
+    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Result<Step, Error> {
         let Some(table) = self.write(&columns::LEVEL) else { return Ok(Step::Elsewhere) };
         // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
         let mut seen = self.seen.take().filter(|seen| !seen.is_busy);
@@ -104,16 +140,46 @@ impl Tables {
                 break;
             }
             let after = change.onto(&before, due);
-            if !after.is_sound() {
-                return Err(Error::Corrupted(format!("a level would not keep 0 <= reserved <= on_hand: {after:?}")));
-            }
-            if let Some(position) = found.replace(&columns::level_change(&after, guard.now), &snapshot) {
-                trail::continues(&guard.at, position);
+            if replace_level(&found, &guard.at, &after, guard.now, &snapshot)? {
                 place.keep();
                 return Ok(Step::Done(after));
             }
         }
         Ok(Step::Refused)
+    }
+
+    /// Changes a level that is locked and as it was read; where asked to, finds its earliest deadline again: what
+    /// `Statement::ChangeLevels` does. False where the short way does not lead there.
+    pub fn change_locked(&self, at: &LevelId, change: &LevelChange, bound: bool, now: Micros) -> Result<bool, Error> {
+        let Some(table) = self.write(&columns::LEVEL) else { return Ok(false) };
+        let snapshot = Snapshot::take();
+        let Some(found) = find_level(&table, at, &snapshot) else { return Ok(false) };
+        if change.before.as_ref().map(|level| level.version) != Some(columns::level(&found).version) {
+            return Ok(false);
+        }
+        let due =
+            if bound { self.first_due(at, change.after.next_due, &snapshot) } else { Some(change.after.next_due) };
+        let Some(next_due) = due else { return Ok(false) };
+        replace_level(&found, at, &Level { next_due, ..change.after.clone() }, now, &snapshot)
+    }
+
+    /// The earliest deadline of a level's holds, of which none lies before the bound.
+    fn first_due(&self, at: &LevelId, bound: Micros, snapshot: &Snapshot) -> Option<Micros> {
+        let holds = self.read(&columns::HOLD)?;
+        let asked = [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(bound)];
+        let first = holds.find(&columns::HOLD_DUE, &asked, snapshot)?;
+        Some(first.map_or(NEVER, |found| found.version.int(columns::HOLD_DEADLINE)))
+    }
+
+    /// Closes a hold that has as many units as it must: what `Statement::CloseHolds` does. False where it has not, or the
+    /// short way does not lead there.
+    pub fn close_hold(&self, change: &HoldChange) -> bool {
+        let Some(table) = self.write(&columns::CLOSED_HOLD) else { return false };
+        let snapshot = Snapshot::take();
+        let asked = [Condition::Text(&change.key), Condition::Line(change.line)];
+        let found = table.find(&columns::HOLD_KEY, &asked, &snapshot).flatten();
+        let right = found.filter(|found| found.version.int(columns::HOLD_QUANTITY) == change.quantity_before);
+        right.is_some_and(|found| found.version.delete(&snapshot))
     }
 
     /// Writes ledger rows, which claim their keys, until a key is taken: what `Statement::Claim` does. Says how many were
@@ -149,9 +215,39 @@ fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option
         }
         trail::lost(at);
     }
-    let found = table.find(&columns::LEVEL, &[&at.sku, &at.location], snapshot)??;
+    let asked = [Condition::Text(&at.sku), Condition::Text(&at.location)];
+    let found = table.find(&columns::LEVEL_KEY, &asked, snapshot)??;
     trail::found(at, found.version.position(), found.entries);
     Some(found.version)
+}
+
+/// Locks a level; false where it was not found. Who wants no other one waits in line, if there is one.
+fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> bool {
+    {
+        let snapshot = Snapshot::take();
+        let Some(level) = find_level(table, at, &snapshot) else { return false };
+        if !(may_wait_in_line && level.is_busy()) {
+            return level.lock(&snapshot) && is_level(&level, at);
+        }
+    }
+    Place::take(at).keep();
+    lock_level(table, at, false)
+}
+
+/// Puts the row of a level in the place of the one that was found; false where somebody else has done so.
+fn replace_level(
+    found: &Version<'_>,
+    at: &LevelId,
+    after: &Level,
+    now: Micros,
+    snapshot: &Snapshot,
+) -> Result<bool, Error> {
+    if !after.is_sound() {
+        return Err(Error::Corrupted(format!("a level would not keep 0 <= reserved <= on_hand: {after:?}")));
+    }
+    let position = found.replace(&columns::level_change(after, now), snapshot);
+    position.inspect(|position| trail::continues(at, *position));
+    Ok(position.is_some())
 }
 
 fn is_level(row: &Version<'_>, at: &LevelId) -> bool {

@@ -6,7 +6,8 @@
 use std::ffi::CStr;
 use std::ptr::{addr_of_mut, null_mut};
 
-use pg_stock_core::Name;
+use pg_stock_core::{Micros, Name};
+use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, ItemPointerData};
 
 use super::version::Version;
@@ -15,10 +16,6 @@ use super::version::Version;
 pub struct Shape {
     /// Its name in the schema stock.
     pub name: &'static CStr,
-    /// The unique index of its key.
-    pub key: &'static CStr,
-    /// The columns that a row is looked up by, counted from 1: the first of that index, which are text, COLLATE "C".
-    pub key_columns: &'static [i16],
     /// The types of its columns, and whether they are NOT NULL.
     pub columns: &'static [(pg_sys::Oid, bool)],
     /// How many of them have a default.
@@ -27,6 +24,26 @@ pub struct Shape {
     pub check: Option<&'static CStr>,
     /// Whether it has triggers that act on what is written here.
     pub has_triggers: fn(&pg_sys::TriggerDesc) -> bool,
+}
+
+/// An index that rows are looked up by.
+pub struct Index {
+    /// Its name in the schema stock.
+    pub name: &'static CStr,
+    /// The columns that it begins with, counted from 1; texts are COLLATE "C".
+    pub columns: &'static [i16],
+    /// Whether it has each of its keys once.
+    pub is_unique: bool,
+}
+
+/// What is asked of one column of an index.
+pub enum Condition<'n> {
+    /// This text.
+    Text(&'n Name),
+    /// This integer.
+    Line(i32),
+    /// A time that is not before this one.
+    From(Micros),
 }
 
 /// How many versions of a row are followed at most, before the index is asked.
@@ -63,7 +80,7 @@ impl Drop for Snapshot {
 /// An open table.
 pub struct Table {
     relation: pg_sys::Relation,
-    key: pg_sys::Oid,
+    schema: pg_sys::Oid,
     mode: pg_sys::LOCKMODE,
 }
 
@@ -98,20 +115,18 @@ impl Table {
     }
 
     fn open(schema: pg_sys::Oid, shape: &Shape, mode: pg_sys::LOCKMODE) -> Option<Self> {
-        // SAFETY: looks names up and opens the table, which is closed when it is dropped; the index cannot go while the
-        // table is locked.
+        // SAFETY: looks a name up and opens the table, which is closed when it is dropped.
         let table = unsafe {
-            let id = |name: &CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
-            let relation = match id(shape.name) {
+            let relation = match pg_sys::get_relname_relid(shape.name.as_ptr(), schema) {
                 pg_sys::InvalidOid => null_mut(),
                 table => pg_sys::try_table_open(table, mode),
             };
             if relation.is_null() {
                 return None;
             }
-            Table { relation, key: id(shape.key), mode }
+            Table { relation, schema, mode }
         };
-        (table.key != pg_sys::InvalidOid && table.is_plain(shape)).then_some(table)
+        table.is_plain(shape).then_some(table)
     }
 
     /// True where a row that is written needs nothing but its values: no trigger, rule, policy, child, computed column,
@@ -163,56 +178,30 @@ impl Table {
         unsafe { (*(*self.relation).rd_att).natts as usize }
     }
 
-    /// The row with this key that the snapshot sees; of several, the first. `None` where the index cannot tell, for it is
-    /// not as it was made.
-    pub fn find(&self, shape: &Shape, key: &[&Name], snapshot: &Snapshot) -> Option<Option<Found<'_>>> {
-        // SAFETY: the index is closed here, or by whoever cleans up after an error.
-        unsafe {
-            let index = pg_sys::index_open(self.key, self.mode);
-            let found = self.is_key(index, shape).then(|| self.scan(index, key, snapshot));
-            pg_sys::index_close(index, NO_LOCK);
-            found
-        }
-    }
-
-    /// # Safety
-    /// The index must be open.
-    unsafe fn is_key(&self, index: pg_sys::Relation, shape: &Shape) -> bool {
-        unsafe {
-            let (about, class) = (&*(*index).rd_index, &*(*index).rd_rel);
-            let columns = about.indkey.values.as_slice(about.indnatts as usize);
-            about.indrelid == (*self.relation).rd_id
-                && about.indisvalid
-                && about.indisunique
-                && class.relam == pg_sys::BTREE_AM_OID
-                && columns.starts_with(shape.key_columns)
-                && pg_sys::RelationGetIndexPredicate(index).is_null()
-        }
-    }
-
-    /// # Safety
-    /// The index must be one of this table's, and begin with texts of COLLATE "C".
-    unsafe fn scan(&self, index: pg_sys::Relation, key: &[&Name], snapshot: &Snapshot) -> Option<Found<'_>> {
-        let mut keys = vec![pg_sys::ScanKeyData::default(); key.len()];
-        for (place, (entry, name)) in keys.iter_mut().zip(key).enumerate() {
-            let name = pgrx::IntoDatum::into_datum(name.as_bytes()).expect("bytes are not NULL");
-            let (equal, column) = (pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber, place as i16 + 1);
-            let (of_any, collation, procedure) =
-                (pg_sys::InvalidOid, pg_sys::C_COLLATION_OID, pg_sys::Oid::from(pg_sys::F_TEXTEQ));
-            unsafe { pg_sys::ScanKeyEntryInitialize(entry, 0, column, equal, of_any, collation, procedure, name) };
-        }
+    /// The first row by an index that meets the conditions and that the snapshot sees, if there is one. `None` where the
+    /// index cannot tell, for it is not as it was made.
+    pub fn find(&self, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Option<Found<'_>>> {
+        let mut scan = Scan::begin(self, index, asked, snapshot)?;
         let version = Version::empty(self);
-        let (mut entries, mut found) = (0, false);
-        unsafe {
-            let scan = begin_scan(self.relation, index, snapshot.0, keys.len() as i32);
-            pg_sys::index_rescan(scan, keys.as_mut_ptr(), keys.len() as i32, null_mut(), 0);
-            while !found && !pg_sys::index_getnext_tid(scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
-                entries += 1;
-                found = pg_sys::index_fetch_heap(scan, version.slot());
-            }
-            pg_sys::index_endscan(scan);
-            found.then(|| Found { version: version.read(), entries })
+        let found = scan.next(&version);
+        Some(found.then(|| Found { version, entries: scan.entries }))
+    }
+
+    /// All rows by an index that meet the conditions and that the snapshot sees. `None` as of `find`.
+    pub fn find_all<T>(
+        &self,
+        index: &Index,
+        asked: &[Condition<'_>],
+        snapshot: &Snapshot,
+        mut take: impl FnMut(&Version<'_>) -> T,
+    ) -> Option<Vec<T>> {
+        let mut scan = Scan::begin(self, index, asked, snapshot)?;
+        let version = Version::empty(self);
+        let mut rows = Vec::new();
+        while scan.next(&version) {
+            rows.push(take(&version));
         }
+        Some(rows)
     }
 
     /// The version at this position, if it is the one that the snapshot sees.
@@ -224,11 +213,14 @@ impl Table {
     ) -> Option<Version<'_>> {
         let version = Version::empty(self);
         // SAFETY: the position was found in this table by this transaction, which keeps it from being cut short.
-        let version = unsafe {
-            pg_sys::table_tuple_fetch_row_version(self.relation, &mut position, snapshot.0, version.slot())
-                .then(|| version.read())
+        let found = unsafe {
+            let found = pg_sys::table_tuple_fetch_row_version(self.relation, &mut position, snapshot.0, version.slot());
+            if found {
+                version.read();
+            }
+            found
         };
-        version.filter(is_it)
+        (found && is_it(&version)).then_some(version)
     }
 
     /// Follows a row from a version of it to the one that the snapshot sees. `None` where the position leads to
@@ -247,7 +239,7 @@ impl Table {
                 return None;
             }
             self.prune(block(&position));
-            let mut version = Version::empty(self);
+            let version = Version::empty(self);
             for _ in 0..MOST_STEPS {
                 let any = addr_of_mut!(pg_sys::SnapshotAnyData);
                 if block(&position) >= pages
@@ -255,7 +247,7 @@ impl Table {
                 {
                     return None;
                 }
-                version = version.read();
+                version.read();
                 if !is_it(&version) {
                     return None;
                 }
@@ -282,6 +274,110 @@ impl Table {
             pg_sys::heap_page_prune_opt(self.relation, buffer);
             pg_sys::ReleaseBuffer(buffer);
         }
+    }
+}
+
+/// A search by an index, which is open as long as it lives.
+struct Scan {
+    scan: pg_sys::IndexScanDesc,
+    index: pg_sys::Relation,
+    /// How many entries of the index were looked at.
+    entries: usize,
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: both are open.
+            unsafe {
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, NO_LOCK);
+            }
+        }
+    }
+}
+
+impl Scan {
+    /// Begins one; `None` where the index is not as it was made.
+    fn begin(table: &Table, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Self> {
+        let mut keys: Vec<_> = (1..).zip(asked).map(|(column, condition)| condition.scan_key(column)).collect();
+        let count = keys.len() as i32;
+        // SAFETY: an index cannot go while its table is locked; the keys are of the types of its columns, and copied.
+        unsafe {
+            let id = pg_sys::get_relname_relid(index.name.as_ptr(), table.schema);
+            if id == pg_sys::InvalidOid {
+                return None;
+            }
+            let relation = pg_sys::relation_open(id, table.mode);
+            if !index.is(relation, table.relation) {
+                pg_sys::relation_close(relation, NO_LOCK);
+                return None;
+            }
+            let scan = begin_scan(table.relation, relation, snapshot.0, count);
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, null_mut(), 0);
+            Some(Scan { scan, index: relation, entries: 0 })
+        }
+    }
+
+    /// Puts the next row there; false where there is none.
+    fn next(&mut self, version: &Version<'_>) -> bool {
+        // SAFETY: the scan is open, and the version is one of its table's.
+        unsafe {
+            while !pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
+                self.entries += 1;
+                if pg_sys::index_fetch_heap(self.scan, version.slot()) {
+                    version.read();
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Index {
+    /// Whether an open relation is this index as it was made.
+    ///
+    /// # Safety
+    /// Both relations must be open.
+    unsafe fn is(&self, index: pg_sys::Relation, table: pg_sys::Relation) -> bool {
+        unsafe {
+            let Some(about) = (*index).rd_index.as_ref() else { return false };
+            let columns = about.indkey.values.as_slice(about.indnatts as usize);
+            about.indrelid == (*table).rd_id
+                && about.indisvalid
+                && about.indisunique == self.is_unique
+                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+                && columns.starts_with(self.columns)
+                && pg_sys::RelationGetIndexPredicate(index).is_null()
+        }
+    }
+}
+
+impl Condition<'_> {
+    /// As a scan of an index wants it.
+    fn scan_key(&self, column: i16) -> pg_sys::ScanKeyData {
+        let (strategy, collation, procedure, value) = match self {
+            Condition::Text(name) => {
+                (pg_sys::BTEqualStrategyNumber, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, name.as_bytes().into_datum())
+            }
+            Condition::Line(line) => {
+                (pg_sys::BTEqualStrategyNumber, pg_sys::InvalidOid, pg_sys::F_INT4EQ, line.into_datum())
+            }
+            Condition::From(time) => {
+                let greater_equal = pg_sys::BTGreaterEqualStrategyNumber;
+                (greater_equal, pg_sys::InvalidOid, pg_sys::F_TIMESTAMPTZ_GE, time.into_datum())
+            }
+        };
+        let (of_any, procedure) = (pg_sys::InvalidOid, pg_sys::Oid::from(procedure));
+        let value = value.unwrap_or(pg_sys::Datum::null());
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: fills the key in.
+        unsafe {
+            let strategy = strategy as pg_sys::StrategyNumber;
+            pg_sys::ScanKeyEntryInitialize(&mut key, 0, column, strategy, of_any, collation, procedure, value);
+        }
+        key
     }
 }
 

@@ -40,9 +40,8 @@ impl<'t> Version<'t> {
     ///
     /// # Safety
     /// The slot must not be empty.
-    pub unsafe fn read(self) -> Self {
+    pub unsafe fn read(&self) {
         unsafe { pg_sys::slot_getallattrs(self.slot) };
-        self
     }
 
     /// Where it lies.
@@ -74,6 +73,11 @@ impl<'t> Version<'t> {
         unsafe { (!*(*self.slot).tts_isnull.add(column)).then(|| *(*self.slot).tts_values.add(column)) }
     }
 
+    /// Some of its columns, in the order asked for.
+    pub fn columns<const N: usize>(&self, places: [usize; N]) -> [Value; N] {
+        places.map(|column| self.value(column))
+    }
+
     /// A bigint or timestamptz that may be NULL.
     pub fn opt_int(&self, column: usize) -> Option<i64> {
         self.value(column).map(|value| value.value() as i64)
@@ -95,6 +99,52 @@ impl<'t> Version<'t> {
         let bytes =
             self.value(column).and_then(|value| unsafe { <&[u8] as pgrx::FromDatum>::from_datum(value, false) });
         bytes == Some(name.as_bytes())
+    }
+
+    /// Locks the row against changes by others, for whom it waits, and becomes its newest version; false where it is
+    /// gone. That is FOR NO KEY UPDATE, by what the executor does (ExecLockRows).
+    pub fn lock(&self, snapshot: &Snapshot) -> bool {
+        let flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS | pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+        // SAFETY: the slot holds a row of this table's; so it does afterwards, if the row was locked.
+        unsafe {
+            let result = pg_sys::table_tuple_lock(
+                self.table.relation(),
+                &mut self.position(),
+                snapshot.raw(),
+                self.slot,
+                pg_sys::GetCurrentCommandId(true),
+                pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+                pg_sys::LockWaitPolicy::LockWaitBlock,
+                flags as u8,
+                &mut pg_sys::TM_FailureData::default(),
+            );
+            let is_locked = result == pg_sys::TM_Result::TM_Ok;
+            if is_locked {
+                self.read();
+            }
+            is_locked
+        }
+    }
+
+    /// Deletes the row; false where somebody else has changed it.
+    pub fn delete(&self, snapshot: &Snapshot) -> bool {
+        // SAFETY: the slot holds a row of this table's.
+        let result = unsafe {
+            let relation = self.table.relation();
+            pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_DELETE);
+            pg_sys::table_tuple_delete(
+                relation,
+                &mut self.position(),
+                pg_sys::GetCurrentCommandId(true),
+                snapshot.raw(),
+                null_mut(),
+                true,
+                &mut pg_sys::TM_FailureData::default(),
+                false,
+            )
+        };
+        insert::next_command();
+        result == pg_sys::TM_Result::TM_Ok
     }
 
     /// Puts a version in its place that differs in some columns, and says where that lies. `None` where somebody else has
