@@ -5,7 +5,7 @@ use pg_stock_core::feed::{Alert, alert};
 use pg_stock_core::{Effects, Level, LevelId, Name};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use crate::early;
 use crate::settings::{self, Notify};
@@ -33,7 +33,7 @@ impl Channel {
 }
 
 /// Sends messages when the transaction commits; says how many.
-pub fn send(client: &mut SpiClient<'_>, channel: Channel, messages: &[String]) -> SpiResult<usize> {
+pub fn send(channel: Channel, messages: &[String]) -> SpiResult<usize> {
     // A commit that lets go of its locks early could be heard before it is durable.
     if !messages.is_empty() {
         early::forbid();
@@ -41,13 +41,13 @@ pub fn send(client: &mut SpiClient<'_>, channel: Channel, messages: &[String]) -
     let name = channel.name();
     for message in messages {
         let args = [opt_text(Some(name.as_bytes())), opt_text(Some(message.as_bytes()))];
-        execute(client, Statement::Notify, &args)?;
+        execute(Statement::Notify, &args)?;
     }
     Ok(messages.len())
 }
 
 /// Tells of what this transaction changes, where the setting `pg_stock.notify` says that it does so itself.
-pub fn announce(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+pub fn announce(effects: &Effects) -> SpiResult<()> {
     if settings::notify() != Notify::Transaction {
         return Ok(());
     }
@@ -59,8 +59,8 @@ pub fn announce(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> 
             .into_iter()
             .filter_map(move |(alert, begins)| Some(AlertState::new(alert, begins, named(at, &change.after)?)))
     });
-    send(client, Channel::Changed, &message::of_levels(None, &levels))?;
-    send(client, Channel::Alert, &message::of_alerts(None, &crossed.collect::<Vec<_>>()))?;
+    send(Channel::Changed, &message::of_levels(None, &levels))?;
+    send(Channel::Alert, &message::of_alerts(None, &crossed.collect::<Vec<_>>()))?;
     Ok(())
 }
 

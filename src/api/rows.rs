@@ -57,24 +57,20 @@ fn columns(answer: &Answer) -> [Column; 12] {
 
 /// Sends rows whose columns are those of the function's result type.
 pub fn send<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, rows: impl Iterator<Item = [Column; N]>) {
-    // SAFETY: PostgreSQL calls a set-returning function with a ReturnSetInfo; what outlives the call is made in the
-    // memory context of the query, as for every function that materializes its result.
+    // SAFETY: PostgreSQL calls a set-returning function with a ReturnSetInfo that describes the rows it expects; what
+    // outlives the call is made in the memory context of the query, as for every function that materializes its result.
     unsafe {
         let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let query_context = (*(*info).econtext).ecxt_per_query_memory;
         let before = pg_sys::MemoryContextSwitchTo(query_context);
         let store = pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem);
-        let mut described: pg_sys::TupleDesc = std::ptr::null_mut();
-        pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut described);
-        let described = pg_sys::CreateTupleDescCopy(described);
         pg_sys::MemoryContextSwitchTo(before);
         (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
         (*info).setResult = store;
-        (*info).setDesc = described;
         for row in rows {
             let mut values = row.map(|column| column.unwrap_or(pg_sys::Datum::null()));
             let mut nulls = row.map(|column| column.is_none());
-            pg_sys::tuplestore_putvalues(store, described, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::tuplestore_putvalues(store, (*info).expectedDesc, values.as_mut_ptr(), nulls.as_mut_ptr());
         }
     }
 }

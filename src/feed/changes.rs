@@ -6,7 +6,7 @@ use pg_stock_core::feed::snapshot::Reach;
 use pg_stock_core::feed::{Snapshot, Window, Xid};
 use pg_stock_core::{Level, LevelId};
 use pgrx::pg_sys;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::generation::Generation;
 use super::pull::State;
@@ -38,8 +38,8 @@ pub struct Changes {
 }
 
 /// What the moment sees. The transaction that asks is still running.
-pub fn now(client: &mut SpiClient<'_>) -> Result<Snapshot, Error> {
-    let text = query(client, Statement::CurrentSnapshot, &[], |row| row.name(0).to_string())?.pop();
+pub fn now() -> Result<Snapshot, Error> {
+    let text = query(Statement::CurrentSnapshot, &[], |row| row.name(0).to_string())?.pop();
     let snapshot = text.as_deref().and_then(Snapshot::parse);
     let snapshot = snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
     Ok(match super::own_xid() {
@@ -52,18 +52,13 @@ pub fn now(client: &mut SpiClient<'_>) -> Result<Snapshot, Error> {
 /// ahead of this database, an error where it is only ahead of an old snapshot.
 ///
 /// The new snapshot is taken before the rows are read: what is committed in between is left for the next time.
-pub fn since(
-    client: &mut SpiClient<'_>,
-    generation: &Generation,
-    since: Snapshot,
-    most: usize,
-) -> Result<Option<Changes>, Error> {
-    let Some(window) = Window::between(since, now(client)?) else {
+pub fn since(generation: &Generation, since: Snapshot, most: usize) -> Result<Option<Changes>, Error> {
+    let Some(window) = Window::between(since, now()?) else {
         // SAFETY: a variable of the transaction.
         let is_old = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
         return if is_old { Err(Error::OldSnapshot) } else { Ok(None) };
     };
-    let mut rows = rows(client, &window, most + 1)?;
+    let mut rows = rows(&window, most + 1)?;
     let more = rows.len() > most;
     let mut seen = window.end().clone();
     if more {
@@ -74,7 +69,7 @@ pub fn since(
                 seen = reached;
             }
             Reach::Within(xact) => {
-                rows = of_transactions(client, &[xact], usize::MAX)?;
+                rows = of_transactions(&[xact], usize::MAX)?;
                 seen = window.before(xact + 1);
             }
         }
@@ -85,19 +80,19 @@ pub fn since(
 }
 
 /// The rows of a window, at most so many. Those of transactions that are still running may be among them.
-fn rows(client: &mut SpiClient<'_>, window: &Window, most: usize) -> SpiResult<Vec<Change>> {
+fn rows(window: &Window, most: usize) -> SpiResult<Vec<Change>> {
     let late = window.late();
-    let mut rows = if late.is_empty() { Vec::new() } else { of_transactions(client, &late, most)? };
+    let mut rows = if late.is_empty() { Vec::new() } else { of_transactions(&late, most)? };
     if rows.len() < most {
         let ((first, end), room) = (window.range(), most - rows.len());
-        rows.extend(query(client, Statement::ChangesBetween, &[xid(first), xid(end), int(room as i64)], change)?);
+        rows.extend(query(Statement::ChangesBetween, &[xid(first), xid(end), int(room as i64)], change)?);
     }
     Ok(rows)
 }
 
-fn of_transactions(client: &mut SpiClient<'_>, xacts: &[Xid], most: usize) -> SpiResult<Vec<Change>> {
+fn of_transactions(xacts: &[Xid], most: usize) -> SpiResult<Vec<Change>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    query(client, Statement::ChangesOf, &[xids(xacts.iter().copied()), int(most)], change)
+    query(Statement::ChangesOf, &[xids(xacts.iter().copied()), int(most)], change)
 }
 
 fn change(row: Row<'_>) -> Change {
@@ -106,11 +101,11 @@ fn change(row: Row<'_>) -> Change {
 }
 
 /// Levels as they are now.
-pub fn states(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
+pub fn states(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    query(client, Statement::States, &[skus(levels), locations(levels)], state)
+    query(Statement::States, &[skus(levels), locations(levels)], state)
 }
 
 /// A level as it is now; the columns of `Statement::States`.

@@ -5,8 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use pg_stock_core::feed::message::{self, AlertState, Emission};
 use pg_stock_core::feed::{Alert, Cursor, alert};
 use pg_stock_core::{LevelId, Name};
-use pgrx::Spi;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::changes::{self, Changes, locations, skus};
 use super::generation::Generation;
@@ -36,31 +35,29 @@ pub struct Emitted {
 /// Tells of about `most` ledger rows' changes when this transaction commits. Writes nothing where there are none.
 pub fn emit(most: usize) -> Result<Emitted, Error> {
     super::check_moment()?;
-    Spi::connect_mut(|client| {
-        let Some(generation) = Generation::current_or_new(client)? else { return Ok(Emitted::default()) };
-        let Some(look) = changes::since(client, &generation, generation.sent.clone(), 1)? else {
-            return Err(Error::Corrupted("stock.feed is ahead of the database".into()));
-        };
-        if look.rows == 0 {
-            return Ok(Emitted::default());
-        }
-        // One emission at a time; what another has told meanwhile is not told again.
-        let Some(generation) = Generation::lock(client)? else { return Ok(Emitted::default()) };
-        match changes::since(client, &generation, generation.sent.clone(), most)? {
-            Some(changes) if changes.rows > 0 => tell(client, &generation, changes),
-            _ => Ok(Emitted::default()),
-        }
-    })
+    let Some(generation) = Generation::current_or_new()? else { return Ok(Emitted::default()) };
+    let Some(look) = changes::since(&generation, generation.sent.clone(), 1)? else {
+        return Err(Error::Corrupted("stock.feed is ahead of the database".into()));
+    };
+    if look.rows == 0 {
+        return Ok(Emitted::default());
+    }
+    // One emission at a time; what another has told meanwhile is not told again.
+    let Some(generation) = Generation::lock()? else { return Ok(Emitted::default()) };
+    match changes::since(&generation, generation.sent.clone(), most)? {
+        Some(changes) if changes.rows > 0 => tell(&generation, changes),
+        _ => Ok(Emitted::default()),
+    }
 }
 
-fn tell(client: &mut SpiClient<'_>, generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
+fn tell(generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
     settings::commit_durably();
-    let states = changes::states(client, &changes.levels)?;
+    let states = changes::states(&changes.levels)?;
     // A generation begins with levels of which nobody knows what was announced of them.
-    let others = if generation.sequence == 0 { alarming(client)? } else { Vec::new() };
+    let others = if generation.sequence == 0 { alarming()? } else { Vec::new() };
     let known: BTreeSet<&LevelId> = states.iter().map(|state| &state.at).collect();
     let others: Vec<State> = others.into_iter().filter(|state| !known.contains(&state.at)).collect();
-    let crossings = crossings(client, states.iter().chain(&others))?;
+    let crossings = crossings(states.iter().chain(&others))?;
     let named: Vec<_> = states.iter().filter_map(|state| notify::level_state(&state.at, &state.level)).collect();
     let cursor = Cursor { generation: generation.id.clone(), seen: changes.seen.clone(), after: None };
     let emission = Emission {
@@ -69,11 +66,11 @@ fn tell(client: &mut SpiClient<'_>, generation: &Generation, changes: Changes) -
         cursor: (named.len() == states.len()).then(|| cursor.to_string()),
     };
     let alerts: Vec<AlertState> = crossings.iter().filter_map(Crossing::state).collect();
-    let levels = notify::send(client, Channel::Changed, &message::of_levels(Some(&emission), &named))?;
-    let messages = levels + notify::send(client, Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
-    remember(client, &crossings)?;
+    let levels = notify::send(Channel::Changed, &message::of_levels(Some(&emission), &named))?;
+    let messages = levels + notify::send(Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
+    remember(&crossings)?;
     let seen = changes.seen.to_string();
-    execute(client, Statement::Advance, &[opt_text(Some(seen.as_bytes())), int(emission.sequence)])?;
+    execute(Statement::Advance, &[opt_text(Some(seen.as_bytes())), int(emission.sequence)])?;
     Ok(Emitted { changes: changes.rows, levels: named.len(), alerts: alerts.len(), messages, more: changes.more })
 }
 
@@ -92,20 +89,16 @@ impl Crossing<'_> {
 }
 
 /// Compares levels with what was announced of them.
-fn crossings<'a>(
-    client: &mut SpiClient<'_>,
-    states: impl Iterator<Item = &'a State> + Clone,
-) -> SpiResult<Vec<Crossing<'a>>> {
+fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<Vec<Crossing<'a>>> {
     let levels: BTreeSet<LevelId> = states.clone().map(|state| state.at.clone()).collect();
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    let announced: HashSet<(LevelId, Name)> =
-        query(client, Statement::Alerts, &[skus(&levels), locations(&levels)], |row| {
-            (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
-        })?
-        .into_iter()
-        .collect();
+    let announced: HashSet<(LevelId, Name)> = query(Statement::Alerts, &[skus(&levels), locations(&levels)], |row| {
+        (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
+    })?
+    .into_iter()
+    .collect();
     let of = |state: &'a State| {
         let before = |alert: Alert| announced.contains(&(state.at.clone(), Name::from(alert.word())));
         let crossed = alert::crossings(before, &state.level).into_iter();
@@ -115,12 +108,12 @@ fn crossings<'a>(
 }
 
 /// Levels in a state that somebody should know of, and those of which it was announced that they are.
-fn alarming(client: &mut SpiClient<'_>) -> SpiResult<Vec<State>> {
-    query(client, Statement::AlarmingStates, &[], changes::state)
+fn alarming() -> SpiResult<Vec<State>> {
+    query(Statement::AlarmingStates, &[], changes::state)
 }
 
 /// Writes down what was announced.
-fn remember(client: &mut SpiClient<'_>, crossings: &[Crossing<'_>]) -> SpiResult<()> {
+fn remember(crossings: &[Crossing<'_>]) -> SpiResult<()> {
     for (begins, statement) in [(true, Statement::BeginAlerts), (false, Statement::EndAlerts)] {
         let each = || crossings.iter().filter(|crossing| crossing.begins == begins);
         if each().next().is_some() {
@@ -129,7 +122,7 @@ fn remember(client: &mut SpiClient<'_>, crossings: &[Crossing<'_>]) -> SpiResult
                 texts(each().map(|crossing| Some(&crossing.state.at.location))),
                 words(each().map(|crossing| crossing.alert.word())),
             ];
-            execute(client, statement, &args)?;
+            execute(statement, &args)?;
         }
     }
     Ok(())
@@ -138,10 +131,8 @@ fn remember(client: &mut SpiClient<'_>, crossings: &[Crossing<'_>]) -> SpiResult
 /// Writes down why an emission failed, for `stock.feed_lag`.
 pub fn note_failure(error: &str) -> Result<(), Error> {
     let error = notify::storable(error);
-    Spi::connect_mut(|client| {
-        // Where the first emission of a generation has failed, it took the generation with it.
-        Generation::current_or_new(client)?;
-        execute(client, Statement::Fail, &[opt_text(Some(error.as_bytes()))])?;
-        Ok(())
-    })
+    // Where the first emission of a generation has failed, it took the generation with it.
+    Generation::current_or_new()?;
+    execute(Statement::Fail, &[opt_text(Some(error.as_bytes()))])?;
+    Ok(())
 }

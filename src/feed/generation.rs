@@ -6,7 +6,7 @@
 
 use pg_stock_core::feed::{Snapshot, Xid};
 use pgrx::pg_sys;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::changes::Change;
 use crate::error::Error;
@@ -35,39 +35,39 @@ const FEW: i64 = 1_000;
 
 impl Generation {
     /// The one that this life of the database has begun, if it has.
-    pub fn current(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
-        Generation::read(client, Statement::Generation)
+    pub fn current() -> Result<Option<Generation>, Error> {
+        Generation::read(Statement::Generation)
     }
 
     /// The same, locked until the transaction ends.
-    pub fn lock(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
-        Generation::read(client, Statement::LockGeneration)
+    pub fn lock() -> Result<Option<Generation>, Error> {
+        Generation::read(Statement::LockGeneration)
     }
 
     /// The current one, begun if there is none; `None` while nothing has happened yet, or the data is being restored
     /// (a dump sets the ledger's sequence last): what is then there would belong to no generation.
-    pub fn current_or_new(client: &mut SpiClient<'_>) -> Result<Option<Generation>, Error> {
-        if let Some(generation) = Generation::current(client)? {
+    pub fn current_or_new() -> Result<Option<Generation>, Error> {
+        if let Some(generation) = Generation::current()? {
             return Ok(Some(generation));
         }
-        if last_position(client)? == 0 {
+        if last_position()? == 0 {
             return Ok(None);
         }
-        Generation::begin(client, false)?;
-        Generation::current(client)
+        Generation::begin(false)?;
+        Generation::current()
     }
 
     /// Begins one, unless somebody else has begun one for this life meanwhile, or `anew` in any case.
-    fn begin(client: &mut SpiClient<'_>, anew: bool) -> SpiResult<()> {
+    fn begin(anew: bool) -> SpiResult<()> {
         // First the position, then the number of this transaction: rows of later transactions have later positions.
-        let last = last_position(client)?;
+        let last = last_position()?;
         let sent = (last <= FEW).then(|| Snapshot::beginning().to_string());
         let [system, timeline, database] = place();
         let args = [system, timeline, database, int(last), opt_text(sent.as_deref().map(str::as_bytes)), flag(anew)];
-        execute(client, Statement::BeginGeneration, &args).map(|_| ())
+        execute(Statement::BeginGeneration, &args).map(|_| ())
     }
 
-    fn read(client: &mut SpiClient<'_>, statement: Statement) -> Result<Option<Generation>, Error> {
+    fn read(statement: Statement) -> Result<Option<Generation>, Error> {
         let generation = |row: Row<'_>| {
             Some(Generation {
                 id: row.name(0).to_string(),
@@ -78,7 +78,7 @@ impl Generation {
             })
         };
         let unreadable = || Error::Corrupted("the snapshot in stock.feed cannot be read".into());
-        query(client, statement, &place(), generation)?.pop().map(|row| row.ok_or_else(unreadable)).transpose()
+        query(statement, &place(), generation)?.pop().map(|row| row.ok_or_else(unreadable)).transpose()
     }
 
     /// False for what was written in an earlier life, and restored: its transaction's number says nothing here.
@@ -90,15 +90,13 @@ impl Generation {
 /// Begins a new generation, whatever there was: all cursors become invalid. Gives its name.
 pub fn begin() -> Result<String, Error> {
     super::check_moment()?;
-    pgrx::Spi::connect_mut(|client| {
-        Generation::begin(client, true)?;
-        Ok(Generation::current(client)?.map_or_else(|| NONE.to_owned(), |generation| generation.id))
-    })
+    Generation::begin(true)?;
+    Ok(Generation::current()?.map_or_else(|| NONE.to_owned(), |generation| generation.id))
 }
 
 /// The last position of the ledger that was handed out; 0 if none was.
-fn last_position(client: &mut SpiClient<'_>) -> SpiResult<i64> {
-    Ok(query(client, Statement::LastPosition, &[], |row| row.int(0))?.pop().unwrap_or(0))
+fn last_position() -> SpiResult<i64> {
+    Ok(query(Statement::LastPosition, &[], |row| row.int(0))?.pop().unwrap_or(0))
 }
 
 /// Cluster, timeline, database.

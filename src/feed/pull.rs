@@ -2,8 +2,7 @@
 
 use pg_stock_core::feed::Cursor;
 use pg_stock_core::{Level, LevelId, Micros};
-use pgrx::Spi;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::changes::{self, state};
 use super::generation::{Generation, NONE};
@@ -68,17 +67,15 @@ impl Page {
 /// What changed since a cursor was given out.
 pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
     super::check_moment()?;
-    Spi::connect_mut(|client| {
-        let Some(generation) = current(client, &cursor)? else { return still_nothing(client, cursor) };
-        let Some(changes) = changes::since(client, &generation, cursor.seen, most)? else {
-            return Ok(Page::RESYNCHRONISE);
-        };
-        let levels = changes::states(client, &changes.levels)?;
-        durable::flush()?;
-        let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };
-        let cursor = Cursor { generation: generation.id, seen: changes.seen, after: None };
-        Ok(Page { levels, outcome, cursor: Some(cursor) })
-    })
+    let Some(generation) = current(&cursor)? else { return still_nothing(cursor) };
+    let Some(changes) = changes::since(&generation, cursor.seen, most)? else {
+        return Ok(Page::RESYNCHRONISE);
+    };
+    let levels = changes::states(&changes.levels)?;
+    durable::flush()?;
+    let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };
+    let cursor = Cursor { generation: generation.id, seen: changes.seen, after: None };
+    Ok(Page { levels, outcome, cursor: Some(cursor) })
 }
 
 /// All levels, a page at a time. The snapshot is that of the first page: what changes later is among the changes since.
@@ -89,51 +86,47 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
     } else {
         super::check_levels()?;
     }
-    Spi::connect_mut(|client| {
-        let mut cursor = match begin_or_go_on(client, cursor)? {
-            Some(cursor) if cursor.generation == NONE => {
-                return Ok(Page { levels: Vec::new(), outcome: Outcome::Complete, cursor: Some(cursor) });
-            }
-            Some(cursor) => cursor,
-            None => return Ok(Page::RESYNCHRONISE),
-        };
-        let levels = levels_after(client, cursor.after.as_ref(), most)?;
-        cursor.after = levels.last().map(|state| state.at.clone()).filter(|_| levels.len() == most);
-        let outcome = if cursor.after.is_some() { Outcome::MoreLevels } else { Outcome::Complete };
-        durable::flush()?;
-        Ok(Page { levels, outcome, cursor: Some(cursor) })
-    })
+    let mut cursor = match begin_or_go_on(cursor)? {
+        Some(cursor) if cursor.generation == NONE => {
+            return Ok(Page { levels: Vec::new(), outcome: Outcome::Complete, cursor: Some(cursor) });
+        }
+        Some(cursor) => cursor,
+        None => return Ok(Page::RESYNCHRONISE),
+    };
+    let levels = levels_after(cursor.after.as_ref(), most)?;
+    cursor.after = levels.last().map(|state| state.at.clone()).filter(|_| levels.len() == most);
+    let outcome = if cursor.after.is_some() { Outcome::MoreLevels } else { Outcome::Complete };
+    durable::flush()?;
+    Ok(Page { levels, outcome, cursor: Some(cursor) })
 }
 
-fn begin_or_go_on(client: &mut SpiClient<'_>, cursor: Option<Cursor>) -> Result<Option<Cursor>, Error> {
+fn begin_or_go_on(cursor: Option<Cursor>) -> Result<Option<Cursor>, Error> {
     match cursor {
-        Some(cursor) => Ok(current(client, &cursor)?.map(|_| cursor)),
+        Some(cursor) => Ok(current(&cursor)?.map(|_| cursor)),
         None => {
-            let generation = Generation::current_or_new(client)?.map_or_else(|| NONE.to_owned(), |begun| begun.id);
-            Ok(Some(Cursor { generation, seen: changes::now(client)?, after: None }))
+            let generation = Generation::current_or_new()?.map_or_else(|| NONE.to_owned(), |begun| begun.id);
+            Ok(Some(Cursor { generation, seen: changes::now()?, after: None }))
         }
     }
 }
 
 /// The answer to a cursor that is not of this generation: it is still good where it was given out before anything had
 /// happened, and nothing has happened since.
-fn still_nothing(client: &mut SpiClient<'_>, cursor: Cursor) -> Result<Page, Error> {
-    if cursor.generation == NONE && Generation::current_or_new(client)?.is_none() {
+fn still_nothing(cursor: Cursor) -> Result<Page, Error> {
+    if cursor.generation == NONE && Generation::current_or_new()?.is_none() {
         return Ok(Page { levels: Vec::new(), outcome: Outcome::CaughtUp, cursor: Some(cursor) });
     }
     Ok(Page::RESYNCHRONISE)
 }
 
 /// The generation of this life of the database, if the cursor is of it.
-fn current(client: &mut SpiClient<'_>, cursor: &Cursor) -> Result<Option<Generation>, Error> {
-    Ok(Generation::current(client)?.filter(|generation| generation.id == cursor.generation))
+fn current(cursor: &Cursor) -> Result<Option<Generation>, Error> {
+    Ok(Generation::current()?.filter(|generation| generation.id == cursor.generation))
 }
 
-fn levels_after(client: &mut SpiClient<'_>, after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {
+fn levels_after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {
     match after {
-        None => query(client, Statement::FirstStates, &[int(most as i64)], state),
-        Some(at) => {
-            query(client, Statement::StatesAfter, &[text(&at.sku), text(&at.location), int(most as i64)], state)
-        }
+        None => query(Statement::FirstStates, &[int(most as i64)], state),
+        Some(at) => query(Statement::StatesAfter, &[text(&at.sku), text(&at.location), int(most as i64)], state),
     }
 }

@@ -18,7 +18,7 @@ use pg_stock_core::limits::SECOND;
 use pg_stock_core::{Facts, Hold, LevelId, Micros, Name, expire as decide_expiry};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::datum::{self, int, text, time};
 use super::direct::Tables;
@@ -89,7 +89,7 @@ pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
     watch_for_aborts();
     // Taken, and put back at the end only: after an error the next sweep looks at everything.
     let mut progress = PROGRESS.take();
-    let swept = Spi::connect_mut(|client| sweep(client, &mut progress, most, told))?;
+    let swept = sweep(&mut progress, most, told)?;
     // SAFETY: a variable of the transaction.
     let sees_all = unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 };
     // An older snapshot does not show every hold below the mark.
@@ -104,39 +104,34 @@ pub fn forget() {
     PROGRESS.set(Progress::default());
 }
 
-fn sweep(
-    client: &mut SpiClient<'_>,
-    progress: &mut Progress,
-    most: usize,
-    told: Option<Micros>,
-) -> Result<Swept, Error> {
+fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<Swept, Error> {
     let started = now();
     let all = progress.begin(started, told);
-    if all && is_restoring(client)? {
+    if all && is_restoring()? {
         *progress = Progress::default();
         return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
     }
-    let retry = query(client, Statement::RetryLevels, &[time(started), int(most as i64)], level_due)?;
-    let page = due_holds(client, progress, started, most)?;
+    let retry = query(Statement::RetryLevels, &[time(started), int(most as i64)], level_due)?;
+    let page = due_holds(progress, started, most)?;
     let full = page.len() >= most;
     let until = page.last().map_or(started, |(_, due)| if full { *due } else { started });
     let levels = in_turn(progress, retry, page);
     let mut swept = Swept::default();
-    wait_for_stubborn(client, progress, &mut swept)?;
-    let left = close_in_chunks(client, progress, &levels, started, most, &mut swept)?;
+    wait_for_stubborn(progress, &mut swept)?;
+    let left = close_in_chunks(progress, &levels, started, most, &mut swept)?;
     // What was not reached is found again from its earliest deadline on.
     progress.mark = levels[left..].iter().map(|(_, due)| *due).find(|due| *due < NEVER).unwrap_or(until);
     let full = full || left < levels.len();
     let more = full || !progress.pending.is_empty();
-    find_next(client, progress, &mut swept, started, told.filter(|_| !more && !all))?;
+    find_next(progress, &mut swept, started, told.filter(|_| !more && !all))?;
     if more {
         swept.next_due = swept.next_due.min(started);
     }
     if all {
-        tidy(client, started)?;
+        tidy(started)?;
     }
     if all || swept.holds > 0 || swept.errors > 0 {
-        log(client, started, &swept)?;
+        log(started, &swept)?;
     }
     Ok(swept)
 }
@@ -159,18 +154,13 @@ impl Progress {
 
 /// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made without it. The ledger
 /// entries of what would be swept may not be there yet.
-fn is_restoring(client: &mut SpiClient<'_>) -> SpiResult<bool> {
-    Ok(query(client, Statement::Restoring, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
+fn is_restoring() -> SpiResult<bool> {
+    Ok(query(Statement::Restoring, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
 }
 
 /// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds
 /// that were set aside are looked after elsewhere.
-fn due_holds(
-    client: &mut SpiClient<'_>,
-    progress: &Progress,
-    started: Micros,
-    most: usize,
-) -> SpiResult<Vec<(LevelId, Micros)>> {
+fn due_holds(progress: &Progress, started: Micros, most: usize) -> SpiResult<Vec<(LevelId, Micros)>> {
     let pending = || progress.pending.keys();
     let args = [
         time(progress.mark),
@@ -179,7 +169,7 @@ fn due_holds(
         datum::texts(pending().map(|at| Some(&at.location))),
         int(most as i64),
     ];
-    query(client, Statement::DueHolds, &args, level_due)
+    query(Statement::DueHolds, &args, level_due)
 }
 
 /// The levels to visit: those of holds that were set aside and are tried again, those that are pending, then the others
@@ -193,7 +183,6 @@ fn in_turn(progress: &Progress, retry: Vec<(LevelId, Micros)>, page: Vec<(LevelI
 /// Visits levels in turn, ever more at once, and closes all that is overdue on each, until `most` holds are closed.
 /// Gives the place of the first level that was not visited.
 fn close_in_chunks(
-    client: &mut SpiClient<'_>,
     progress: &mut Progress,
     levels: &[(LevelId, Micros)],
     started: Micros,
@@ -204,15 +193,15 @@ fn close_in_chunks(
     while place < levels.len() && room > 0 {
         let end = levels.len().min(place + size);
         let mut due: BTreeMap<LevelId, Micros> = levels[place..end].iter().cloned().collect();
-        let held = lock(client, progress, &due, swept)?;
+        let held = lock(progress, &due, swept)?;
         due.retain(|at, _| held.contains(at));
-        let holds = overdue_holds(client, &due, started, room)?;
+        let holds = overdue_holds(&due, started, room)?;
         room -= holds.len();
         if room == 0 {
             // The list was cut short, nobody knows where: all are looked at again.
             progress.pending.extend(due.keys().map(|at| (at.clone(), 0)));
         }
-        close(client, holds, swept)?;
+        close(holds, swept)?;
         (place, size) = (end, size * 2);
     }
     Ok(place)
@@ -220,15 +209,10 @@ fn close_in_chunks(
 
 /// Locks what can be locked, and remembers what could not. Nothing is waited for, so that nothing can deadlock with the
 /// sweep.
-fn lock(
-    client: &mut SpiClient<'_>,
-    progress: &mut Progress,
-    due: &BTreeMap<LevelId, Micros>,
-    swept: &mut Swept,
-) -> SpiResult<BTreeSet<LevelId>> {
+fn lock(progress: &mut Progress, due: &BTreeMap<LevelId, Micros>, swept: &mut Swept) -> SpiResult<BTreeSet<LevelId>> {
     let args =
         [datum::texts(due.keys().map(|at| Some(&at.sku))), datum::texts(due.keys().map(|at| Some(&at.location)))];
-    let held: BTreeSet<LevelId> = query(client, Statement::LockFreeLevels, &args, level_id)?.into_iter().collect();
+    let held: BTreeSet<LevelId> = query(Statement::LockFreeLevels, &args, level_id)?.into_iter().collect();
     for at in due.keys() {
         if held.contains(at) {
             progress.pending.remove(at);
@@ -241,13 +225,13 @@ fn lock(
 }
 
 /// Waits for a level that was passed over often, while nothing else is held.
-fn wait_for_stubborn(client: &mut SpiClient<'_>, progress: &mut Progress, swept: &mut Swept) -> Result<(), Error> {
+fn wait_for_stubborn(progress: &mut Progress, swept: &mut Swept) -> Result<(), Error> {
     let stubborn = progress.pending.iter().find(|(_, passed_over)| is_waited_for(**passed_over));
     let Some(at) = stubborn.map(|(at, _)| at.clone()) else { return Ok(()) };
     // Where there is nothing to lock, somebody deleted the level.
-    if wait_for(client, &BTreeSet::from([at.clone()]))?.is_some_and(|held| held.is_empty()) {
+    if wait_for(&BTreeSet::from([at.clone()]))?.is_some_and(|held| held.is_empty()) {
         progress.pending.remove(&at);
-        orphans(client, &at, swept)?;
+        orphans(&at, swept)?;
     }
     Ok(())
 }
@@ -257,11 +241,11 @@ fn is_waited_for(passed_over: u32) -> bool {
 }
 
 /// Waits for a level, briefly; `None` where it stayed locked.
-fn wait_for(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> Result<Option<BTreeSet<LevelId>>, Error> {
+fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<BTreeSet<LevelId>>, Error> {
     let timed_out = |sqlstate: &str| sqlstate == "55P03";
     let waited = subtransaction::attempt(timed_out, || {
         settings::limit_lock_waits(PATIENCE_MS);
-        load::lock(client, None, levels).map_err(Setback::from)
+        load::lock(None, levels).map_err(Setback::from)
     });
     match waited {
         Ok(held) => Ok(Some(held)),
@@ -272,25 +256,19 @@ fn wait_for(client: &mut SpiClient<'_>, levels: &BTreeSet<LevelId>) -> Result<Op
 }
 
 /// Sets the overdue holds of a level that does not exist aside: somebody deleted its row.
-fn orphans(client: &mut SpiClient<'_>, at: &LevelId, swept: &mut Swept) -> Result<(), Error> {
-    let holds = query(client, Statement::Orphans, &[text(&at.sku), text(&at.location), time(now())], |row| {
-        (row.name(0), row.line(1))
-    })?;
+fn orphans(at: &LevelId, swept: &mut Swept) -> Result<(), Error> {
+    let holds =
+        query(Statement::Orphans, &[text(&at.sku), text(&at.location), time(now())], |row| (row.name(0), row.line(1)))?;
     for (key, line) in holds {
         let error =
             Error::Corrupted(format!("the hold is on an unknown level (SKU \"{}\" at \"{}\")", at.sku, at.location));
-        set_aside(client, &key, line, error.into(), swept)?;
+        set_aside(&key, line, error.into(), swept)?;
     }
     Ok(())
 }
 
 /// Reads the overdue holds of levels that are locked, at most `most`.
-fn overdue_holds(
-    client: &mut SpiClient<'_>,
-    due: &BTreeMap<LevelId, Micros>,
-    started: Micros,
-    most: usize,
-) -> SpiResult<Vec<Hold>> {
+fn overdue_holds(due: &BTreeMap<LevelId, Micros>, started: Micros, most: usize) -> SpiResult<Vec<Hold>> {
     if due.is_empty() {
         return Ok(Vec::new());
     }
@@ -301,16 +279,16 @@ fn overdue_holds(
         time(started),
         int(most as i64),
     ];
-    query(client, Statement::OverdueHolds, &args, load::hold)
+    query(Statement::OverdueHolds, &args, load::hold)
 }
 
 /// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to the one that is bad.
-fn close(client: &mut SpiClient<'_>, mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
+fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
     if holds.is_empty() {
         return Ok(());
     }
     let lasting = |sqlstate: &str| !PASSING.contains(&&sqlstate[..2]);
-    match subtransaction::attempt(lasting, || close_together(client, &holds)) {
+    match subtransaction::attempt(lasting, || close_together(&holds)) {
         Ok(closed) => {
             swept.holds += closed.len() as i64;
             swept.units = closed.iter().fold(swept.units, |units, quantity| units.saturating_add(*quantity));
@@ -318,38 +296,32 @@ fn close(client: &mut SpiClient<'_>, mut holds: Vec<Hold>, swept: &mut Swept) ->
         }
         Err(setback) if holds.len() == 1 => {
             let hold = &holds[0];
-            set_aside(client, &hold.key, hold.line, setback, swept)
+            set_aside(&hold.key, hold.line, setback, swept)
         }
         Err(_) => {
             let rest = holds.split_off(holds.len() / 2);
-            close(client, holds, swept)?;
-            close(client, rest, swept)
+            close(holds, swept)?;
+            close(rest, swept)
         }
     }
 }
 
 /// Closes holds, all or none, and gives the units in each. One that is not due after all (the clock was stepped back)
 /// stays open.
-fn close_together(client: &mut SpiClient<'_>, holds: &[Hold]) -> Result<Vec<i64>, Setback> {
+fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
-    let levels = load::read_levels(client, None, &ids, ALWAYS)?.into_iter().collect();
+    let levels = load::read_levels(None, &ids, ALWAYS)?.into_iter().collect();
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
     }
     let effects = decide_expiry(Facts { now: now(), levels, overdue, ..Facts::default() })?;
-    write::locked(client, Tables::reach().as_ref(), &effects)?;
+    write::locked(Tables::reach().as_ref(), &effects)?;
     Ok(effects.entries.iter().map(|entry| entry.quantity).collect())
 }
 
-fn set_aside(
-    client: &mut SpiClient<'_>,
-    key: &Name,
-    line: i32,
-    setback: Setback,
-    swept: &mut Swept,
-) -> Result<(), Error> {
+fn set_aside(key: &Name, line: i32, setback: Setback, swept: &mut Swept) -> Result<(), Error> {
     let (sqlstate, message) = match setback {
         Setback::Caught(Caught { sqlstate, message }) => (sqlstate, message),
         Setback::Failed(error) => (error.sqlstate().to_owned(), error.to_string()),
@@ -358,38 +330,32 @@ fn set_aside(
     };
     let message = storable(&message);
     let (code, words) = (Name::from(sqlstate.as_str()), Name::from(message.as_str()));
-    execute(client, Statement::SetAside, &[text(key), write::line(line), time(now()), text(&code), text(&words)])?;
+    execute(Statement::SetAside, &[text(key), write::line(line), time(now()), text(&code), text(&words)])?;
     swept.errors += 1;
     swept.message.get_or_insert(storable(&format!("{key}, line {line}: {message}")));
     Ok(())
 }
 
 /// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.
-fn find_next(
-    client: &mut SpiClient<'_>,
-    progress: &mut Progress,
-    swept: &mut Swept,
-    started: Micros,
-    told: Option<Micros>,
-) -> SpiResult<()> {
+fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: Option<Micros>) -> SpiResult<()> {
     let from = if told.is_some() { started.max(progress.quiet_until) } else { started };
-    let next = query(client, Statement::NextDue, &[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
+    let next = query(Statement::NextDue, &[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
     let (due, retry) = next.unwrap_or_default();
     (swept.next_due, swept.retry_at) = (due.unwrap_or(NEVER), retry.unwrap_or(NEVER));
     progress.quiet_until = swept.next_due;
     Ok(())
 }
 
-fn log(client: &mut SpiClient<'_>, started: Micros, swept: &Swept) -> SpiResult<()> {
+fn log(started: Micros, swept: &Swept) -> SpiResult<()> {
     let message = swept.message.as_deref().map(str::as_bytes);
     let args = [time(started), int(swept.holds), int(swept.units), int(swept.errors), datum::opt_text(message)];
-    execute(client, Statement::LogRun, &args).map(|_| ())
+    execute(Statement::LogRun, &args).map(|_| ())
 }
 
 /// Keeps the log and the errors bounded.
-fn tidy(client: &mut SpiClient<'_>, started: Micros) -> SpiResult<()> {
+fn tidy(started: Micros) -> SpiResult<()> {
     for statement in [Statement::SumUpRuns, Statement::ForgetRuns, Statement::ForgetErrors] {
-        execute(client, statement, &[time(started)])?;
+        execute(statement, &[time(started)])?;
     }
     Ok(())
 }

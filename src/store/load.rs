@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request};
 use pgrx::prelude::*;
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::datum::{self, Row};
 use super::direct::Tables;
@@ -18,31 +18,23 @@ use crate::settings;
 type History = HashMap<Name, Vec<Entry>>;
 
 /// The levels that requests concern: those they name, and those their reservations have lines on.
-pub fn levels_of(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    requests: &[Request],
-) -> Result<BTreeSet<LevelId>, Error> {
+pub fn levels_of(tables: Option<&Tables>, requests: &[Request]) -> Result<BTreeSet<LevelId>, Error> {
     let named = requests.iter().flat_map(|request| request.action.named_levels());
     let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
     let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
-    let entries = histories(client, tables, acting.map(|request| &request.key))?.into_values().flatten();
+    let entries = histories(tables, acting.map(|request| &request.key))?.into_values().flatten();
     levels.extend(entries.filter_map(|entry| entry.at));
     Ok(levels)
 }
 
 /// Locks levels in their one order, and says which there were to be locked: nobody else changes these or their holds
 /// until the transaction ends. A level that is created afterwards is not among them.
-pub fn lock(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    levels: &BTreeSet<LevelId>,
-) -> SpiResult<BTreeSet<LevelId>> {
+pub fn lock(tables: Option<&Tables>, levels: &BTreeSet<LevelId>) -> SpiResult<BTreeSet<LevelId>> {
     if tables.and_then(|tables| tables.lock(levels)).is_some() {
         return Ok(levels.clone());
     }
     let locked = |row: Row<'_>| LevelId { sku: row.name(0), location: row.name(1) };
-    let rows = query(client, Statement::LockLevels, &[skus(levels), locations(levels)], locked)?;
+    let rows = query(Statement::LockLevels, &[skus(levels), locations(levels)], locked)?;
     Ok(rows.into_iter().collect())
 }
 
@@ -62,13 +54,9 @@ pub fn pieced_together(facts: &Facts) -> bool {
 
 /// True where levels still have the versions that were read first: then nothing on them changed in between, and what
 /// was read meanwhile belongs together. True also where nothing need be compared.
-pub fn unchanged(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    seen: Option<&BTreeMap<LevelId, Level>>,
-) -> SpiResult<bool> {
+pub fn unchanged(tables: Option<&Tables>, seen: Option<&BTreeMap<LevelId, Level>>) -> SpiResult<bool> {
     let Some(seen) = seen else { return Ok(true) };
-    let again = read_levels(client, tables, &seen.keys().cloned().collect(), now())?;
+    let again = read_levels(tables, &seen.keys().cloned().collect(), now())?;
     let same = |at, level: &Level| seen.get(at).is_some_and(|before| before.version == level.version);
     Ok(again.len() == seen.len() && again.iter().all(|(at, level)| same(at, level)))
 }
@@ -76,7 +64,7 @@ pub fn unchanged(
 /// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known and without a limit
 /// per buyer, the key is new, and no overdue hold need give way: there are units enough without, or too few with. `None`
 /// in every other case.
-pub fn glance(client: &mut SpiClient<'_>, tables: Option<&Tables>, requests: &[Request]) -> SpiResult<Option<Facts>> {
+pub fn glance(tables: Option<&Tables>, requests: &[Request]) -> SpiResult<Option<Facts>> {
     let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else { return Ok(None) };
     let [line] = lines.as_slice() else { return Ok(None) };
     let now = now();
@@ -86,7 +74,7 @@ pub fn glance(client: &mut SpiClient<'_>, tables: Option<&Tables>, requests: &[R
         None => {
             let args = [datum::text(&line.at.sku), datum::text(&line.at.location), datum::time(now), datum::text(key)];
             let unknown =
-                query(client, Statement::Glance, &args, |row| (row.opt_flag(10) == Some(false)).then(|| level(row).1))?;
+                query(Statement::Glance, &args, |row| (row.opt_flag(10) == Some(false)).then(|| level(row).1))?;
             unknown.into_iter().flatten().next()
         }
     };
@@ -101,39 +89,30 @@ pub fn glance(client: &mut SpiClient<'_>, tables: Option<&Tables>, requests: &[R
 }
 
 /// Everything that deciding the requests needs.
-pub fn facts(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    requests: &[Request],
-    levels: &BTreeSet<LevelId>,
-) -> Result<Facts, Error> {
+pub fn facts(tables: Option<&Tables>, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
     let mut facts = Facts { now: now(), confirm_late: settings::confirm_late(), ..Facts::default() };
-    facts.levels = read_levels(client, tables, levels, facts.now)?.into_iter().collect();
-    facts.history = histories(client, tables, requests.iter().map(|request| &request.key))?;
-    facts.overdue = read_overdue(client, requests, &facts)?;
-    facts.bought = read_bought(client, requests, &facts)?;
+    facts.levels = read_levels(tables, levels, facts.now)?.into_iter().collect();
+    facts.history = histories(tables, requests.iter().map(|request| &request.key))?;
+    facts.overdue = read_overdue(requests, &facts)?;
+    facts.bought = read_bought(requests, &facts)?;
     Ok(facts)
 }
 
 /// The ledger entries of one key, oldest first.
-pub fn history_of(client: &mut SpiClient<'_>, tables: Option<&Tables>, key: &Name) -> Result<Vec<Entry>, Error> {
+pub fn history_of(tables: Option<&Tables>, key: &Name) -> Result<Vec<Entry>, Error> {
     if let Some(entries) = tables.and_then(|tables| tables.history(key, entry)) {
         return entries.into_iter().collect();
     }
-    query(client, Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
+    query(Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
 }
 
 /// The ledger entries of keys, oldest first; none for a key that nothing is known of.
-pub fn histories<'a>(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    keys: impl Iterator<Item = &'a Name>,
-) -> Result<History, Error> {
+pub fn histories<'a>(tables: Option<&Tables>, keys: impl Iterator<Item = &'a Name>) -> Result<History, Error> {
     let mut history: History = keys.map(|key| (key.clone(), Vec::new())).collect();
     let entries = match history.keys().collect::<Vec<_>>().as_slice() {
         [] => Vec::new(),
-        [key] => history_of(client, tables, key)?,
-        keys => query(client, Statement::History, &[datum::texts(keys.iter().copied().map(Some))], entry)?
+        [key] => history_of(tables, key)?,
+        keys => query(Statement::History, &[datum::texts(keys.iter().copied().map(Some))], entry)?
             .into_iter()
             .collect::<Result<_, _>>()?,
     };
@@ -151,7 +130,6 @@ pub fn now() -> Micros {
 
 /// Reads levels; what is overdue on them by `now` is counted only where something may be.
 pub fn read_levels(
-    client: &mut SpiClient<'_>,
     tables: Option<&Tables>,
     levels: &BTreeSet<LevelId>,
     now: Micros,
@@ -163,25 +141,20 @@ pub fn read_levels(
         0 => Ok(Vec::new()),
         1 => {
             let args = levels.iter().flat_map(|at| [datum::text(&at.sku), datum::text(&at.location)]);
-            query(client, Statement::Level, &args.chain([datum::time(now)]).collect::<Vec<_>>(), level)
+            query(Statement::Level, &args.chain([datum::time(now)]).collect::<Vec<_>>(), level)
         }
-        _ => query(client, Statement::Levels, &[skus(levels), locations(levels), datum::time(now)], level),
+        _ => query(Statement::Levels, &[skus(levels), locations(levels), datum::time(now)], level),
     }
 }
 
 /// Overdue holds of the levels that have some: enough for what may be asked of each.
-fn read_overdue(
-    client: &mut SpiClient<'_>,
-    requests: &[Request],
-    facts: &Facts,
-) -> SpiResult<HashMap<LevelId, VecDeque<Hold>>> {
+fn read_overdue(requests: &[Request], facts: &Facts) -> SpiResult<HashMap<LevelId, VecDeque<Hold>>> {
     let due: Vec<(&LevelId, &Level)> = facts.levels.iter().filter(|(_, level)| level.overdue > 0).collect();
     if due.is_empty() {
         return Ok(HashMap::new());
     }
     let need = needed(requests, facts);
     let holds = query(
-        client,
         Statement::Overdue,
         &[
             datum::texts(due.iter().map(|(at, _)| Some(&at.sku))),
@@ -225,11 +198,7 @@ fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
 }
 
 /// What the buyers hold and have bought of the levels that limit it.
-fn read_bought(
-    client: &mut SpiClient<'_>,
-    requests: &[Request],
-    facts: &Facts,
-) -> SpiResult<HashMap<(LevelId, Name), i64>> {
+fn read_bought(requests: &[Request], facts: &Facts) -> SpiResult<HashMap<(LevelId, Name), i64>> {
     let limited: BTreeSet<(&LevelId, Name)> = requests
         .iter()
         .flat_map(|request| buyers(request, facts))
@@ -240,7 +209,6 @@ fn read_bought(
     }
     let next_due = |at| facts.levels.get(at).map(|level| level.next_due);
     let rows = query(
-        client,
         Statement::Bought,
         &[
             datum::texts(limited.iter().map(|(at, _)| Some(&at.sku))),

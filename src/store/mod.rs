@@ -20,8 +20,7 @@ pub use expire::{expire, forget};
 pub use load::now;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Answer, Decision, Fault, LevelId, Name, Request, decide};
-use pgrx::prelude::*;
-use pgrx::spi::{SpiClient, SpiError};
+use pgrx::spi::SpiError;
 pub use planner::hook;
 
 use crate::durable;
@@ -69,40 +68,40 @@ impl From<Fault> for Setback {
 /// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
 /// transactions is durable.
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
-    let answers = Spi::connect_mut(|client| run_connected(client, requests))?;
+    let answers = answers_to(requests)?;
     if answers.iter().any(Answer::reports_the_past) {
         durable::flush_before_an_answer()?;
     }
     Ok(answers)
 }
 
-fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec<Answer>, Error> {
+fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let reached = direct::Tables::reach();
     let tables = reached.as_ref();
-    if let Some(facts) = load::glance(client, tables, requests)? {
+    if let Some(facts) = load::glance(tables, requests)? {
         let decision = decide(facts, requests)?;
-        if let Some(answers) = unlocked(client, tables, decision)? {
+        if let Some(answers) = unlocked(tables, decision)? {
             return Ok(answers);
         }
     }
-    let mut levels = load::levels_of(client, tables, requests)?;
-    let facts = load::facts(client, tables, requests, &levels)?;
+    let mut levels = load::levels_of(tables, requests)?;
+    let facts = load::facts(tables, requests, &levels)?;
     let outgrown = load::outgrown(&facts, requests, &levels);
     let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
     let decision = decide(facts, requests)?;
     let refused = decision.answers.iter().any(|answer| answer.outcome.is_refusal());
     if outgrown {
-        levels.extend(load::levels_of(client, tables, requests)?);
-    } else if (!refused || load::unchanged(client, tables, seen.as_ref())?)
-        && let Some(answers) = unlocked(client, tables, decision)?
+        levels.extend(load::levels_of(tables, requests)?);
+    } else if (!refused || load::unchanged(tables, seen.as_ref())?)
+        && let Some(answers) = unlocked(tables, decision)?
     {
         return Ok(answers);
     }
     for _ in 0..ATTEMPTS {
-        match subtransaction::run(|| locked(client, tables, requests, &levels)) {
+        match subtransaction::run(|| locked(tables, requests, &levels)) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
-            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(client, tables, requests)?),
+            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(tables, requests)?),
         }
     }
     Err(Error::Contended)
@@ -110,23 +109,18 @@ fn run_connected(client: &mut SpiClient<'_>, requests: &[Request]) -> Result<Vec
 
 /// The answers of a decision that was made without locks, if it can stand: it changes nothing, or it is stored under
 /// its guard.
-fn unlocked(
-    client: &mut SpiClient<'_>,
-    tables: Option<&direct::Tables>,
-    decision: Decision,
-) -> Result<Option<Vec<Answer>>, Error> {
-    if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(client, tables, decision) }
+fn unlocked(tables: Option<&direct::Tables>, decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
+    if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(tables, decision) }
 }
 
 /// Decides and stores under the locks of all levels concerned.
 fn locked(
-    client: &mut SpiClient<'_>,
     tables: Option<&direct::Tables>,
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
 ) -> Result<Vec<Answer>, Setback> {
-    let held = load::lock(client, tables, levels)?;
-    let facts = load::facts(client, tables, requests, levels)?;
+    let held = load::lock(tables, levels)?;
+    let facts = load::facts(tables, requests, levels)?;
     // A level that was created, or a reservation that was made, after the lock was taken: lock it, too.
     if !facts.levels.keys().all(|at| held.contains(at)) || load::outgrown(&facts, requests, levels) {
         return Err(Setback::Outrun);
@@ -135,20 +129,20 @@ fn locked(
     if decision.effects.is_empty() {
         return Err(Setback::Settled(decision.answers));
     }
-    write::locked(client, tables, &decision.effects)?;
+    write::locked(tables, &decision.effects)?;
     Ok(decision.answers)
 }
 
 /// What has become of the reservation of a key by now. What is told is durable.
 pub fn standing(key: &Name) -> Result<Standing, Error> {
-    let entries = Spi::connect_mut(|client| load::history_of(client, None, key))?;
+    let entries = load::history_of(None, key)?;
     durable::flush_before_an_answer()?;
     Ok(Standing::at(&entries, load::now()))
 }
 
 /// What has become of the reservations of keys by now, in the order of the keys. What is told is durable.
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
-    let entries = Spi::connect_mut(|client| load::histories(client, None, keys.iter().copied()))?;
+    let entries = load::histories(None, keys.iter().copied())?;
     durable::flush_before_an_answer()?;
     let (of, now) = (|key| entries.get(key).map(Vec::as_slice).unwrap_or_default(), load::now());
     Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())

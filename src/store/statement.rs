@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, PgOid};
-use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiResult};
+use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiResult};
 
 use super::datum::Row;
 use super::planner::LargeTables;
@@ -20,26 +20,23 @@ thread_local! {
 // `select`, because `update` would take a transaction id before a refusal is even considered.
 
 /// Runs a statement that changes rows; says how many.
-pub fn execute(client: &mut SpiClient<'_>, statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<usize> {
-    run(client, statement, args)?;
+pub fn execute(statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<usize> {
     // SAFETY: SPI set it when it ran the statement.
-    Ok(unsafe { pg_sys::SPI_processed } as usize)
+    run(statement, args, || unsafe { pg_sys::SPI_processed } as usize)
 }
 
 /// Runs a statement and takes each of its rows.
-pub fn query<T>(
-    client: &mut SpiClient<'_>,
-    statement: Statement,
-    args: &[DatumWithOid<'_>],
-    take: impl FnMut(Row<'_>) -> T,
-) -> SpiResult<Vec<T>> {
-    run(client, statement, args)?;
-    Ok(rows(take))
+pub fn query<T>(statement: Statement, args: &[DatumWithOid<'_>], take: impl FnMut(Row<'_>) -> T) -> SpiResult<Vec<T>> {
+    run(statement, args, || rows(take))
 }
 
-fn run(client: &mut SpiClient<'_>, statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<()> {
+/// Runs a statement in a connection to SPI of its own, and takes what it left there.
+fn run<T>(statement: Statement, args: &[DatumWithOid<'_>], take: impl FnOnce() -> T) -> SpiResult<T> {
     let _guard = LargeTables::assume();
-    client.select(plan(client, statement)?, None, args).map(drop)
+    Spi::connect_mut(|client| {
+        client.select(plan(client, statement)?, None, args)?;
+        Ok(take())
+    })
 }
 
 /// Takes the rows of the statement that ran last.

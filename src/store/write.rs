@@ -2,7 +2,7 @@
 
 use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
 use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micros, Name, Operation};
-use pgrx::spi::{SpiClient, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::Setback;
 use super::datum::{self, int, opt_int, text, time};
@@ -17,11 +17,7 @@ use crate::{early, notify, settings};
 ///
 /// The statement that changes the level checks it: waiting buyers queue for the row once, and need no lock in order
 /// to look. If another connection turns out to have used the key, the level is put back; nobody has seen it.
-pub fn guarded(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    mut decision: Decision,
-) -> Result<Option<Vec<Answer>>, Error> {
+pub fn guarded(tables: Option<&Tables>, mut decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
     let (Some(guard), Some(change)) = (decision.guard.clone(), decision.effects.levels.values().next().cloned()) else {
         return Ok(None);
     };
@@ -30,53 +26,48 @@ pub fn guarded(
     let actual = match step {
         Step::Done(level) => Some(level),
         Step::Refused => None,
-        Step::Elsewhere => update_level(client, &guard, &change, due)?,
+        Step::Elsewhere => update_level(&guard, &change, due)?,
     };
     let Some(actual) = actual else { return Ok(None) };
     decision.rebase(&actual);
-    if !claim_guarded(client, tables, &decision.effects)? {
-        undo(client, &guard, &change)?;
+    if !claim_guarded(tables, &decision.effects)? {
+        undo(&guard, &change)?;
         return Ok(None);
     }
-    open_holds(client, tables, &decision.effects.opened, guard.now)?;
-    add_bought(client, &decision.effects)?;
-    tell(client, &decision.effects)?;
+    open_holds(tables, &decision.effects.opened, guard.now)?;
+    add_bought(&decision.effects)?;
+    tell(&decision.effects)?;
     Ok(Some(decision.answers))
 }
 
 /// Stores effects that were decided under the locks of their levels.
-pub fn locked(client: &mut SpiClient<'_>, tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback> {
+pub fn locked(tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback> {
     let Some(now) = effects.entries.first().map(|entry| entry.recorded_at) else { return Ok(()) };
     let mut entries: Vec<&Entry> = effects.entries.iter().collect();
     entries.sort_by(|a, b| (&a.key, a.line).cmp(&(&b.key, b.line)));
-    if claim(client, tables, &entries)? < entries.len() {
+    if claim(tables, &entries)? < entries.len() {
         return Err(Setback::Outrun);
     }
-    if !create_levels(client, effects, now)? {
+    if !create_levels(effects, now)? {
         return Err(Setback::Outrun);
     }
-    open_holds(client, tables, &effects.opened, now)?;
-    change_holds(client, tables, &effects.changed)?;
-    change_levels(client, tables, effects, now)?;
-    raise_bounds(client, effects)?;
-    add_bought(client, effects)?;
-    tell(client, effects)?;
+    open_holds(tables, &effects.opened, now)?;
+    change_holds(tables, &effects.changed)?;
+    change_levels(tables, effects, now)?;
+    raise_bounds(effects)?;
+    add_bought(effects)?;
+    tell(effects)?;
     Ok(())
 }
 
 /// Lets the worker know that there is something to tell, or tells it.
-fn tell(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+fn tell(effects: &Effects) -> SpiResult<()> {
     board::changed();
     early::arm();
-    notify::announce(client, effects)
+    notify::announce(effects)
 }
 
-fn update_level(
-    client: &mut SpiClient<'_>,
-    guard: &Guard,
-    change: &LevelChange,
-    due: Micros,
-) -> SpiResult<Option<Level>> {
+fn update_level(guard: &Guard, change: &LevelChange, due: Micros) -> SpiResult<Option<Level>> {
     let mut args = Vec::from(undo_args(guard, change));
     args.extend([time(due), time(guard.now), int(guard.quantity), opt_int(guard.expected_version)]);
     args.extend([time(guard.next_due), int(guard.version)]);
@@ -87,7 +78,7 @@ fn update_level(
         version: row.int(3),
         ..change.after.clone()
     };
-    Ok(query(client, Statement::GuardedUpdate, &args, level)?.pop())
+    Ok(query(Statement::GuardedUpdate, &args, level)?.pop())
 }
 
 /// The deadline that the level's earliest must not lie after.
@@ -95,8 +86,8 @@ fn next_due(change: &LevelChange, effects: &Effects) -> Micros {
     effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at)
 }
 
-fn undo(client: &mut SpiClient<'_>, guard: &Guard, change: &LevelChange) -> SpiResult<()> {
-    execute(client, Statement::UndoGuardedUpdate, &undo_args(guard, change)).map(|_| ())
+fn undo(guard: &Guard, change: &LevelChange) -> SpiResult<()> {
+    execute(Statement::UndoGuardedUpdate, &undo_args(guard, change)).map(|_| ())
 }
 
 /// The level and by how much its counters and version change.
@@ -107,9 +98,9 @@ fn undo_args<'a>(guard: &'a Guard, change: &LevelChange) -> [pgrx::datum::DatumW
 
 /// Writes the ledger rows of a guarded decision, the claim of the key first: where that fails nothing else is written.
 /// False where the key was taken.
-fn claim_guarded(client: &mut SpiClient<'_>, tables: Option<&Tables>, effects: &Effects) -> SpiResult<bool> {
+fn claim_guarded(tables: Option<&Tables>, effects: &Effects) -> SpiResult<bool> {
     for entry in &effects.entries {
-        if claim(client, tables, &[entry])? == 0 {
+        if claim(tables, &[entry])? == 0 {
             return Ok(false);
         }
     }
@@ -123,7 +114,7 @@ pub fn line<'a>(number: i32) -> pgrx::datum::DatumWithOid<'a> {
 }
 
 /// Writes ledger rows; says how many were written, fewer than given where a key was taken.
-fn claim(client: &mut SpiClient<'_>, tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
+fn claim(tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
     if let Some(claimed) = tables.and_then(|tables| tables.claim(entries)) {
         return Ok(claimed);
     }
@@ -132,13 +123,12 @@ fn claim(client: &mut SpiClient<'_>, tables: Option<&Tables>, entries: &[&Entry]
         && entry.operation == Operation::Reserve
         && entry.expires_at.is_some()
     {
-        return claim_reserve(client, entry, at);
+        return claim_reserve(entry, at);
     }
     let now = entries.first().map_or(0, |entry| entry.recorded_at);
     let each = || entries.iter().copied();
     let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
     execute(
-        client,
         Statement::Claim,
         &[
             datum::texts(each().map(|entry| Some(&entry.key))),
@@ -167,9 +157,8 @@ fn claim(client: &mut SpiClient<'_>, tables: Option<&Tables>, entries: &[&Entry]
 }
 
 /// As `claim`, for the one row of a one-line reserve.
-fn claim_reserve(client: &mut SpiClient<'_>, entry: &Entry, at: &LevelId) -> SpiResult<usize> {
+fn claim_reserve(entry: &Entry, at: &LevelId) -> SpiResult<usize> {
     execute(
-        client,
         Statement::ClaimReserve,
         &[
             time(entry.recorded_at),
@@ -190,20 +179,15 @@ fn claim_reserve(client: &mut SpiClient<'_>, entry: &Entry, at: &LevelId) -> Spi
 }
 
 /// Creates the levels that did not exist; false where another connection created one of them first.
-fn create_levels(client: &mut SpiClient<'_>, effects: &Effects, now: Micros) -> SpiResult<bool> {
+fn create_levels(effects: &Effects, now: Micros) -> SpiResult<bool> {
     let created: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_none()).collect();
     if created.is_empty() {
         return Ok(true);
     }
-    Ok(execute(client, Statement::CreateLevels, &level_args(&created, now))? == created.len())
+    Ok(execute(Statement::CreateLevels, &level_args(&created, now))? == created.len())
 }
 
-fn change_levels(
-    client: &mut SpiClient<'_>,
-    tables: Option<&Tables>,
-    effects: &Effects,
-    now: Micros,
-) -> Result<(), Error> {
+fn change_levels(tables: Option<&Tables>, effects: &Effects, now: Micros) -> Result<(), Error> {
     let mut changed: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_some()).collect();
     if let Some(tables) = tables.filter(|_| changed.len() <= FEW) {
         let mut left = Vec::new();
@@ -220,19 +204,19 @@ fn change_levels(
     let mut args = Vec::from(level_args(&changed, now));
     args.push(datum::ints(changed.iter().map(|(_, change)| change.before.as_ref().map(|level| level.version))));
     args.push(datum::flags(changed.iter().map(|(at, _)| Some(effects.bounds.contains(*at)))));
-    let done = execute(client, Statement::ChangeLevels, &args)?;
+    let done = execute(Statement::ChangeLevels, &args)?;
     expect(done, changed.len(), "levels that were locked could not be changed")
 }
 
 /// Finds the earliest deadline again where it moved and nothing else did. Comes after the holds have changed, as
 /// `change_levels` does.
-fn raise_bounds(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+fn raise_bounds(effects: &Effects) -> SpiResult<()> {
     let moved = || effects.bounds.iter().filter(|at| !effects.levels.contains_key(at));
     if moved().next().is_none() {
         return Ok(());
     }
     let args = [datum::texts(moved().map(|at| Some(&at.sku))), datum::texts(moved().map(|at| Some(&at.location)))];
-    execute(client, Statement::RaiseBounds, &args).map(|_| ())
+    execute(Statement::RaiseBounds, &args).map(|_| ())
 }
 
 fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::datum::DatumWithOid<'b>; 10] {
@@ -251,7 +235,7 @@ fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::da
     ]
 }
 
-fn open_hold(client: &mut SpiClient<'_>, hold: &Hold, now: Micros) -> SpiResult<()> {
+fn open_hold(hold: &Hold, now: Micros) -> SpiResult<()> {
     let args = [
         text(&hold.key),
         line(hold.line),
@@ -262,10 +246,10 @@ fn open_hold(client: &mut SpiClient<'_>, hold: &Hold, now: Micros) -> SpiResult<
         time(hold.expires_at),
         time(now),
     ];
-    execute(client, Statement::OpenHold, &args).map(|_| ())
+    execute(Statement::OpenHold, &args).map(|_| ())
 }
 
-fn open_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult<()> {
+fn open_holds(tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult<()> {
     if holds.is_empty() {
         return Ok(());
     }
@@ -274,7 +258,7 @@ fn open_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, holds: &[Hold
         return Ok(());
     }
     if let [hold] = holds {
-        return open_hold(client, hold, now);
+        return open_hold(hold, now);
     }
     let each = || holds.iter();
     let args = [
@@ -287,11 +271,11 @@ fn open_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, holds: &[Hold
         datum::times(each().map(|hold| Some(hold.expires_at))),
         time(now),
     ];
-    execute(client, Statement::OpenHolds, &args).map(|_| ())
+    execute(Statement::OpenHolds, &args).map(|_| ())
 }
 
 /// Closes and changes holds. Their levels are locked, so that each must be as it was read.
-fn change_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, changes: &[HoldChange]) -> Result<(), Error> {
+fn change_holds(tables: Option<&Tables>, changes: &[HoldChange]) -> Result<(), Error> {
     let (kept, mut closed): (Vec<&HoldChange>, Vec<&HoldChange>) =
         changes.iter().partition(|change| change.after.is_some());
     if let Some(tables) = tables.filter(|_| closed.len() <= FEW) {
@@ -302,19 +286,19 @@ fn change_holds(client: &mut SpiClient<'_>, tables: Option<&Tables>, changes: &[
     let before = |changes: &[&HoldChange]| datum::ints(changes.iter().map(|change| Some(change.quantity_before)));
     let mut done = 0;
     if !closed.is_empty() {
-        done += execute(client, Statement::CloseHolds, &[keys(&closed), lines(&closed), before(&closed)])?;
+        done += execute(Statement::CloseHolds, &[keys(&closed), lines(&closed), before(&closed)])?;
     }
     if !kept.is_empty() {
         kept.iter().filter_map(|change| change.after).for_each(|(_, deadline)| board::opened(deadline));
         let quantities = datum::ints(kept.iter().map(|change| change.after.map(|(quantity, _)| quantity)));
         let deadlines = datum::times(kept.iter().map(|change| change.after.map(|(_, deadline)| deadline)));
         let args = [keys(&kept), lines(&kept), before(&kept), quantities, deadlines];
-        done += execute(client, Statement::ChangeHolds, &args)?;
+        done += execute(Statement::ChangeHolds, &args)?;
     }
     expect(done, closed.len() + kept.len(), "holds disagree with the ledger")
 }
 
-fn add_bought(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
+fn add_bought(effects: &Effects) -> SpiResult<()> {
     if effects.bought.is_empty() {
         return Ok(());
     }
@@ -324,7 +308,7 @@ fn add_bought(client: &mut SpiClient<'_>, effects: &Effects) -> SpiResult<()> {
         datum::texts(effects.bought.keys().map(|(_, buyer)| Some(buyer))),
         datum::ints(effects.bought.values().map(|quantity| Some(*quantity))),
     ];
-    execute(client, Statement::AddBought, &args).map(|_| ())
+    execute(Statement::AddBought, &args).map(|_| ())
 }
 
 fn expect(done: usize, expected: usize, what: &str) -> Result<(), Error> {
