@@ -1,5 +1,7 @@
 //! A request that cannot be understood.
 
+use std::fmt::Display;
+
 /// What kind of bad input it is; each kind has one SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
@@ -26,17 +28,17 @@ pub struct Fault {
 
 impl Fault {
     /// Input of the wrong form.
-    pub fn invalid(path: &str, message: impl Into<String>) -> Self {
+    pub fn invalid(path: impl Display, message: impl Into<String>) -> Self {
         Fault::new(FaultKind::Invalid, path, message)
     }
 
     /// A number beyond its limit.
-    pub fn overflow(path: &str, message: impl Into<String>) -> Self {
+    pub fn overflow(path: impl Display, message: impl Into<String>) -> Self {
         Fault::new(FaultKind::Overflow, path, message)
     }
 
-    fn new(kind: FaultKind, path: &str, message: impl Into<String>) -> Self {
-        Fault { kind, path: path.into(), message: message.into(), detail: None, hint: None }
+    fn new(kind: FaultKind, path: impl Display, message: impl Into<String>) -> Self {
+        Fault { kind, path: path.to_string(), message: message.into(), detail: None, hint: None }
     }
 
     /// Adds the numbers.

@@ -1,4 +1,8 @@
 //! The limits on what a caller may send, and the checks that hold them. DESIGN: a limit on everything.
+//!
+//! A path is only made text of where there is a fault to name.
+
+use std::fmt::Display;
 
 use crate::facts::Micros;
 use crate::fault::Fault;
@@ -23,7 +27,7 @@ pub const SECOND: Micros = 1_000_000;
 pub const MAX_TTL: Micros = 366 * 24 * 3600 * SECOND;
 
 /// Takes a key, SKU, location or buyer of 1 to 200 bytes.
-pub fn name(path: &str, bytes: &[u8]) -> Result<Name, Fault> {
+pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     match bytes.len() {
         0 => Err(Fault::invalid(path, format!("{path} must not be empty"))
             .hint(format!("Give 1 to {MAX_NAME_BYTES} bytes."))),
@@ -35,7 +39,7 @@ pub fn name(path: &str, bytes: &[u8]) -> Result<Name, Fault> {
 }
 
 /// Takes a reason of at most 1,000 bytes.
-pub fn reason(path: &str, bytes: &[u8]) -> Result<Name, Fault> {
+pub fn reason(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     if bytes.len() > MAX_REASON_BYTES {
         return Err(Fault::invalid(path, format!("{path} is too long"))
             .detail(format!("It has {} bytes; at most {MAX_REASON_BYTES} are allowed.", bytes.len()))
@@ -45,7 +49,7 @@ pub fn reason(path: &str, bytes: &[u8]) -> Result<Name, Fault> {
 }
 
 /// Takes a quantity of 1 to 10^15 units.
-pub fn quantity(path: &str, value: i64) -> Result<i64, Fault> {
+pub fn quantity(path: impl Display + Copy, value: i64) -> Result<i64, Fault> {
     if value < 1 {
         return Err(Fault::invalid(path, format!("{path} must be at least 1"))
             .detail(format!("It is {value}."))
@@ -55,7 +59,7 @@ pub fn quantity(path: &str, value: i64) -> Result<i64, Fault> {
 }
 
 /// Takes a stock or a limit of 0 to 10^15 units.
-pub fn stock(path: &str, value: i64) -> Result<i64, Fault> {
+pub fn stock(path: impl Display + Copy, value: i64) -> Result<i64, Fault> {
     if value < 0 {
         return Err(Fault::invalid(path, format!("{path} must not be negative"))
             .detail(format!("It is {value}."))
@@ -65,7 +69,7 @@ pub fn stock(path: &str, value: i64) -> Result<i64, Fault> {
 }
 
 /// Takes a change of stock: not 0, and at most 10^15 units either way.
-pub fn delta(path: &str, value: i64) -> Result<i64, Fault> {
+pub fn delta(path: impl Display + Copy, value: i64) -> Result<i64, Fault> {
     if value == 0 {
         return Err(Fault::invalid(path, format!("{path} must not be 0"))
             .hint("Give the units to add, or the units to take away as a negative number."));
@@ -77,7 +81,7 @@ pub fn delta(path: &str, value: i64) -> Result<i64, Fault> {
 }
 
 /// Takes a time to live of more than 0 and at most 366 days.
-pub fn ttl(path: &str, micros: i128) -> Result<Micros, Fault> {
+pub fn ttl(path: impl Display + Copy, micros: i128) -> Result<Micros, Fault> {
     let hint = "Give more than 0 and at most 366 days, '30 minutes' say.";
     if micros <= 0 {
         return Err(Fault::invalid(path, format!("{path} must be more than 0")).hint(hint));
@@ -98,11 +102,11 @@ pub fn add_stock(stock: i64, added: i64) -> Result<i64, Fault> {
     }
 }
 
-fn at_most(path: &str, value: i64) -> Result<i64, Fault> {
+fn at_most(path: impl Display + Copy, value: i64) -> Result<i64, Fault> {
     if value > MAX_QUANTITY { Err(too_large(path, value)) } else { Ok(value) }
 }
 
-fn too_large(path: &str, value: impl std::fmt::Display) -> Fault {
+fn too_large(path: impl Display + Copy, value: impl Display) -> Fault {
     Fault::overflow(path, format!("{path} is out of range"))
         .detail(format!("It is {value}; at most {MAX_QUANTITY} units are allowed."))
         .hint("Check the quantity.")

@@ -1,13 +1,15 @@
 //! Text as the caller gave it: keys, SKUs, locations, buyers.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A key, SKU, location or buyer, byte for byte as given.
 ///
 /// Bytes rather than `str`, because a database may be encoded in LATIN1 or SQL_ASCII; ordered by byte, as
-/// `COLLATE "C"` orders, so that locks and claims are taken in the same order on both sides.
+/// `COLLATE "C"` orders, so that locks and claims are taken in the same order on both sides. Copies share the bytes: a key
+/// stands in facts, entries, holds and answers alike.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// The bytes, in the encoding of the database.

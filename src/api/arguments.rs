@@ -125,7 +125,7 @@ fn span(interval: pg_sys::Datum) -> i128 {
 }
 
 /// The time to live that options name, read as PostgreSQL reads an interval.
-pub fn ttl_of(path: &str, options: &Options) -> Result<Micros, Fault> {
+pub fn ttl_of(path: std::fmt::Arguments<'_>, options: &Options) -> Result<Micros, Fault> {
     let Some(text) = &options.ttl else { return Ok(settings::default_ttl()) };
     let unreadable = || {
         Fault::invalid(path, format!("{path} is not an interval"))

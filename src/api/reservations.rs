@@ -26,7 +26,7 @@ fn try_reserve_line(fcinfo: pg_sys::FunctionCallInfo) {
 fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
         let (key, lines, options) = (args.name(0, "key")?, args.lines(1)?, args.options(2, true)?);
-        let ttl = Some(ttl_of("options.ttl", &options)?);
+        let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
         Ok(vec![request(key, Action::Reserve { lines, ttl, buyer: options.buyer })])
     };
     answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
@@ -60,7 +60,7 @@ fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
         let json = args.json(0).ok_or_else(|| missing("requests"))?;
         let batch = parse::requests(&json)?;
         let reserve = |(place, asked): (usize, parse::BatchRequest)| {
-            let ttl = Some(ttl_of(&format!("requests[{place}].ttl"), &asked.options)?);
+            let ttl = Some(ttl_of(format_args!("requests[{place}].ttl"), &asked.options)?);
             let action = Action::Reserve { lines: asked.lines, ttl, buyer: asked.options.buyer };
             Ok(Request { number: place as i32 + 1, ..request(asked.key, action) })
         };

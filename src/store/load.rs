@@ -15,16 +15,18 @@ use super::statement::query;
 use crate::error::Error;
 use crate::settings;
 
-type History = HashMap<Name, Vec<Entry>>;
+/// The ledger entries of keys, oldest first.
+pub type History = HashMap<Name, Vec<Entry>>;
 
-/// The levels that requests concern: those they name, and those their reservations have lines on.
-pub fn levels_of(tables: Option<&Tables>, requests: &[Request]) -> Result<BTreeSet<LevelId>, Error> {
+/// The levels that requests concern: those they name, and those their reservations have lines on; and the entries that
+/// told so.
+pub fn levels_of(tables: Option<&Tables>, requests: &[Request]) -> Result<(BTreeSet<LevelId>, History), Error> {
     let named = requests.iter().flat_map(|request| request.action.named_levels());
     let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
     let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
-    let entries = histories(tables, acting.map(|request| &request.key))?.into_values().flatten();
-    levels.extend(entries.filter_map(|entry| entry.at));
-    Ok(levels)
+    let history = histories(tables, acting.map(|request| &request.key))?;
+    levels.extend(history.values().flatten().filter_map(|entry| entry.at.clone()));
+    Ok((levels, history))
 }
 
 /// Locks levels in their one order, and says which there were to be locked: nobody else changes these or their holds
@@ -90,9 +92,33 @@ pub fn glance(tables: Option<&Tables>, requests: &[Request]) -> SpiResult<Option
 
 /// Everything that deciding the requests needs.
 pub fn facts(tables: Option<&Tables>, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
-    let mut facts = Facts { now: now(), confirm_late: settings::confirm_late(), ..Facts::default() };
-    facts.levels = read_levels(tables, levels, facts.now)?.into_iter().collect();
-    facts.history = histories(tables, requests.iter().map(|request| &request.key))?;
+    let facts = facts_of_levels(tables, levels)?;
+    let history = histories(tables, requests.iter().map(|request| &request.key))?;
+    facts_about(requests, Facts { history, ..facts })
+}
+
+/// As [`facts`], where nothing is known of the keys.
+pub fn facts_of_new_keys(
+    tables: Option<&Tables>,
+    requests: &[Request],
+    levels: &BTreeSet<LevelId>,
+) -> Result<Facts, Error> {
+    let facts = facts_of_levels(tables, levels)?;
+    facts_about(requests, Facts { history: unknown(requests.iter().map(|request| &request.key)), ..facts })
+}
+
+/// True where nothing was known of the keys, and the requests do not act on what is.
+pub fn are_keys_new(facts: &Facts, requests: &[Request]) -> bool {
+    facts.history.values().all(Vec::is_empty) && !requests.iter().any(|request| request.action.acts_on_reservation())
+}
+
+fn facts_of_levels(tables: Option<&Tables>, levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
+    let now = now();
+    let levels = read_levels(tables, levels, now)?.into_iter().collect();
+    Ok(Facts { now, confirm_late: settings::confirm_late(), levels, ..Facts::default() })
+}
+
+fn facts_about(requests: &[Request], mut facts: Facts) -> Result<Facts, Error> {
     facts.overdue = read_overdue(requests, &facts)?;
     facts.bought = read_bought(requests, &facts)?;
     Ok(facts)
@@ -108,7 +134,7 @@ pub fn history_of(tables: Option<&Tables>, key: &Name) -> Result<Vec<Entry>, Err
 
 /// The ledger entries of keys, oldest first; none for a key that nothing is known of.
 pub fn histories<'a>(tables: Option<&Tables>, keys: impl Iterator<Item = &'a Name>) -> Result<History, Error> {
-    let mut history: History = keys.map(|key| (key.clone(), Vec::new())).collect();
+    let mut history = unknown(keys);
     let entries = match history.keys().collect::<Vec<_>>().as_slice() {
         [] => Vec::new(),
         [key] => history_of(tables, key)?,
@@ -120,6 +146,11 @@ pub fn histories<'a>(tables: Option<&Tables>, keys: impl Iterator<Item = &'a Nam
         history.entry(entry.key.clone()).or_default().push(entry);
     }
     Ok(history)
+}
+
+/// Keys of which nothing is known.
+fn unknown<'a>(keys: impl Iterator<Item = &'a Name>) -> History {
+    keys.map(|key| (key.clone(), Vec::new())).collect()
 }
 
 /// The database's clock, the only one that decides (ARCHITECTURE, C7).

@@ -17,9 +17,10 @@ mod write;
 use std::collections::BTreeSet;
 
 pub use expire::{expire, forget};
+use load::History;
 pub use load::now;
 use pg_stock_core::standing::Standing;
-use pg_stock_core::{Answer, Decision, Fault, LevelId, Name, Request, decide};
+use pg_stock_core::{Answer, Decision, Facts, Fault, LevelId, Name, Request, decide};
 use pgrx::spi::SpiError;
 pub use planner::hook;
 
@@ -84,27 +85,44 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
             return Ok(answers);
         }
     }
-    let mut levels = load::levels_of(tables, requests)?;
-    let facts = load::facts(tables, requests, &levels)?;
-    let outgrown = load::outgrown(&facts, requests, &levels);
-    let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
-    let decision = decide(facts, requests)?;
-    let refused = decision.answers.iter().any(|answer| answer.outcome.is_refusal());
-    if outgrown {
-        levels.extend(load::levels_of(tables, requests)?);
-    } else if (!refused || load::unchanged(tables, seen.as_ref())?)
-        && let Some(answers) = unlocked(tables, decision)?
-    {
-        return Ok(answers);
+    let (mut levels, history) = load::levels_of(tables, requests)?;
+    let mut keys_are_new = false;
+    if !act_by_their_history(requests, history)? {
+        let facts = load::facts(tables, requests, &levels)?;
+        keys_are_new = load::are_keys_new(&facts, requests);
+        let outgrown = load::outgrown(&facts, requests, &levels);
+        let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
+        let decision = decide(facts, requests)?;
+        if outgrown {
+            levels.extend(load::levels_of(tables, requests)?.0);
+        } else if (!is_refused(&decision) || load::unchanged(tables, seen.as_ref())?)
+            && let Some(answers) = unlocked(tables, decision)?
+        {
+            return Ok(answers);
+        }
     }
-    for _ in 0..ATTEMPTS {
-        match subtransaction::run(|| locked(tables, requests, &levels)) {
+    for attempt in 0..ATTEMPTS {
+        match subtransaction::run(|| locked(tables, requests, &levels, keys_are_new && attempt == 0)) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
-            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(tables, requests)?),
+            Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(tables, requests)?.0),
         }
     }
     Err(Error::Contended)
+}
+
+/// Whether requests on reservations change something as far as the entries of their keys tell: then they need not be
+/// judged before their levels are locked, for they will hardly be refused.
+fn act_by_their_history(requests: &[Request], history: History) -> Result<bool, Error> {
+    if !requests.iter().all(|request| request.action.acts_on_reservation()) {
+        return Ok(false);
+    }
+    let facts = Facts { now: load::now(), history, ..Facts::default() };
+    Ok(!decide(facts, requests)?.effects.is_empty())
+}
+
+fn is_refused(decision: &Decision) -> bool {
+    decision.answers.iter().any(|answer| answer.outcome.is_refusal())
 }
 
 /// The answers of a decision that was made without locks, if it can stand: it changes nothing, or it is stored under
@@ -118,14 +136,25 @@ fn locked(
     tables: Option<&direct::Tables>,
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
+    keys_are_new: bool,
 ) -> Result<Vec<Answer>, Setback> {
     let held = load::lock(tables, levels)?;
-    let facts = load::facts(tables, requests, levels)?;
-    // A level that was created, or a reservation that was made, after the lock was taken: lock it, too.
-    if !facts.levels.keys().all(|at| held.contains(at)) || load::outgrown(&facts, requests, levels) {
-        return Err(Setback::Outrun);
+    let judge = |keys_are_new| {
+        let facts = match keys_are_new {
+            true => load::facts_of_new_keys(tables, requests, levels)?,
+            false => load::facts(tables, requests, levels)?,
+        };
+        // A level that was created, or a reservation that was made, after the lock was taken: lock it, too.
+        if !facts.levels.keys().all(|at| held.contains(at)) || load::outgrown(&facts, requests, levels) {
+            return Err(Setback::Outrun);
+        }
+        Ok(decide(facts, requests)?)
+    };
+    let mut decision = judge(keys_are_new)?;
+    // Keys that were new may have been used meanwhile. Their claims will tell; a refusal would not.
+    if keys_are_new && is_refused(&decision) {
+        decision = judge(false)?;
     }
-    let decision = decide(facts, requests)?;
     if decision.effects.is_empty() {
         return Err(Setback::Settled(decision.answers));
     }

@@ -3,7 +3,7 @@
 mod orders;
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Arguments};
 
 pub use orders::orders;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -42,7 +42,7 @@ pub struct BatchRequest {
 /// # Errors
 /// A [`Fault`] with the path of what is malformed, unknown, missing, out of range or too much.
 pub fn lines(json: &[u8]) -> Result<Vec<Line>, Fault> {
-    check_lines("lines", read("lines", json)?)
+    check_lines(format_args!("lines"), read("lines", json)?)
 }
 
 /// Reads `{"ttl": "30 minutes", "buyer": "…"}`.
@@ -55,7 +55,7 @@ pub fn options(json: &[u8], with_ttl: bool) -> Result<Options, Fault> {
         return Err(Fault::invalid("options.ttl", "options.ttl is not allowed here")
             .hint("What is sold at once is not held; leave ttl out."));
     }
-    check_options("options", raw.ttl, raw.buyer)
+    check_options(format_args!("options"), raw.ttl, raw.buyer)
 }
 
 /// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …}, …]`.
@@ -70,11 +70,11 @@ pub fn requests(json: &[u8]) -> Result<Vec<BatchRequest>, Fault> {
     raw.into_iter()
         .enumerate()
         .map(|(place, raw)| {
-            let path = format!("requests[{place}]");
+            let path = format_args!("requests[{place}]");
             Ok(BatchRequest {
-                key: limits::name(&format!("{path}.key"), &raw.key.0)?,
-                lines: check_lines(&format!("{path}.lines"), raw.lines)?,
-                options: check_options(&path, raw.ttl, raw.buyer)?,
+                key: limits::name(format_args!("{path}.key"), &raw.key.0)?,
+                lines: check_lines(format_args!("{path}.lines"), raw.lines)?,
+                options: check_options(path, raw.ttl, raw.buyer)?,
             })
         })
         .collect()
@@ -166,7 +166,7 @@ fn form_of(argument: &str) -> &'static str {
     }
 }
 
-fn check_count(path: &str, count: usize, most: usize) -> Result<(), Fault> {
+fn check_count(path: impl fmt::Display + Copy, count: usize, most: usize) -> Result<(), Fault> {
     if count == 0 {
         return Err(Fault::invalid(path, format!("{path} must not be empty")).hint("Give at least one."));
     }
@@ -178,20 +178,20 @@ fn check_count(path: &str, count: usize, most: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_options(path: &str, ttl: Option<Text>, buyer: Option<Text>) -> Result<Options, Fault> {
-    let buyer = buyer.map(|buyer| limits::name(&format!("{path}.buyer"), &buyer.0)).transpose()?;
+fn check_options(path: Arguments<'_>, ttl: Option<Text>, buyer: Option<Text>) -> Result<Options, Fault> {
+    let buyer = buyer.map(|buyer| limits::name(format_args!("{path}.buyer"), &buyer.0)).transpose()?;
     Ok(Options { ttl: ttl.map(|ttl| Name::from(ttl.0)), buyer })
 }
 
-fn check_lines(path: &str, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {
+fn check_lines(path: Arguments<'_>, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {
     check_count(path, raw.len(), limits::MAX_LINES)?;
     let mut lines: Vec<Line> = Vec::with_capacity(raw.len());
     let mut places: HashMap<LevelId, usize> = HashMap::with_capacity(raw.len());
     for (index, raw) in raw.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        let line = check_line(&path, index, raw)?;
+        let path = format_args!("{path}[{index}]");
+        let line = check_line(path, index, raw)?;
         match places.get(&line.at) {
-            Some(&place) => join(&path, &mut lines[place], line)?,
+            Some(&place) => join(path, &mut lines[place], line)?,
             None => {
                 places.insert(line.at.clone(), lines.len());
                 lines.push(line);
@@ -201,23 +201,23 @@ fn check_lines(path: &str, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {
     Ok(lines)
 }
 
-fn check_line(path: &str, index: usize, raw: &RawLine<'_>) -> Result<Line, Fault> {
-    let quantity_path = format!("{path}.quantity");
-    let version_path = format!("{path}.expected_version");
+fn check_line(path: Arguments<'_>, index: usize, raw: &RawLine<'_>) -> Result<Line, Fault> {
+    let quantity_path = format_args!("{path}.quantity");
+    let version_path = format_args!("{path}.expected_version");
     Ok(Line {
         number: i32::try_from(index + 1).unwrap_or(i32::MAX),
         at: LevelId {
-            sku: limits::name(&format!("{path}.sku"), &raw.sku.0)?,
-            location: limits::name(&format!("{path}.location"), &raw.location.0)?,
+            sku: limits::name(format_args!("{path}.sku"), &raw.sku.0)?,
+            location: limits::name(format_args!("{path}.location"), &raw.location.0)?,
         },
-        quantity: limits::quantity(&quantity_path, integer(&quantity_path, raw.quantity)?)?,
-        expected_version: raw.expected_version.map(|raw| integer(&version_path, raw)).transpose()?,
+        quantity: limits::quantity(quantity_path, integer(quantity_path, raw.quantity)?)?,
+        expected_version: raw.expected_version.map(|raw| integer(version_path, raw)).transpose()?,
     })
 }
 
 /// Sums a line into an earlier one of the same SKU and location.
-fn join(path: &str, first: &mut Line, again: Line) -> Result<(), Fault> {
-    first.quantity = limits::quantity(&format!("{path}.quantity"), first.quantity + again.quantity)?;
+fn join(path: Arguments<'_>, first: &mut Line, again: Line) -> Result<(), Fault> {
+    first.quantity = limits::quantity(format_args!("{path}.quantity"), first.quantity + again.quantity)?;
     match (first.expected_version, again.expected_version) {
         (Some(one), Some(other)) if one != other => {
             Err(Fault::invalid(path, format!("{path}.expected_version differs from that of line {}", first.number))
@@ -233,7 +233,7 @@ fn join(path: &str, first: &mut Line, again: Line) -> Result<(), Fault> {
 }
 
 /// Reads an integer from JSON: no fraction, no exponent, no text.
-fn integer(path: &str, raw: &RawValue) -> Result<i64, Fault> {
+fn integer(path: Arguments<'_>, raw: &RawValue) -> Result<i64, Fault> {
     let text = raw.get();
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -35,20 +35,20 @@ struct RawOrder {
 }
 
 fn check_order(place: usize, raw: &RawOrder) -> Result<Order, Fault> {
-    let path = format!("orders[{place}].status");
+    let path = format_args!("orders[{place}].status");
     let status = Status::from_word(&raw.status.0).ok_or_else(|| {
         let shown: String = Name::from(raw.status.0.as_slice()).to_string().chars().take(40).collect();
-        Fault::invalid(&path, format!("{path} must be paid or cancelled"))
+        Fault::invalid(path, format!("{path} must be paid or cancelled"))
             .detail(format!("It is \"{shown}\"."))
             .hint("Leave orders out that are neither.")
     })?;
-    Ok(Order { key: limits::name(&format!("orders[{place}].key"), &raw.key.0)?, status })
+    Ok(Order { key: limits::name(format_args!("orders[{place}].key"), &raw.key.0)?, status })
 }
 
 /// Two statuses of one order could contradict each other.
 fn named_twice(key: &Name, first: usize, place: usize) -> Fault {
-    let path = format!("orders[{place}].key");
-    Fault::invalid(&path, format!("{path} is the same as orders[{first}].key"))
+    let path = format_args!("orders[{place}].key");
+    Fault::invalid(path, format!("{path} is the same as orders[{first}].key"))
         .detail(format!("It is \"{key}\"."))
         .hint("Name each order once.")
 }
