@@ -3,7 +3,7 @@
 
 use postgres::Client;
 
-use super::support::{at_once, backend, database, finish, outcome, stocked, value, wait_for_lock};
+use super::support::{at_once, backend, call, database, finish, outcome, stocked, value, wait_for_lock};
 
 /// Everything that a reserve and a sale write, but for what differs from call to call: positions, transactions, times.
 const WRITTEN: &str = "
@@ -50,6 +50,26 @@ fn both_ways_write_the_same() {
             ("try_reserve_stock('PRfive', 'PRa', 'm', 1, expected_version => 3)", "reserved"),
             ("try_sell_stock('PRsix', 'PRb', 'm', 2, 'bert')", "sold"),
             ("try_sell_stock('PRseven', 'PRb', 'm', 1)", "sold"),
+            ("try_confirm_stock('PRone')", "confirmed"),
+            ("try_confirm_stock('PRone')", "confirmed"),
+            ("try_release_stock('PRone')", "already_confirmed"),
+            ("try_return_stock('PRone', reason => 'too small')", "returned"),
+            (
+                "try_release_stock('PRtwo', '[{\"sku\":\"PRa\",\"location\":\"m\",\"quantity\":1}]', 'a part')",
+                "released",
+            ),
+            ("try_extend_reservation('PRtwo', '2 hours')", "extended"),
+            ("try_confirm_stock('PRtwo')", "confirmed"),
+            ("try_release_stock('PRnever')", "cancelled"),
+            ("try_release_stock('PRfive')", "released"),
+            ("try_adjust_stock('PRadjust', 'PRa', 'm', -1, 'broken')", "adjusted"),
+            ("try_adjust_stock('PRadjust', 'PRa', 'm', -1, 'broken')", "adjusted"),
+            ("try_set_limits('PRlimits', 'PRa', 'm', 1, 3)", "limits_set"),
+            ("try_reserve_stock('PRlimited', 'PRa', 'm', 2, buyer => 'anna')", "buyer_limit_exceeded"),
+            ("try_set_limits('PRno limits', 'PRa', 'm', NULL, 0)", "limits_set"),
+            ("try_freeze_level('PRfreeze', 'PRb', 'm', 'counting')", "frozen"),
+            ("try_set_stock('PRset', 'PRb', 'm', 4, NULL, 'counted')", "set"),
+            ("try_unfreeze_level('PRunfreeze', 'PRb', 'm', 'counted')", "unfrozen"),
         ];
         for (call, expected) in calls {
             assert_eq!(outcome(&mut client, &call.replace("PR", prefix)), expected, "{call}");
@@ -62,11 +82,30 @@ fn both_ways_write_the_same() {
             "reserved"
         );
         client.batch_execute("RESET ROLE; RESET application_name; RESET pg_stock.context").unwrap();
+        let several = [
+            ("try_transfer_stock('PRtransfer', 'PRa', 'm', 'n', 2)", 2),
+            ("try_reserve_stock('PRlines', '[LINE_a, LINE_b]')", 2),
+            ("reserve_many('[{\"key\":\"PRx\",\"lines\":[LINE_a]},{\"key\":\"PRx2\",\"lines\":[LINE_b,LINE_a]}]')", 3),
+            ("reserve_many('[{\"key\":\"PRx\",\"lines\":[LINE_a]},{\"key\":\"PRx3\",\"lines\":[LINE_b]}]')", 2),
+            ("try_confirm_stock('PRlines')", 2),
+            ("try_release_stock('PRx2')", 2),
+        ];
+        for (calling, rows) in several {
+            let text = ["a", "b"].iter().fold(calling.to_owned(), |text, sku| {
+                let line = format!(r#"{{"sku":"{prefix}{sku}","location":"m","quantity":1}}"#);
+                text.replace(&format!("LINE_{sku}"), &line)
+            });
+            let answers = call(&mut client, &text.replace("PR", prefix)).unwrap();
+            assert_eq!(answers.len(), rows, "{text}");
+            assert!(answers.iter().all(|answer| answer.outcome != "not_applied"), "{text}: {answers:?}");
+        }
         value(&mut client, &WRITTEN.replace("{prefix}", prefix))
     };
     let (direct, by_sql) = (write("d-", true), write("s-", false));
     assert_eq!(direct, by_sql);
-    assert_eq!(direct.lines().count(), 4 + 4 + 4 + 2, "{direct}");
+    let count = |word: &str| direct.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((count("level"), count("hold"), count("ledger")), (3, 3, 33), "{direct}");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
     finish(database);
 }
 
@@ -126,6 +165,86 @@ fn what_a_dba_adds_takes_part() {
     }
 }
 
+/// How many statements on the tables this session has planned.
+const PLANNED: &str = "SELECT count(*) FROM pg_backend_memory_contexts WHERE ident ~ 'stock[.](level|hold|ledger)'";
+
+#[test]
+fn what_has_few_lines_needs_no_statement() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 100);
+    stocked(&mut client, "b", "m", 100);
+    client.batch_execute("SELECT stock.reserve_stock('overdue', 'b', 'm', 1, '1 microsecond')").unwrap();
+    let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    let calls = [
+        "reserve_stock('k', 'a', 'm', 1)",
+        "confirm_stock('k')",
+        "confirm_stock('k')",
+        "return_stock('k')",
+        "reserve_stock('l', 'a', 'm', 2)",
+        "release_stock('l')",
+        "receive_stock('more', 'a', 'm', 10)",
+        "adjust_stock('less', 'a', 'm', -1, 'lost')",
+        "freeze_level('f', 'a', 'm', 'counting')",
+        "unfreeze_level('u', 'a', 'm', 'counted')",
+    ];
+    let mut fresh = database.connect();
+    for call in calls {
+        fresh.simple_query(&format!("SELECT * FROM stock.{call}")).unwrap();
+    }
+    assert_eq!(value(&mut fresh, PLANNED), "0");
+    // Overdue holds are counted by a statement.
+    fresh.simple_query(&format!("SELECT * FROM stock.reserve_stock('m', '{lines}')")).unwrap();
+    assert_ne!(value(&mut fresh, PLANNED), "0");
+    direct(&mut client, false);
+    client.simple_query("SELECT * FROM stock.reserve_stock('n', 'a', 'm', 1)").unwrap();
+    client.simple_query("SELECT * FROM stock.confirm_stock('n')").unwrap();
+    assert_ne!(value(&mut client, PLANNED), "0");
+    finish(database);
+}
+
+/// What a DBA may add, and a query that gives "t" if it took part in the confirm that follows.
+const CLOSING_ADDITIONS: &[(&str, &str)] = &[
+    ("CREATE TRIGGER t BEFORE DELETE ON stock.hold FOR EACH ROW EXECUTE FUNCTION note_old()", SEEN),
+    ("CREATE TRIGGER t AFTER DELETE ON stock.hold FOR EACH STATEMENT EXECUTE FUNCTION note_old()", SEEN),
+    ("CREATE RULE r AS ON DELETE TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
+    ("CREATE TRIGGER t AFTER UPDATE OF version ON stock.level FOR EACH ROW EXECUTE FUNCTION note_old()", SEEN),
+    ("DROP INDEX stock.hold_due", "SELECT true"),
+    ("ALTER TABLE stock.hold DROP CONSTRAINT hold_pkey", "SELECT true"),
+    ("ALTER TABLE stock.level DROP CONSTRAINT level_pkey", "SELECT true"),
+    ("ALTER TABLE stock.hold ENABLE ROW LEVEL SECURITY", "SELECT true"),
+    ("CREATE TABLE more () INHERITS (stock.hold)", "SELECT true"),
+];
+
+#[test]
+fn what_a_dba_adds_takes_part_in_what_closes_holds() {
+    for (addition, took_part) in CLOSING_ADDITIONS {
+        let database = database();
+        let mut client = database.connect();
+        stocked(&mut client, "a", "m", 10);
+        for (key, ttl) in [("k", "10 min"), ("l", "20 min"), ("m", "30 min")] {
+            let call = format!("try_reserve_stock('{key}', 'a', 'm', 1, '{ttl}')");
+            assert_eq!(outcome(&mut client, &call), "reserved");
+        }
+        client
+            .batch_execute(
+                "CREATE TABLE noted (n integer);
+                 CREATE FUNCTION note_old() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
+                     'BEGIN INSERT INTO noted VALUES (1); RETURN coalesce(NEW, OLD); END'",
+            )
+            .unwrap();
+        client.batch_execute(addition).unwrap();
+        assert_eq!(outcome(&mut client, "try_confirm_stock('k')"), "confirmed", "{addition}");
+        assert_eq!(value(&mut client, took_part), "t", "{addition}");
+        assert_eq!(outcome(&mut client, "try_release_stock('l')"), "released", "{addition}");
+        let left = "SELECT on_hand || ' ' || reserved || ' ' || (next_due = (SELECT min(expires_at) FROM stock.hold))
+                      FROM stock.level";
+        assert_eq!(value(&mut client, left), "9 1 true", "{addition}");
+        assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0", "{addition}");
+        finish(database);
+    }
+}
+
 #[test]
 fn a_check_that_is_added_is_checked() {
     let database = database();
@@ -156,7 +275,7 @@ fn a_repeat_is_known_also_where_the_index_of_the_claims_was_made_anew() {
     finish(database);
 }
 
-/// How often this transaction has looked a level up by its key.
+/// How often this session has looked a level up by its key since it last reported what it did.
 const LOOKED_UP: &str = "SELECT pg_stat_get_xact_numscans('stock.level_pkey'::regclass)";
 
 #[test]
@@ -172,6 +291,7 @@ fn beside_an_old_snapshot_a_hot_level_is_found_where_it_lay_last() {
         }
     };
     sell(&mut client, "first", 2_000);
+    client.batch_execute("SELECT pg_stat_force_next_flush()").unwrap();
     client.batch_execute("BEGIN").unwrap();
     sell(&mut client, "then", 100);
     assert_eq!(value(&mut client, LOOKED_UP), "0", "the level is found without its index");
@@ -205,23 +325,22 @@ fn buyers_of_one_level_wait_in_line_and_hold_nothing_meanwhile() {
         (database.connect(), database.connect(), database.connect(), database.connect());
     stocked(&mut admin, "a", "m", 100);
     stocked(&mut admin, "b", "m", 100);
+    assert_eq!(outcome(&mut admin, "try_reserve_stock('paid', 'a', 'm', 1)"), "reserved");
     // The first holds the row by an order of two lines, and comes back for one of them while two others wait.
     first.batch_execute("BEGIN").unwrap();
     let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
     assert_eq!(value(&mut first, &format!("SELECT count(*) FROM stock.reserve_stock('both', '{lines}')")), "2");
     let waiting = [backend(&mut second), backend(&mut third)];
     std::thread::scope(|scope| {
-        let buy = |client: &mut Client, key: &str| outcome(client, &format!("try_reserve_stock('{key}', 'a', 'm', 1)"));
         let others =
-            [(&mut second, "two"), (&mut third, "three")].map(|(client, key)| scope.spawn(move || buy(client, key)));
+            [(&mut second, "try_reserve_stock('two', 'a', 'm', 1)"), (&mut third, "try_confirm_stock('paid')")]
+                .map(|(client, call)| scope.spawn(move || outcome(client, call)));
         waiting.iter().for_each(|pid| wait_for_lock(&mut admin, *pid));
         let in_line = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 21332 AND granted";
         assert_eq!(value(&mut admin, in_line), "1", "one is at the row, the other in line");
-        assert_eq!(buy(&mut first, "one more"), "reserved");
+        assert_eq!(outcome(&mut first, "try_reserve_stock('one more', 'a', 'm', 1)"), "reserved");
         first.batch_execute("COMMIT").unwrap();
-        for other in others {
-            assert_eq!(other.join().unwrap(), "reserved");
-        }
+        assert_eq!(others.map(|other| other.join().unwrap()), ["reserved", "confirmed"]);
         assert_eq!(value(&mut admin, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
     });
     finish(database);

@@ -149,7 +149,7 @@ impl Tables {
     }
 
     /// Changes a level that is locked and as it was read; where asked to, finds its earliest deadline again: what
-    /// `Statement::ChangeLevels` does. False where the short way does not lead there.
+    /// `Statement::ChangeLevels` does. False where the short way does not lead there, or the statement would raise an error.
     pub fn change_locked(&self, at: &LevelId, change: &LevelChange, bound: bool, now: Micros) -> Result<bool, Error> {
         let Some(table) = self.write(&columns::LEVEL) else { return Ok(false) };
         let snapshot = Snapshot::take();
@@ -159,7 +159,7 @@ impl Tables {
         }
         let due =
             if bound { self.first_due(at, change.after.next_due, &snapshot) } else { Some(change.after.next_due) };
-        let Some(next_due) = due else { return Ok(false) };
+        let Some(next_due) = due.filter(|_| change.after.is_sound()) else { return Ok(false) };
         replace_level(&found, at, &Level { next_due, ..change.after.clone() }, now, &snapshot)
     }
 
