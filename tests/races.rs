@@ -338,6 +338,39 @@ fn a_repeat_is_never_refused_because_of_its_own_first_effect() {
     finish(database);
 }
 
+/// As above, where the key was new when it was looked for, and the units are gone when the levels are locked.
+#[test]
+fn a_repeat_that_waited_for_its_first_effect_is_known() {
+    let database = database();
+    let [mut first, mut again, mut watcher] = std::array::from_fn(|_| database.connect());
+    let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    let calls = [
+        format!("try_reserve_stock('k', '{lines}')"),
+        format!(r#"reserve_many('[{{"key":"l","lines":{lines}}},{{"key":"m","lines":{lines}}}]')"#),
+        "try_adjust_stock('n', 'a', 'm', -1, 'broken')".to_owned(),
+    ];
+    for (number, text) in calls.iter().enumerate() {
+        for sku in ["a", "b"] {
+            // As many as the call takes.
+            let units = [1, 2, 1][number];
+            let receive = format!("try_receive_stock('{number}{sku}', '{sku}', 'm', {units})");
+            assert_eq!(outcome(&mut first, &receive), "received");
+        }
+        let process = backend(&mut again);
+        first.batch_execute("BEGIN").unwrap();
+        let once = call(&mut first, text).unwrap();
+        std::thread::scope(|scope| {
+            let repeat = scope.spawn(|| call(&mut again, text).unwrap());
+            wait_for_lock(&mut watcher, process);
+            first.batch_execute("COMMIT").unwrap();
+            let rows = repeat.join().unwrap();
+            assert!(rows.iter().all(|row| row.replayed), "{text}: {rows:?}");
+            assert!(rows.iter().zip(&once).all(|(row, first)| row.outcome == first.outcome), "{text}: {rows:?}");
+        });
+    }
+    finish(database);
+}
+
 /// Extend and confirm meet the reserve that they act on.
 #[test]
 fn a_reservation_that_is_made_between_two_reads_is_locked_too() {
