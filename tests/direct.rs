@@ -210,6 +210,16 @@ const CLOSING_ADDITIONS: &[(&str, &str)] = &[
     ("CREATE RULE r AS ON DELETE TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
     ("CREATE TRIGGER t AFTER UPDATE OF version ON stock.level FOR EACH ROW EXECUTE FUNCTION note_old()", SEEN),
     ("DROP INDEX stock.hold_due", "SELECT true"),
+    ("DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location, expires_at DESC)", "SELECT true"),
+    (
+        "DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location) INCLUDE (expires_at)",
+        "SELECT true",
+    ),
+    (
+        "DROP INDEX stock.hold_due;
+         CREATE INDEX hold_due ON stock.hold (sku COLLATE \"POSIX\", location, expires_at)",
+        "SELECT true",
+    ),
     ("ALTER TABLE stock.hold DROP CONSTRAINT hold_pkey", "SELECT true"),
     ("ALTER TABLE stock.level DROP CONSTRAINT level_pkey", "SELECT true"),
     ("ALTER TABLE stock.hold ENABLE ROW LEVEL SECURITY", "SELECT true"),

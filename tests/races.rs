@@ -341,26 +341,44 @@ fn a_repeat_is_never_refused_because_of_its_own_first_effect() {
 /// As above, where the key was new when it was looked for, and the units are gone when the levels are locked.
 #[test]
 fn a_repeat_that_waited_for_its_first_effect_is_known() {
+    repeat_while_the_first_is_under_way("SELECT 1");
+}
+
+/// As above, where a DBA has made an index that lets a key be claimed twice.
+#[test]
+fn a_repeat_that_waited_is_known_also_without_the_index_of_the_claims() {
+    repeat_while_the_first_is_under_way(
+        "DROP INDEX stock.ledger_claim;
+         CREATE UNIQUE INDEX ledger_claim ON stock.ledger (key, operation, operation_key, line) WHERE key = 'no key'",
+    );
+}
+
+fn repeat_while_the_first_is_under_way(prepare: &str) {
     let database = database();
     let [mut first, mut again, mut watcher] = std::array::from_fn(|_| database.connect());
+    first.batch_execute(prepare).unwrap();
     let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    // What there is of each SKU, and a call that cannot be carried out twice.
     let calls = [
-        format!("try_reserve_stock('k', '{lines}')"),
-        format!(r#"reserve_many('[{{"key":"l","lines":{lines}}},{{"key":"m","lines":{lines}}}]')"#),
-        "try_adjust_stock('n', 'a', 'm', -1, 'broken')".to_owned(),
+        (1, format!("try_reserve_stock('k', '{lines}')")),
+        (2, format!(r#"reserve_many('[{{"key":"l","lines":{lines}}},{{"key":"m","lines":{lines}}}]')"#)),
+        (1, "try_adjust_stock('n', 'a', 'm', -1, 'broken')".to_owned()),
+        (0, "try_adjust_stock('o', 'a', 'm', 600000000000000, 'found')".to_owned()),
+        (0, "try_adjust_stock('p', 'b', 'm', 1, 'found')".to_owned()),
     ];
-    for (number, text) in calls.iter().enumerate() {
-        for sku in ["a", "b"] {
-            // As many as the call takes.
-            let units = [1, 2, 1][number];
-            let receive = format!("try_receive_stock('{number}{sku}', '{sku}', 'm', {units})");
-            assert_eq!(outcome(&mut first, &receive), "received");
-        }
+    for (units, text) in calls {
+        let prepare = format!(
+            "SELECT stock.receive_stock('seed ' || sku, sku, 'm', 1) FROM (VALUES ('a'), ('b')) s(sku);
+             SELECT stock.adjust_stock('seed ' || gen_random_uuid(), sku, 'm', {units} - available, 'to begin with')
+               FROM stock.levels WHERE available <> {units}"
+        );
+        first.batch_execute(&prepare).unwrap();
         let process = backend(&mut again);
         first.batch_execute("BEGIN").unwrap();
-        let once = call(&mut first, text).unwrap();
+        let once = call(&mut first, &text).unwrap();
+        assert!(once.iter().all(|row| !row.replayed), "{text}: {once:?}");
         std::thread::scope(|scope| {
-            let repeat = scope.spawn(|| call(&mut again, text).unwrap());
+            let repeat = scope.spawn(|| call(&mut again, &text).unwrap());
             wait_for_lock(&mut watcher, process);
             first.batch_execute("COMMIT").unwrap();
             let rows = repeat.join().unwrap();

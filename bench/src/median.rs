@@ -7,10 +7,11 @@ pub fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// The one in the middle.
+/// The one in the middle; of an even number, half way between the two in the middle.
 ///
 /// # Panics
 /// If there is none.
 pub fn median(values: &[f64]) -> f64 {
-    sorted(values)[values.len() / 2]
+    let (sorted, half) = (sorted(values), values.len() / 2);
+    if values.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
 }

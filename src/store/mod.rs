@@ -1,8 +1,9 @@
 //! The one path: load the facts, decide, store the effects.
 //!
 //! Everything that changes stock comes through [`run`]. A request is judged first from an unlocked read, so that
-//! a refusal or a replay takes no lock, no transaction id, and writes nothing. A one-line reserve is then stored
-//! under a guard; everything else locks its levels in their one order, reads again, and decides again.
+//! a refusal or a replay takes no lock, no transaction id, and writes nothing; unless what is known of its key says that
+//! it will change something. A one-line reserve is then stored under a guard; everything else locks its levels in their
+//! one order, reads again what may have changed, and decides again.
 
 pub mod datum;
 mod direct;
@@ -89,10 +90,11 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let mut keys_are_new = false;
     if !act_by_their_history(requests, history)? {
         let facts = load::facts(tables, requests, &levels)?;
-        keys_are_new = load::are_keys_new(&facts, requests);
+        let are_new = load::are_keys_new(&facts, requests);
         let outgrown = load::outgrown(&facts, requests, &levels);
         let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
         let decision = decide(facts, requests)?;
+        keys_are_new = are_new && !is_refused(&decision) && tables.is_some_and(direct::Tables::has_claims);
         if outgrown {
             levels.extend(load::levels_of(tables, requests)?.0);
         } else if (!is_refused(&decision) || load::unchanged(tables, seen.as_ref())?)
@@ -150,11 +152,12 @@ fn locked(
         }
         Ok(decide(facts, requests)?)
     };
-    let mut decision = judge(keys_are_new)?;
-    // Keys that were new may have been used meanwhile. Their claims will tell; a refusal would not.
-    if keys_are_new && is_refused(&decision) {
-        decision = judge(false)?;
+    let mut decision = judge(keys_are_new);
+    // Keys that were new may have been used meanwhile. Their claims will tell; a refusal or a fault would not.
+    if keys_are_new && decision.as_ref().map_or(true, is_refused) {
+        decision = judge(false);
     }
+    let decision = decision?;
     if decision.effects.is_empty() {
         return Err(Setback::Settled(decision.answers));
     }

@@ -6,7 +6,8 @@ use std::ptr::null_mut;
 use pg_stock_core::{Entry, Hold, Level, Micros, Name};
 use pgrx::{IntoDatum, pg_sys};
 
-use super::table::{Index, Shape};
+use super::index::Index;
+use super::table::Shape;
 use super::version::Version;
 use crate::settings;
 
@@ -82,7 +83,7 @@ pub const HOLD_KEY: Index = Index { name: c"hold_pkey", columns: &[5, 4], is_uni
 /// Finds the holds of a level by their deadlines.
 pub const HOLD_DUE: Index = Index { name: c"hold_due", columns: &[6, 7, 2], is_unique: false };
 /// Finds the entries of a key.
-pub const LEDGER_KEY: Index = Index { name: c"ledger_claim", columns: &[16], is_unique: true };
+pub const LEDGER_KEY: Index = Index { name: c"ledger_claim", columns: &[16, 0, 18, 14], is_unique: true };
 
 pub const LEVEL_SKU: usize = 8;
 pub const LEVEL_LOCATION: usize = 9;

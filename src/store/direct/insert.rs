@@ -135,7 +135,7 @@ pub fn insert<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; 
 }
 
 /// Inserts rows until a unique index has the key of one; says how many were inserted. That is ON CONFLICT DO NOTHING, by
-/// what the executor does (ExecInsert), but for looking first: these keys were looked for just now.
+/// what the executor does (ExecInsert), but for looking first: these keys were looked for before.
 pub fn insert_until_taken<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; N]>) -> usize {
     let indexes = Indexes::open(table, true);
     let inserted = rows.take_while(|values| insert_unless_taken(table, &indexes, values)).count();

@@ -1,14 +1,16 @@
 //! The short way to the tables, without SQL.
 //!
-//! Two thirds of what a one-line reserve costs is the executor being set up and taken down, four times. The short way does
-//! what these four statements do by the functions that the executor itself is made of, as logical replication does when
-//! it applies changes: the same locks, indexes, visibility and log, and no plan. It is taken only where it means the same;
-//! where anything is not as sql/tables.sql made it (a trigger, a rule, a policy, a column or a check more, another
-//! isolation level), [`Tables::reach`] or a step of it says no and the statements of `store::sql` do the work.
+//! Two thirds of what a one-line reserve costs is the executor being set up and taken down, four times; of a confirm it was
+//! more. The short way does what these statements do by the functions that the executor itself is made of, as logical
+//! replication does when it applies changes: the same locks, indexes, visibility and log, and no plan. It is taken only
+//! where it means the same; where anything is not as sql/tables.sql made it (a trigger, a rule, a policy, a column or a
+//! check more, another isolation level), [`Tables::reach`] or a step of it says no and the statements of `store::sql` do
+//! the work.
 //!
 //! | room | what it does |
 //! |---|---|
 //! | `table` | an open table, and where in it a row is |
+//! | `index` | the way to a row by an index |
 //! | `version` | one version of a row: reads and replaces it |
 //! | `insert` | inserts rows |
 //! | `trail` | remembers where the row of a level lay last |
@@ -16,6 +18,7 @@
 //! | `columns` | the columns of the tables, in their order |
 
 mod columns;
+mod index;
 mod insert;
 mod queue;
 mod table;
@@ -31,8 +34,9 @@ use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
 use pgrx::pg_sys::{self, ItemPointerData};
 
 use self::columns::Origin;
+use self::index::Condition;
 use self::queue::Place;
-use self::table::{Condition, Shape, Snapshot, Table};
+use self::table::{Shape, Snapshot, Table};
 use self::version::Version;
 use super::datum::Row;
 use crate::error::Error;
@@ -117,7 +121,15 @@ impl Tables {
         Some(rows.into_iter().map(|(_, entry)| entry).collect())
     }
 
-    /// Locks levels in their order: what `Statement::LockLevels` does. `None` where the short way does not lead to one of
+    /// Whether each key can be claimed once only: the index of the claims is as it was made.
+    pub fn has_claims(&self) -> bool {
+        let none = [Condition::Text(&Name::default())];
+        let found = |ledger: Table| ledger.find(&columns::LEDGER_KEY, &none, &Snapshot::take()).map(drop);
+        self.read(&columns::LEDGER).and_then(found).is_some()
+    }
+
+    /// Locks levels in their order: what `Statement::LockLevels` does, but for the foreign keys of others, which may still
+    /// refer to them (FOR NO KEY UPDATE). `None` where the short way does not lead to one of
     /// them; some may be locked then.
     pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<()> {
         let table = self.write(&columns::LEVEL).filter(|_| levels.len() <= FEW)?;

@@ -1,4 +1,4 @@
-//! Buyers of one level wait in line.
+//! Who changes one level alone waits in line for it: buyers, most of all.
 //!
 //! Whoever waits for a row that others change waits for one version of it: each commit wakes all who wait, and each of
 //! them follows the row to its next version and waits again. With many buyers that costs more than what they came for.
@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 const KIND: u16 = 0x5354;
 const MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
 
-/// A place in the line of a level, held until the transaction ends if it is kept.
+/// A place in the line of a level, held until the transaction ends if it is kept, or its subtransaction is rolled back.
 pub struct Place(Option<pg_sys::LOCKTAG>);
 
 impl Place {

@@ -6,10 +6,9 @@
 use std::ffi::CStr;
 use std::ptr::{addr_of_mut, null_mut};
 
-use pg_stock_core::{Micros, Name};
-use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, ItemPointerData};
 
+use super::index::{Condition, Index, Scan};
 use super::version::Version;
 
 /// What a table is like if nobody but sql/tables.sql had a hand in it.
@@ -24,26 +23,6 @@ pub struct Shape {
     pub check: Option<&'static CStr>,
     /// Whether it has triggers that act on what is written here.
     pub has_triggers: fn(&pg_sys::TriggerDesc) -> bool,
-}
-
-/// An index that rows are looked up by.
-pub struct Index {
-    /// Its name in the schema stock.
-    pub name: &'static CStr,
-    /// The columns that it begins with, counted from 1; texts are COLLATE "C".
-    pub columns: &'static [i16],
-    /// Whether it has each of its keys once.
-    pub is_unique: bool,
-}
-
-/// What is asked of one column of an index.
-pub enum Condition<'n> {
-    /// This text.
-    Text(&'n Name),
-    /// This integer.
-    Line(i32),
-    /// A time that is not before this one.
-    From(Micros),
 }
 
 /// How many versions of a row are followed at most, before the index is asked.
@@ -93,7 +72,8 @@ impl Drop for Table {
     }
 }
 
-const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
+/// For closing: locks are kept until the transaction ends.
+pub const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
 
 /// A row that was found by its key.
 pub struct Found<'t> {
@@ -165,6 +145,16 @@ impl Table {
         constraints.num_defval == shape.defaults
             && checks.len() == usize::from(shape.check.is_some())
             && checks.iter().all(|check| shape.check == Some(unsafe { CStr::from_ptr(check.ccname) }))
+    }
+
+    /// The schema that it and its indexes are in.
+    pub fn schema(&self) -> pg_sys::Oid {
+        self.schema
+    }
+
+    /// The mode in which it is locked, and its indexes are.
+    pub fn mode(&self) -> pg_sys::LOCKMODE {
+        self.mode
     }
 
     /// The relation itself.
@@ -277,110 +267,6 @@ impl Table {
     }
 }
 
-/// A search by an index, which is open as long as it lives.
-struct Scan {
-    scan: pg_sys::IndexScanDesc,
-    index: pg_sys::Relation,
-    /// How many entries of the index were looked at.
-    entries: usize,
-}
-
-impl Drop for Scan {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: both are open.
-            unsafe {
-                pg_sys::index_endscan(self.scan);
-                pg_sys::index_close(self.index, NO_LOCK);
-            }
-        }
-    }
-}
-
-impl Scan {
-    /// Begins one; `None` where the index is not as it was made.
-    fn begin(table: &Table, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Self> {
-        let mut keys: Vec<_> = (1..).zip(asked).map(|(column, condition)| condition.scan_key(column)).collect();
-        let count = keys.len() as i32;
-        // SAFETY: an index cannot go while its table is locked; the keys are of the types of its columns, and copied.
-        unsafe {
-            let id = pg_sys::get_relname_relid(index.name.as_ptr(), table.schema);
-            if id == pg_sys::InvalidOid {
-                return None;
-            }
-            let relation = pg_sys::relation_open(id, table.mode);
-            if !index.is(relation, table.relation) {
-                pg_sys::relation_close(relation, NO_LOCK);
-                return None;
-            }
-            let scan = begin_scan(table.relation, relation, snapshot.0, count);
-            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, null_mut(), 0);
-            Some(Scan { scan, index: relation, entries: 0 })
-        }
-    }
-
-    /// Puts the next row there; false where there is none.
-    fn next(&mut self, version: &Version<'_>) -> bool {
-        // SAFETY: the scan is open, and the version is one of its table's.
-        unsafe {
-            while !pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
-                self.entries += 1;
-                if pg_sys::index_fetch_heap(self.scan, version.slot()) {
-                    version.read();
-                    return true;
-                }
-            }
-        }
-        false
-    }
-}
-
-impl Index {
-    /// Whether an open relation is this index as it was made.
-    ///
-    /// # Safety
-    /// Both relations must be open.
-    unsafe fn is(&self, index: pg_sys::Relation, table: pg_sys::Relation) -> bool {
-        unsafe {
-            let Some(about) = (*index).rd_index.as_ref() else { return false };
-            let columns = about.indkey.values.as_slice(about.indnatts as usize);
-            about.indrelid == (*table).rd_id
-                && about.indisvalid
-                && about.indisunique == self.is_unique
-                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
-                && columns.starts_with(self.columns)
-                && pg_sys::RelationGetIndexPredicate(index).is_null()
-        }
-    }
-}
-
-impl Condition<'_> {
-    /// As a scan of an index wants it.
-    fn scan_key(&self, column: i16) -> pg_sys::ScanKeyData {
-        let (strategy, collation, procedure, value) = match self {
-            Condition::Text(name) => {
-                (pg_sys::BTEqualStrategyNumber, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, name.as_bytes().into_datum())
-            }
-            Condition::Line(line) => {
-                (pg_sys::BTEqualStrategyNumber, pg_sys::InvalidOid, pg_sys::F_INT4EQ, line.into_datum())
-            }
-            Condition::From(time) => {
-                let greater_equal = pg_sys::BTGreaterEqualStrategyNumber;
-                (greater_equal, pg_sys::InvalidOid, pg_sys::F_TIMESTAMPTZ_GE, time.into_datum())
-            }
-        };
-        let (of_any, procedure) = (pg_sys::InvalidOid, pg_sys::Oid::from(procedure));
-        let value = value.unwrap_or(pg_sys::Datum::null());
-        let mut key = pg_sys::ScanKeyData::default();
-        // SAFETY: fills the key in.
-        unsafe {
-            let strategy = strategy as pg_sys::StrategyNumber;
-            pg_sys::ScanKeyEntryInitialize(&mut key, 0, column, strategy, of_any, collation, procedure, value);
-        }
-        key
-    }
-}
-
 /// The page of a position.
 fn block(position: &ItemPointerData) -> pg_sys::BlockNumber {
     u32::from(position.ip_blkid.bi_hi) << 16 | u32::from(position.ip_blkid.bi_lo)
@@ -395,19 +281,5 @@ unsafe fn column(relation: pg_sys::Relation, place: usize) -> *const pg_sys::For
         return (*columns).attrs.as_ptr().add(place);
         #[cfg(feature = "pg18")]
         return pg_sys::TupleDescAttr(columns, place as i32);
-    }
-}
-
-unsafe fn begin_scan(
-    table: pg_sys::Relation,
-    index: pg_sys::Relation,
-    snapshot: pg_sys::Snapshot,
-    keys: i32,
-) -> pg_sys::IndexScanDesc {
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        return pg_sys::index_beginscan(table, index, snapshot, keys, 0);
-        #[cfg(feature = "pg18")]
-        return pg_sys::index_beginscan(table, index, snapshot, null_mut(), keys, 0);
     }
 }

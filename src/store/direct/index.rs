@@ -1,0 +1,155 @@
+//! An index: is it as it was made, and which rows does it lead to?
+
+use std::ffi::CStr;
+use std::ptr::null_mut;
+
+use pg_stock_core::{Micros, Name};
+use pgrx::IntoDatum;
+use pgrx::pg_sys;
+
+use super::table::{NO_LOCK, Snapshot, Table};
+use super::version::Version;
+
+/// An index that rows are looked up by.
+pub struct Index {
+    /// Its name in the schema stock.
+    pub name: &'static CStr,
+    /// The columns that it begins with, counted from 1, each in ascending order; 0 is an expression. Texts are COLLATE "C".
+    pub columns: &'static [i16],
+    /// Whether it has each of its keys once.
+    pub is_unique: bool,
+}
+
+/// What is asked of one column of an index.
+pub enum Condition<'n> {
+    /// This text.
+    Text(&'n Name),
+    /// This integer.
+    Line(i32),
+    /// A time that is not before this one.
+    From(Micros),
+}
+
+/// A search by an index, which is open as long as it lives.
+pub struct Scan {
+    scan: pg_sys::IndexScanDesc,
+    index: pg_sys::Relation,
+    /// How many entries of the index were looked at.
+    pub entries: usize,
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: both are open.
+            unsafe {
+                pg_sys::index_endscan(self.scan);
+                pg_sys::index_close(self.index, NO_LOCK);
+            }
+        }
+    }
+}
+
+impl Scan {
+    /// Begins one; `None` where the index is not as it was made.
+    pub fn begin(table: &Table, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Self> {
+        let mut keys: Vec<_> = (1..).zip(asked).map(|(column, condition)| condition.scan_key(column)).collect();
+        let count = keys.len() as i32;
+        // SAFETY: an index cannot go while its table is locked; the keys are of the types of its columns, and copied.
+        unsafe {
+            let id = pg_sys::get_relname_relid(index.name.as_ptr(), table.schema());
+            if id == pg_sys::InvalidOid {
+                return None;
+            }
+            let relation = pg_sys::relation_open(id, table.mode());
+            if !index.is(relation, table.relation()) {
+                pg_sys::relation_close(relation, NO_LOCK);
+                return None;
+            }
+            let scan = begin_scan(table.relation(), relation, snapshot.raw(), count);
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, null_mut(), 0);
+            Some(Scan { scan, index: relation, entries: 0 })
+        }
+    }
+
+    /// Puts the next row there; false where there is none.
+    pub fn next(&mut self, version: &Version<'_>) -> bool {
+        // SAFETY: the scan is open, and the version is one of its table's.
+        unsafe {
+            while !pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
+                self.entries += 1;
+                if pg_sys::index_fetch_heap(self.scan, version.slot()) {
+                    version.read();
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Index {
+    /// Whether an open relation is this index as it was made.
+    ///
+    /// # Safety
+    /// Both relations must be open.
+    unsafe fn is(&self, index: pg_sys::Relation, table: pg_sys::Relation) -> bool {
+        unsafe {
+            let Some(about) = (*index).rd_index.as_ref() else { return false };
+            let columns = about.indkey.values.as_slice(about.indnkeyatts as usize);
+            let is_plain = |place: usize| {
+                let collation = *(*index).rd_indcollation.add(place);
+                *(*index).rd_indoption.add(place) == 0
+                    && (collation == pg_sys::InvalidOid || collation == pg_sys::C_COLLATION_OID)
+            };
+            about.indrelid == (*table).rd_id
+                && about.indisvalid
+                && about.indisunique == self.is_unique
+                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+                && columns.starts_with(self.columns)
+                && (0..self.columns.len()).all(is_plain)
+                && pg_sys::RelationGetIndexPredicate(index).is_null()
+        }
+    }
+}
+
+impl Condition<'_> {
+    /// As a scan of an index wants it.
+    fn scan_key(&self, column: i16) -> pg_sys::ScanKeyData {
+        let (strategy, collation, procedure, value) = match self {
+            Condition::Text(name) => {
+                (pg_sys::BTEqualStrategyNumber, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, name.as_bytes().into_datum())
+            }
+            Condition::Line(line) => {
+                (pg_sys::BTEqualStrategyNumber, pg_sys::InvalidOid, pg_sys::F_INT4EQ, line.into_datum())
+            }
+            Condition::From(time) => {
+                let greater_equal = pg_sys::BTGreaterEqualStrategyNumber;
+                (greater_equal, pg_sys::InvalidOid, pg_sys::F_TIMESTAMPTZ_GE, time.into_datum())
+            }
+        };
+        let (of_any, procedure) = (pg_sys::InvalidOid, pg_sys::Oid::from(procedure));
+        let value = value.unwrap_or(pg_sys::Datum::null());
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: fills the key in.
+        unsafe {
+            let strategy = strategy as pg_sys::StrategyNumber;
+            pg_sys::ScanKeyEntryInitialize(&mut key, 0, column, strategy, of_any, collation, procedure, value);
+        }
+        key
+    }
+}
+
+unsafe fn begin_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(table, index, snapshot, keys, 0);
+        #[cfg(feature = "pg18")]
+        return pg_sys::index_beginscan(table, index, snapshot, null_mut(), keys, 0);
+    }
+}
