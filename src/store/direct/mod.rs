@@ -128,9 +128,8 @@ impl Tables {
         self.read(&columns::LEDGER).and_then(found).is_some()
     }
 
-    /// Locks levels in their order: what `Statement::LockLevels` does, but for the foreign keys of others, which may still
-    /// refer to them (FOR NO KEY UPDATE). `None` where the short way does not lead to one of
-    /// them; some may be locked then.
+    /// Locks levels in their order: what `Statement::LockLevels` does, but FOR NO KEY UPDATE, so that foreign keys may
+    /// still refer to them. `None` where the short way does not lead to one of them; some may be locked then.
     pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<()> {
         let table = self.write(&columns::LEVEL).filter(|_| levels.len() <= FEW)?;
         let is_only_one = levels.len() == 1;
