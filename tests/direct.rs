@@ -136,6 +136,10 @@ const ADDITIONS: &[(&str, &str)] = &[
     ),
 ];
 const SEEN: &str = "SELECT count(*) > 0 FROM noted";
+/// What triggers and rules are to leave behind.
+const NOTING: &str = "CREATE TABLE noted (n integer);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
+        'BEGIN INSERT INTO noted VALUES (1); RETURN coalesce(NEW, OLD); END'";
 
 #[test]
 fn what_a_dba_adds_takes_part() {
@@ -143,14 +147,9 @@ fn what_a_dba_adds_takes_part() {
         let database = database();
         let mut client = database.connect();
         stocked(&mut client, "a", "m", 10);
-        client
-            .batch_execute(
-                "CREATE EXTENSION amcheck; CREATE TABLE noted (n integer);
-                 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
-                     'BEGIN INSERT INTO noted VALUES (1); RETURN NEW; END'",
-            )
-            .unwrap();
-        client.batch_execute(addition).unwrap();
+        for statement in ["CREATE EXTENSION amcheck", NOTING, addition] {
+            client.batch_execute(statement).unwrap();
+        }
         assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
         assert_eq!(value(&mut client, took_part), "t", "{addition}");
         let sound = "SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class i ON i.oid = indexrelid
@@ -205,10 +204,10 @@ fn what_has_few_lines_needs_no_statement() {
 
 /// What a DBA may add, and a query that gives "t" if it took part in the confirm that follows.
 const CLOSING_ADDITIONS: &[(&str, &str)] = &[
-    ("CREATE TRIGGER t BEFORE DELETE ON stock.hold FOR EACH ROW EXECUTE FUNCTION note_old()", SEEN),
-    ("CREATE TRIGGER t AFTER DELETE ON stock.hold FOR EACH STATEMENT EXECUTE FUNCTION note_old()", SEEN),
+    ("CREATE TRIGGER t BEFORE DELETE ON stock.hold FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
+    ("CREATE TRIGGER t AFTER DELETE ON stock.hold FOR EACH STATEMENT EXECUTE FUNCTION note()", SEEN),
     ("CREATE RULE r AS ON DELETE TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
-    ("CREATE TRIGGER t AFTER UPDATE OF version ON stock.level FOR EACH ROW EXECUTE FUNCTION note_old()", SEEN),
+    ("CREATE TRIGGER t AFTER UPDATE OF version ON stock.level FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
     ("DROP INDEX stock.hold_due", "SELECT true"),
     ("DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location, expires_at DESC)", "SELECT true"),
     (
@@ -236,13 +235,7 @@ fn what_a_dba_adds_takes_part_in_what_closes_holds() {
             let call = format!("try_reserve_stock('{key}', 'a', 'm', 1, '{ttl}')");
             assert_eq!(outcome(&mut client, &call), "reserved");
         }
-        client
-            .batch_execute(
-                "CREATE TABLE noted (n integer);
-                 CREATE FUNCTION note_old() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
-                     'BEGIN INSERT INTO noted VALUES (1); RETURN coalesce(NEW, OLD); END'",
-            )
-            .unwrap();
+        client.batch_execute(NOTING).unwrap();
         client.batch_execute(addition).unwrap();
         assert_eq!(outcome(&mut client, "try_confirm_stock('k')"), "confirmed", "{addition}");
         assert_eq!(value(&mut client, took_part), "t", "{addition}");

@@ -22,7 +22,7 @@ pub fn guarded(tables: Option<&Tables>, mut decision: Decision) -> Result<Option
         return Ok(None);
     };
     let due = next_due(&change, &decision.effects);
-    let step = tables.map_or(Ok(Step::Elsewhere), |tables| tables.change_guarded(&guard, &change, due))?;
+    let step = tables.map_or(Step::Elsewhere, |tables| tables.change_guarded(&guard, &change, due));
     let actual = match step {
         Step::Done(level) => Some(level),
         Step::Refused => None,
@@ -190,13 +190,7 @@ fn create_levels(effects: &Effects, now: Micros) -> SpiResult<bool> {
 fn change_levels(tables: Option<&Tables>, effects: &Effects, now: Micros) -> Result<(), Error> {
     let mut changed: Vec<_> = effects.levels.iter().filter(|(_, change)| change.before.is_some()).collect();
     if let Some(tables) = tables.filter(|_| changed.len() <= FEW) {
-        let mut left = Vec::new();
-        for (at, change) in changed {
-            if !tables.change_locked(at, change, effects.bounds.contains(at), now)? {
-                left.push((at, change));
-            }
-        }
-        changed = left;
+        changed.retain(|(at, change)| !tables.change_locked(at, change, effects.bounds.contains(*at), now));
     }
     if changed.is_empty() {
         return Ok(());

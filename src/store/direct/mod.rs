@@ -39,7 +39,6 @@ use self::queue::Place;
 use self::table::{Shape, Snapshot, Table};
 use self::version::Version;
 use super::datum::Row;
-use crate::error::Error;
 use crate::{early, settings};
 
 /// What became of a change by the short way.
@@ -137,8 +136,8 @@ impl Tables {
     }
 
     /// Changes one level if it still has the units: what `Statement::GuardedUpdate` does.
-    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Result<Step, Error> {
-        let Some(table) = self.write(&columns::LEVEL) else { return Ok(Step::Elsewhere) };
+    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Step {
+        let Some(table) = self.write(&columns::LEVEL) else { return Step::Elsewhere };
         // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
         let mut seen = self.seen.take().filter(|seen| !seen.is_busy);
         let place = if seen.is_some() { Place::none() } else { Place::take(&guard.at) };
@@ -151,27 +150,33 @@ impl Tables {
                 break;
             }
             let after = change.onto(&before, due);
-            if replace_level(&found, &guard.at, &after, guard.now, &snapshot)? {
+            // The statement raises what its check says.
+            if !after.is_sound() {
+                return Step::Elsewhere;
+            }
+            if replace_level(&found, &guard.at, &after, guard.now, &snapshot) {
                 place.keep();
-                return Ok(Step::Done(after));
+                return Step::Done(after);
             }
         }
-        Ok(Step::Refused)
+        Step::Refused
     }
 
     /// Changes a level that is locked and as it was read; where asked to, finds its earliest deadline again: what
     /// `Statement::ChangeLevels` does. False where the short way does not lead there, or the statement would raise an error.
-    pub fn change_locked(&self, at: &LevelId, change: &LevelChange, bound: bool, now: Micros) -> Result<bool, Error> {
-        let Some(table) = self.write(&columns::LEVEL) else { return Ok(false) };
+    pub fn change_locked(&self, at: &LevelId, change: &LevelChange, bound: bool, now: Micros) -> bool {
+        let Some(table) = self.write(&columns::LEVEL).filter(|_| change.after.is_sound()) else { return false };
         let snapshot = Snapshot::take();
-        let Some(found) = find_level(&table, at, &snapshot) else { return Ok(false) };
+        let Some(found) = find_level(&table, at, &snapshot) else { return false };
         if change.before.as_ref().map(|level| level.version) != Some(columns::level(&found).version) {
-            return Ok(false);
+            return false;
         }
-        let due =
-            if bound { self.first_due(at, change.after.next_due, &snapshot) } else { Some(change.after.next_due) };
-        let Some(next_due) = due.filter(|_| change.after.is_sound()) else { return Ok(false) };
-        replace_level(&found, at, &Level { next_due, ..change.after.clone() }, now, &snapshot)
+        let bounded = |next_due| Level { next_due, ..change.after.clone() };
+        let after = match bound {
+            true => self.first_due(at, change.after.next_due, &snapshot).map(bounded),
+            false => Some(change.after.clone()),
+        };
+        after.is_some_and(|after| replace_level(&found, at, &after, now, &snapshot))
     }
 
     /// The earliest deadline of a level's holds, of which none lies before the bound.
@@ -246,19 +251,10 @@ fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> bool {
 }
 
 /// Puts the row of a level in the place of the one that was found; false where somebody else has done so.
-fn replace_level(
-    found: &Version<'_>,
-    at: &LevelId,
-    after: &Level,
-    now: Micros,
-    snapshot: &Snapshot,
-) -> Result<bool, Error> {
-    if !after.is_sound() {
-        return Err(Error::Corrupted(format!("a level would not keep 0 <= reserved <= on_hand: {after:?}")));
-    }
+fn replace_level(found: &Version<'_>, at: &LevelId, after: &Level, now: Micros, snapshot: &Snapshot) -> bool {
     let position = found.replace(&columns::level_change(after, now), snapshot);
     position.inspect(|position| trail::continues(at, *position));
-    Ok(position.is_some())
+    position.is_some()
 }
 
 fn is_level(row: &Version<'_>, at: &LevelId) -> bool {
