@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 mod goods;
 mod maintenance;
+mod plans;
 mod reads;
 mod reservations;
 mod settings;

@@ -45,7 +45,7 @@ extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 pub extern "C-unwind" fn _PG_init() {
     error::keep_backtraces_to_ourselves();
     settings::define();
-    store::hook();
+    store::register();
     board::hook();
     early::hook();
     worker::register();

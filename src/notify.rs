@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 use crate::early;
 use crate::settings::{self, Notify};
 use crate::store::datum::opt_text;
-use crate::store::sql::Statement;
+use crate::store::sql;
 use crate::store::statement::execute;
 
 /// What is told where. Its name has a prefix, the setting `pg_stock.channel_prefix`.
@@ -41,7 +41,7 @@ pub fn send(channel: Channel, messages: &[String]) -> SpiResult<usize> {
     let name = channel.name();
     for message in messages {
         let args = [opt_text(Some(name.as_bytes())), opt_text(Some(message.as_bytes()))];
-        execute(Statement::Notify, &args)?;
+        execute(&sql::NOTIFY, &args)?;
     }
     Ok(messages.len())
 }

@@ -165,7 +165,7 @@ fn what_a_dba_adds_takes_part() {
 }
 
 /// How many statements on the tables this session has planned.
-const PLANNED: &str = "SELECT count(*) FROM pg_backend_memory_contexts WHERE ident ~ 'stock[.](level|hold|ledger)'";
+pub const PLANNED: &str = "SELECT count(*) FROM pg_backend_memory_contexts WHERE ident ~ 'stock[.](level|hold|ledger)'";
 
 #[test]
 fn what_has_few_lines_needs_no_statement() {

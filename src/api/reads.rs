@@ -2,6 +2,7 @@
 
 use pg_stock_core::outcome::State;
 use pg_stock_core::standing::{Claim, LineStanding};
+use pg_stock_core::{LevelId, Name};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -9,6 +10,14 @@ use super::arguments::Arguments;
 use super::rows::{Column, int, opt_int, opt_text, send, text};
 use crate::error::{Error, or_raise};
 use crate::store;
+
+/// `available(sku, location)`: units that may still be promised; NULL for an unknown level, or where a name is NULL.
+#[pg_extern(sql = false)]
+fn available(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
+    let arguments = Arguments::of(fcinfo);
+    let (sku, location) = (arguments.bytes(0)?, arguments.bytes(1)?);
+    or_raise(store::available(LevelId { sku: Name::from(sku), location: Name::from(location) }))
+}
 
 /// `reservation(key)`: line, sku, location, buyer, quantity, held, confirmed, released, expired, returned, state,
 /// expires_at.

@@ -11,8 +11,8 @@ use pgrx::spi::SpiResult;
 use super::generation::Generation;
 use super::pull::State;
 use crate::error::Error;
-use crate::store::datum::{Row, int, texts, xid, xids};
-use crate::store::sql::Statement;
+use crate::store::datum::{Argument, Row, int, texts, xid, xids};
+use crate::store::sql;
 use crate::store::statement::query;
 
 /// A ledger row, as far as the feed looks at it.
@@ -39,7 +39,7 @@ pub struct Changes {
 
 /// What the moment sees. The transaction that asks is still running.
 pub fn now() -> Result<Snapshot, Error> {
-    let text = query(Statement::CurrentSnapshot, &[], |row| row.name(0).to_string())?.pop();
+    let text = query(&sql::CURRENT_SNAPSHOT, &[], |row| row.name(0).to_string())?.pop();
     let snapshot = text.as_deref().and_then(Snapshot::parse);
     let snapshot = snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
     Ok(match super::own_xid() {
@@ -85,14 +85,14 @@ fn rows(window: &Window, most: usize) -> SpiResult<Vec<Change>> {
     let mut rows = if late.is_empty() { Vec::new() } else { of_transactions(&late, most)? };
     if rows.len() < most {
         let ((first, end), room) = (window.range(), most - rows.len());
-        rows.extend(query(Statement::ChangesBetween, &[xid(first), xid(end), int(room as i64)], change)?);
+        rows.extend(query(&sql::CHANGES_BETWEEN, &[xid(first), xid(end), int(room as i64)], change)?);
     }
     Ok(rows)
 }
 
 fn of_transactions(xacts: &[Xid], most: usize) -> SpiResult<Vec<Change>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    query(Statement::ChangesOf, &[xids(xacts.iter().copied()), int(most)], change)
+    query(&sql::CHANGES_OF, &[xids(xacts.iter().copied()), int(most)], change)
 }
 
 fn change(row: Row<'_>) -> Change {
@@ -105,10 +105,10 @@ pub fn states(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    query(Statement::States, &[skus(levels), locations(levels)], state)
+    query(&sql::STATES, &[skus(levels), locations(levels)], state)
 }
 
-/// A level as it is now; the columns of `Statement::States`.
+/// A level as it is now; the columns of `&sql::STATES`.
 pub fn state(row: Row<'_>) -> State {
     State {
         at: LevelId { sku: row.name(0), location: row.name(1) },
@@ -125,11 +125,11 @@ pub fn state(row: Row<'_>) -> State {
 }
 
 /// The SKUs of levels.
-pub fn skus<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+pub fn skus(levels: &BTreeSet<LevelId>) -> Argument {
     texts(levels.iter().map(|at| Some(&at.sku)))
 }
 
 /// The locations of levels.
-pub fn locations<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+pub fn locations(levels: &BTreeSet<LevelId>) -> Argument {
     texts(levels.iter().map(|at| Some(&at.location)))
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::notify::{self, Channel};
 use crate::settings;
 use crate::store::datum::{int, opt_text, texts, words};
-use crate::store::sql::Statement;
+use crate::store::sql;
 use crate::store::statement::{execute, query};
 
 /// What an emission told.
@@ -70,7 +70,7 @@ fn tell(generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
     let messages = levels + notify::send(Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
     remember(&crossings)?;
     let seen = changes.seen.to_string();
-    execute(Statement::Advance, &[opt_text(Some(seen.as_bytes())), int(emission.sequence)])?;
+    execute(&sql::ADVANCE, &[opt_text(Some(seen.as_bytes())), int(emission.sequence)])?;
     Ok(Emitted { changes: changes.rows, levels: named.len(), alerts: alerts.len(), messages, more: changes.more })
 }
 
@@ -94,7 +94,7 @@ fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<V
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    let announced: HashSet<(LevelId, Name)> = query(Statement::Alerts, &[skus(&levels), locations(&levels)], |row| {
+    let announced: HashSet<(LevelId, Name)> = query(&sql::ALERTS, &[skus(&levels), locations(&levels)], |row| {
         (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
     })?
     .into_iter()
@@ -109,12 +109,12 @@ fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<V
 
 /// Levels in a state that somebody should know of, and those of which it was announced that they are.
 fn alarming() -> SpiResult<Vec<State>> {
-    query(Statement::AlarmingStates, &[], changes::state)
+    query(&sql::ALARMING_STATES, &[], changes::state)
 }
 
 /// Writes down what was announced.
 fn remember(crossings: &[Crossing<'_>]) -> SpiResult<()> {
-    for (begins, statement) in [(true, Statement::BeginAlerts), (false, Statement::EndAlerts)] {
+    for (begins, statement) in [(true, &sql::BEGIN_ALERTS), (false, &sql::END_ALERTS)] {
         let each = || crossings.iter().filter(|crossing| crossing.begins == begins);
         if each().next().is_some() {
             let args = [
@@ -133,6 +133,6 @@ pub fn note_failure(error: &str) -> Result<(), Error> {
     let error = notify::storable(error);
     // Where the first emission of a generation has failed, it took the generation with it.
     Generation::current_or_new()?;
-    execute(Statement::Fail, &[opt_text(Some(error.as_bytes()))])?;
+    execute(&sql::FAIL, &[opt_text(Some(error.as_bytes()))])?;
     Ok(())
 }

@@ -10,9 +10,9 @@ use pgrx::spi::SpiResult;
 
 use super::changes::Change;
 use crate::error::Error;
-use crate::store::datum::{Row, flag, int, opt_text};
-use crate::store::sql::Statement;
-use crate::store::statement::{execute, query};
+use crate::store::datum::{Argument, Row, flag, int, opt_text};
+use crate::store::sql;
+use crate::store::statement::{Statement, execute, query};
 
 /// A generation, and how far it was sent.
 pub struct Generation {
@@ -36,12 +36,12 @@ const FEW: i64 = 1_000;
 impl Generation {
     /// The one that this life of the database has begun, if it has.
     pub fn current() -> Result<Option<Generation>, Error> {
-        Generation::read(Statement::Generation)
+        Generation::read(&sql::GENERATION)
     }
 
     /// The same, locked until the transaction ends.
     pub fn lock() -> Result<Option<Generation>, Error> {
-        Generation::read(Statement::LockGeneration)
+        Generation::read(&sql::LOCK_GENERATION)
     }
 
     /// The current one, begun if there is none; `None` while nothing has happened yet, or the data is being restored
@@ -64,10 +64,10 @@ impl Generation {
         let sent = (last <= FEW).then(|| Snapshot::beginning().to_string());
         let [system, timeline, database] = place();
         let args = [system, timeline, database, int(last), opt_text(sent.as_deref().map(str::as_bytes)), flag(anew)];
-        execute(Statement::BeginGeneration, &args).map(|_| ())
+        execute(&sql::BEGIN_GENERATION, &args).map(|_| ())
     }
 
-    fn read(statement: Statement) -> Result<Option<Generation>, Error> {
+    fn read(statement: &Statement) -> Result<Option<Generation>, Error> {
         let generation = |row: Row<'_>| {
             Some(Generation {
                 id: row.name(0).to_string(),
@@ -96,11 +96,11 @@ pub fn begin() -> Result<String, Error> {
 
 /// The last position of the ledger that was handed out; 0 if none was.
 fn last_position() -> SpiResult<i64> {
-    Ok(query(Statement::LastPosition, &[], |row| row.int(0))?.pop().unwrap_or(0))
+    Ok(query(&sql::LAST_POSITION, &[], |row| row.int(0))?.pop().unwrap_or(0))
 }
 
 /// Cluster, timeline, database.
-fn place<'a>() -> [pgrx::datum::DatumWithOid<'a>; 3] {
+fn place() -> [Argument; 3] {
     // SAFETY: asks for constants of the cluster and of the backend, outside recovery.
     unsafe {
         [

@@ -9,7 +9,7 @@ use super::generation::{Generation, NONE};
 use crate::durable;
 use crate::error::Error;
 use crate::store::datum::{int, text};
-use crate::store::sql::Statement;
+use crate::store::sql;
 use crate::store::statement::query;
 
 /// A level, as it is told.
@@ -126,7 +126,7 @@ fn current(cursor: &Cursor) -> Result<Option<Generation>, Error> {
 
 fn levels_after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {
     match after {
-        None => query(Statement::FirstStates, &[int(most as i64)], state),
-        Some(at) => query(Statement::StatesAfter, &[text(&at.sku), text(&at.location), int(most as i64)], state),
+        None => query(&sql::FIRST_STATES, &[int(most as i64)], state),
+        Some(at) => query(&sql::STATES_AFTER, &[text(&at.sku), text(&at.location), int(most as i64)], state),
     }
 }

@@ -3,120 +3,111 @@
 //! Text travels as bytes: its encoding is the database's, which Rust's `str` could not hold.
 
 use pg_stock_core::{Micros, Name};
-use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Datum};
 use pgrx::{FromDatum, IntoDatum};
 
+/// The value of a parameter; `None` is NULL.
+pub type Argument = Option<Datum>;
+
 /// A text argument; the empty name is passed as it is.
-pub fn text(value: &Name) -> DatumWithOid<'_> {
-    // SAFETY: text and bytea share one representation, a varlena of bytes.
-    unsafe { DatumWithOid::new(value.as_bytes(), pg_sys::TEXTOID) }
+pub fn text(value: &Name) -> Argument {
+    opt_text(Some(value.as_bytes()))
 }
 
-/// A text argument that may be NULL.
-pub fn opt_text(value: Option<&[u8]>) -> DatumWithOid<'_> {
-    // SAFETY: as in `text`.
-    unsafe { DatumWithOid::new(value, pg_sys::TEXTOID) }
+/// A text argument that may be NULL. Text and bytea share one representation, a varlena of bytes.
+pub fn opt_text(value: Option<&[u8]>) -> Argument {
+    value.into_datum()
 }
 
 /// A bigint argument.
-pub fn int<'a>(value: i64) -> DatumWithOid<'a> {
+pub fn int(value: i64) -> Argument {
     opt_int(Some(value))
 }
 
 /// A bigint argument that may be NULL.
-pub fn opt_int<'a>(value: Option<i64>) -> DatumWithOid<'a> {
-    // SAFETY: an i64 is a bigint.
-    unsafe { DatumWithOid::new(value, pg_sys::INT8OID) }
+pub fn opt_int(value: Option<i64>) -> Argument {
+    value.map(Datum::from)
+}
+
+/// An integer argument.
+pub fn line(value: i32) -> Argument {
+    value.into_datum()
 }
 
 /// A boolean argument.
-pub fn flag<'a>(value: bool) -> DatumWithOid<'a> {
-    // SAFETY: a bool is a boolean.
-    unsafe { DatumWithOid::new(value, pg_sys::BOOLOID) }
+pub fn flag(value: bool) -> Argument {
+    opt_flag(Some(value))
+}
+
+/// A boolean argument that may be NULL.
+pub fn opt_flag(value: Option<bool>) -> Argument {
+    value.map(Datum::from)
 }
 
 /// An xid8 argument.
-pub fn xid<'a>(value: u64) -> DatumWithOid<'a> {
-    // SAFETY: an xid8 is 8 bytes, passed by value.
-    unsafe { DatumWithOid::new(pg_sys::Datum::from(value), pg_sys::XID8OID) }
+pub fn xid(value: u64) -> Argument {
+    Some(Datum::from(value))
 }
 
-/// An xid8[] argument.
-pub fn xids<'b>(values: impl Iterator<Item = u64>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| Some(pg_sys::Datum::from(value)));
-    array(datums, Element { oid: pg_sys::XID8OID, array: pg_sys::XID8ARRAYOID, length: 8, by_value: true, align: b'd' })
+/// A timestamptz argument: an i64 of microseconds since 2000, which is what Micros counts.
+pub fn time(value: Micros) -> Argument {
+    int(value)
 }
 
-/// A timestamptz argument.
-pub fn time<'a>(value: Micros) -> DatumWithOid<'a> {
-    // SAFETY: a timestamptz is an i64 of microseconds since 2000, which is what Micros counts.
-    unsafe { DatumWithOid::new(value, pg_sys::TIMESTAMPTZOID) }
+/// A timestamptz argument that may be NULL.
+pub fn opt_time(value: Option<Micros>) -> Argument {
+    opt_int(value)
 }
 
 /// A text[] argument.
-pub fn texts<'a, 'b>(values: impl Iterator<Item = Option<&'a Name>>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| value.and_then(|value| value.as_bytes().into_datum()));
-    array(
-        datums,
-        Element { oid: pg_sys::TEXTOID, array: pg_sys::TEXTARRAYOID, length: -1, by_value: false, align: b'i' },
-    )
+pub fn texts<'a>(values: impl Iterator<Item = Option<&'a Name>>) -> Argument {
+    array(values.map(|value| opt_text(value.map(Name::as_bytes))), &TEXT)
 }
 
 /// A text[] argument of words of ours.
-pub fn words<'a, 'b>(values: impl Iterator<Item = &'a str>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| value.as_bytes().into_datum());
-    array(
-        datums,
-        Element { oid: pg_sys::TEXTOID, array: pg_sys::TEXTARRAYOID, length: -1, by_value: false, align: b'i' },
-    )
+pub fn words<'a>(values: impl Iterator<Item = &'a str>) -> Argument {
+    array(values.map(|value| opt_text(Some(value.as_bytes()))), &TEXT)
 }
 
 /// A bigint[] argument.
-pub fn ints<'b>(values: impl Iterator<Item = Option<i64>>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| value.map(pg_sys::Datum::from));
-    array(datums, Element { oid: pg_sys::INT8OID, array: pg_sys::INT8ARRAYOID, length: 8, by_value: true, align: b'd' })
+pub fn ints(values: impl Iterator<Item = Option<i64>>) -> Argument {
+    array(values.map(opt_int), &Element { oid: pg_sys::INT8OID, ..EIGHT_BYTES })
 }
 
 /// A timestamptz[] argument.
-pub fn times<'b>(values: impl Iterator<Item = Option<Micros>>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| value.map(pg_sys::Datum::from));
-    array(
-        datums,
-        Element {
-            oid: pg_sys::TIMESTAMPTZOID,
-            array: pg_sys::TIMESTAMPTZARRAYOID,
-            length: 8,
-            by_value: true,
-            align: b'd',
-        },
-    )
+pub fn times(values: impl Iterator<Item = Option<Micros>>) -> Argument {
+    array(values.map(opt_time), &Element { oid: pg_sys::TIMESTAMPTZOID, ..EIGHT_BYTES })
+}
+
+/// An xid8[] argument.
+pub fn xids(values: impl Iterator<Item = u64>) -> Argument {
+    array(values.map(xid), &Element { oid: pg_sys::XID8OID, ..EIGHT_BYTES })
 }
 
 /// An integer[] argument.
-pub fn lines<'b>(values: impl Iterator<Item = i32>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| Some(pg_sys::Datum::from(value)));
-    array(datums, Element { oid: pg_sys::INT4OID, array: pg_sys::INT4ARRAYOID, length: 4, by_value: true, align: b'i' })
+pub fn lines(values: impl Iterator<Item = i32>) -> Argument {
+    array(values.map(line), &Element { oid: pg_sys::INT4OID, length: 4, by_value: true, align: b'i' })
 }
 
 /// A boolean[] argument.
-pub fn flags<'b>(values: impl Iterator<Item = Option<bool>>) -> DatumWithOid<'b> {
-    let datums = values.map(|value| value.map(pg_sys::Datum::from));
-    array(datums, Element { oid: pg_sys::BOOLOID, array: pg_sys::BOOLARRAYOID, length: 1, by_value: true, align: b'c' })
+pub fn flags(values: impl Iterator<Item = Option<bool>>) -> Argument {
+    array(values.map(opt_flag), &Element { oid: pg_sys::BOOLOID, length: 1, by_value: true, align: b'c' })
 }
 
 /// How PostgreSQL lays the elements of an array out.
 struct Element {
     oid: pg_sys::Oid,
-    array: pg_sys::Oid,
     length: i32,
     by_value: bool,
     align: u8,
 }
 
-fn array<'b>(values: impl Iterator<Item = Option<pg_sys::Datum>>, element: Element) -> DatumWithOid<'b> {
-    let (mut datums, mut nulls): (Vec<pg_sys::Datum>, Vec<bool>) =
-        values.map(|value| (value.unwrap_or(pg_sys::Datum::null()), value.is_none())).unzip();
+const TEXT: Element = Element { oid: pg_sys::TEXTOID, length: -1, by_value: false, align: b'i' };
+const EIGHT_BYTES: Element = Element { oid: pg_sys::InvalidOid, length: 8, by_value: true, align: b'd' };
+
+fn array(values: impl Iterator<Item = Argument>, element: &Element) -> Argument {
+    let (mut datums, mut nulls): (Vec<Datum>, Vec<bool>) =
+        values.map(|value| (value.unwrap_or(Datum::null()), value.is_none())).unzip();
     let mut length = [datums.len() as i32];
     let mut lower = [1];
     // SAFETY: datums and nulls have `length` elements of the type that `element` describes; PostgreSQL copies them.
@@ -132,14 +123,14 @@ fn array<'b>(values: impl Iterator<Item = Option<pg_sys::Datum>>, element: Eleme
             element.by_value,
             element.align as std::ffi::c_char,
         );
-        DatumWithOid::new(pg_sys::Datum::from(array), element.array)
+        Some(Datum::from(array))
     }
 }
 
 /// One row of a result.
 pub struct Row<'a> {
     /// The columns.
-    pub values: &'a [pg_sys::Datum],
+    pub values: &'a [Datum],
     /// Which of them are NULL.
     pub nulls: &'a [bool],
 }

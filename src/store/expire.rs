@@ -23,7 +23,7 @@ use pgrx::spi::SpiResult;
 use super::datum::{self, int, text, time};
 use super::direct::Tables;
 use super::load::{self, now};
-use super::sql::Statement;
+use super::sql;
 use super::statement::{execute, query};
 use super::subtransaction::{self, Caught};
 use super::{Setback, write};
@@ -111,7 +111,7 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
         *progress = Progress::default();
         return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
     }
-    let retry = query(Statement::RetryLevels, &[time(started), int(most as i64)], level_due)?;
+    let retry = query(&sql::RETRY_LEVELS, &[time(started), int(most as i64)], level_due)?;
     let page = due_holds(progress, started, most)?;
     let full = page.len() >= most;
     let until = page.last().map_or(started, |(_, due)| if full { *due } else { started });
@@ -155,7 +155,7 @@ impl Progress {
 /// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made without it. The ledger
 /// entries of what would be swept may not be there yet.
 fn is_restoring() -> SpiResult<bool> {
-    Ok(query(Statement::Restoring, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
+    Ok(query(&sql::RESTORING, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
 }
 
 /// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds
@@ -169,7 +169,7 @@ fn due_holds(progress: &Progress, started: Micros, most: usize) -> SpiResult<Vec
         datum::texts(pending().map(|at| Some(&at.location))),
         int(most as i64),
     ];
-    query(Statement::DueHolds, &args, level_due)
+    query(&sql::DUE_HOLDS, &args, level_due)
 }
 
 /// The levels to visit: those of holds that were set aside and are tried again, those that are pending, then the others
@@ -212,7 +212,7 @@ fn close_in_chunks(
 fn lock(progress: &mut Progress, due: &BTreeMap<LevelId, Micros>, swept: &mut Swept) -> SpiResult<BTreeSet<LevelId>> {
     let args =
         [datum::texts(due.keys().map(|at| Some(&at.sku))), datum::texts(due.keys().map(|at| Some(&at.location)))];
-    let held: BTreeSet<LevelId> = query(Statement::LockFreeLevels, &args, level_id)?.into_iter().collect();
+    let held: BTreeSet<LevelId> = query(&sql::LOCK_FREE_LEVELS, &args, level_id)?.into_iter().collect();
     for at in due.keys() {
         if held.contains(at) {
             progress.pending.remove(at);
@@ -258,7 +258,7 @@ fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<BTreeSet<LevelId>>, Err
 /// Sets the overdue holds of a level that does not exist aside: somebody deleted its row.
 fn orphans(at: &LevelId, swept: &mut Swept) -> Result<(), Error> {
     let holds =
-        query(Statement::Orphans, &[text(&at.sku), text(&at.location), time(now())], |row| (row.name(0), row.line(1)))?;
+        query(&sql::ORPHANS, &[text(&at.sku), text(&at.location), time(now())], |row| (row.name(0), row.line(1)))?;
     for (key, line) in holds {
         let error =
             Error::Corrupted(format!("the hold is on an unknown level (SKU \"{}\" at \"{}\")", at.sku, at.location));
@@ -279,7 +279,7 @@ fn overdue_holds(due: &BTreeMap<LevelId, Micros>, started: Micros, most: usize) 
         time(started),
         int(most as i64),
     ];
-    query(Statement::OverdueHolds, &args, load::hold)
+    query(&sql::OVERDUE_HOLDS, &args, load::hold)
 }
 
 /// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to the one that is bad.
@@ -330,7 +330,7 @@ fn set_aside(key: &Name, line: i32, setback: Setback, swept: &mut Swept) -> Resu
     };
     let message = storable(&message);
     let (code, words) = (Name::from(sqlstate.as_str()), Name::from(message.as_str()));
-    execute(Statement::SetAside, &[text(key), write::line(line), time(now()), text(&code), text(&words)])?;
+    execute(&sql::SET_ASIDE, &[text(key), datum::line(line), time(now()), text(&code), text(&words)])?;
     swept.errors += 1;
     swept.message.get_or_insert(storable(&format!("{key}, line {line}: {message}")));
     Ok(())
@@ -339,7 +339,7 @@ fn set_aside(key: &Name, line: i32, setback: Setback, swept: &mut Swept) -> Resu
 /// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.
 fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: Option<Micros>) -> SpiResult<()> {
     let from = if told.is_some() { started.max(progress.quiet_until) } else { started };
-    let next = query(Statement::NextDue, &[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
+    let next = query(&sql::NEXT_DUE, &[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
     let (due, retry) = next.unwrap_or_default();
     (swept.next_due, swept.retry_at) = (due.unwrap_or(NEVER), retry.unwrap_or(NEVER));
     progress.quiet_until = swept.next_due;
@@ -349,12 +349,12 @@ fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: 
 fn log(started: Micros, swept: &Swept) -> SpiResult<()> {
     let message = swept.message.as_deref().map(str::as_bytes);
     let args = [time(started), int(swept.holds), int(swept.units), int(swept.errors), datum::opt_text(message)];
-    execute(Statement::LogRun, &args).map(|_| ())
+    execute(&sql::LOG_RUN, &args).map(|_| ())
 }
 
 /// Keeps the log and the errors bounded.
 fn tidy(started: Micros) -> SpiResult<()> {
-    for statement in [Statement::SumUpRuns, Statement::ForgetRuns, Statement::ForgetErrors] {
+    for statement in [&sql::SUM_UP_RUNS, &sql::FORGET_RUNS, &sql::FORGET_ERRORS] {
         execute(statement, &[time(started)])?;
     }
     Ok(())

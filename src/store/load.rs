@@ -8,9 +8,9 @@ use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Micros, Name, Op
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::datum::{self, Row};
+use super::datum::{self, Argument, Row};
 use super::direct::Tables;
-use super::sql::Statement;
+use super::sql;
 use super::statement::query;
 use crate::error::Error;
 use crate::settings;
@@ -36,7 +36,10 @@ pub fn lock(tables: Option<&Tables>, levels: &BTreeSet<LevelId>) -> SpiResult<BT
         return Ok(levels.clone());
     }
     let locked = |row: Row<'_>| LevelId { sku: row.name(0), location: row.name(1) };
-    let rows = query(Statement::LockLevels, &[skus(levels), locations(levels)], locked)?;
+    let rows = match levels.first().filter(|_| levels.len() == 1) {
+        Some(at) => query(&sql::LOCK_LEVEL, &[datum::text(&at.sku), datum::text(&at.location)], locked)?,
+        None => query(&sql::LOCK_LEVELS, &[skus(levels), locations(levels)], locked)?,
+    };
     Ok(rows.into_iter().collect())
 }
 
@@ -75,8 +78,7 @@ pub fn glance(tables: Option<&Tables>, requests: &[Request]) -> SpiResult<Option
         Some(level) => Some(level),
         None => {
             let args = [datum::text(&line.at.sku), datum::text(&line.at.location), datum::time(now), datum::text(key)];
-            let unknown =
-                query(Statement::Glance, &args, |row| (row.opt_flag(10) == Some(false)).then(|| level(row).1))?;
+            let unknown = query(&sql::GLANCE, &args, |row| (row.opt_flag(10) == Some(false)).then(|| level(row).1))?;
             unknown.into_iter().flatten().next()
         }
     };
@@ -129,7 +131,7 @@ pub fn history_of(tables: Option<&Tables>, key: &Name) -> Result<Vec<Entry>, Err
     if let Some(entries) = tables.and_then(|tables| tables.history(key, entry)) {
         return entries.into_iter().collect();
     }
-    query(Statement::KeyHistory, &[datum::text(key)], entry)?.into_iter().collect()
+    query(&sql::KEY_HISTORY, &[datum::text(key)], entry)?.into_iter().collect()
 }
 
 /// The ledger entries of keys, oldest first; none for a key that nothing is known of.
@@ -138,7 +140,7 @@ pub fn histories<'a>(tables: Option<&Tables>, keys: impl Iterator<Item = &'a Nam
     let entries = match history.keys().collect::<Vec<_>>().as_slice() {
         [] => Vec::new(),
         [key] => history_of(tables, key)?,
-        keys => query(Statement::History, &[datum::texts(keys.iter().copied().map(Some))], entry)?
+        keys => query(&sql::HISTORY, &[datum::texts(keys.iter().copied().map(Some))], entry)?
             .into_iter()
             .collect::<Result<_, _>>()?,
     };
@@ -172,9 +174,9 @@ pub fn read_levels(
         0 => Ok(Vec::new()),
         1 => {
             let args = levels.iter().flat_map(|at| [datum::text(&at.sku), datum::text(&at.location)]);
-            query(Statement::Level, &args.chain([datum::time(now)]).collect::<Vec<_>>(), level)
+            query(&sql::LEVEL, &args.chain([datum::time(now)]).collect::<Vec<_>>(), level)
         }
-        _ => query(Statement::Levels, &[skus(levels), locations(levels), datum::time(now)], level),
+        _ => query(&sql::LEVELS, &[skus(levels), locations(levels), datum::time(now)], level),
     }
 }
 
@@ -186,7 +188,7 @@ fn read_overdue(requests: &[Request], facts: &Facts) -> SpiResult<HashMap<LevelI
     }
     let need = needed(requests, facts);
     let holds = query(
-        Statement::Overdue,
+        &sql::OVERDUE,
         &[
             datum::texts(due.iter().map(|(at, _)| Some(&at.sku))),
             datum::texts(due.iter().map(|(at, _)| Some(&at.location))),
@@ -240,7 +242,7 @@ fn read_bought(requests: &[Request], facts: &Facts) -> SpiResult<HashMap<(LevelI
     }
     let next_due = |at| facts.levels.get(at).map(|level| level.next_due);
     let rows = query(
-        Statement::Bought,
+        &sql::BOUGHT,
         &[
             datum::texts(limited.iter().map(|(at, _)| Some(&at.sku))),
             datum::texts(limited.iter().map(|(at, _)| Some(&at.location))),
@@ -267,11 +269,11 @@ fn buyers<'a>(request: &'a Request, facts: &'a Facts) -> Vec<(&'a LevelId, Name)
     }
 }
 
-fn skus<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+fn skus(levels: &BTreeSet<LevelId>) -> Argument {
     datum::texts(levels.iter().map(|at| Some(&at.sku)))
 }
 
-fn locations<'b>(levels: &BTreeSet<LevelId>) -> pgrx::datum::DatumWithOid<'b> {
+fn locations(levels: &BTreeSet<LevelId>) -> Argument {
     datum::texts(levels.iter().map(|at| Some(&at.location)))
 }
 

@@ -23,10 +23,15 @@ pub use load::now;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Answer, Decision, Facts, Fault, LevelId, Name, Request, decide};
 use pgrx::spi::SpiError;
-pub use planner::hook;
 
 use crate::durable;
 use crate::error::Error;
+
+/// Registers what PostgreSQL calls back; once, when the library is loaded.
+pub fn register() {
+    planner::register();
+    direct::register();
+}
 
 /// How often a call starts again because others changed what it had read; each time it sees more of what they did.
 const ATTEMPTS: usize = 100;
@@ -163,6 +168,12 @@ fn locked(
     }
     write::locked(tables, &decision.effects)?;
     Ok(decision.answers)
+}
+
+/// Units of a level that may still be promised; `None` for an unknown level.
+pub fn available(at: LevelId) -> Result<Option<i64>, Error> {
+    let levels = load::read_levels(direct::Tables::reach().as_ref(), &[at].into(), load::now())?;
+    Ok(levels.first().map(|(_, level)| level.available()))
 }
 
 /// What has become of the reservation of a key by now. What is told is durable.

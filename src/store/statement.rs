@@ -1,40 +1,76 @@
 //! Prepared statements, kept for the life of the backend.
 
-use std::cell::OnceCell;
+use std::ffi::{CString, c_char};
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::Relaxed;
 
-use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::{self, PgOid};
-use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiResult};
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::spi::{Spi, SpiResult};
 
-use super::datum::Row;
-use super::planner::LargeTables;
-use super::sql::Statement;
+use super::datum::{Argument, Row};
+use super::planner::MARK;
 
-thread_local! {
-    /// One slot for each statement. A plan is never freed: a backend needs it again.
-    static PLANS: [OnceCell<&'static OwnedPreparedStatement>; Statement::COUNT] =
-        const { [const { OnceCell::new() }; Statement::COUNT] };
+/// A statement of the engine.
+pub struct Statement {
+    /// Its text.
+    pub text: &'static str,
+    /// The types of its parameters.
+    pub types: &'static [Oid],
+    /// Its plan in this process, once it was prepared. It is never freed: a backend needs it again.
+    plan: AtomicPtr<pg_sys::_SPI_plan>,
 }
 
-// Each statement is prepared as one that may write, so that it sees what the statements before it did, and run by
-// `select`, because `update` would take a transaction id before a refusal is even considered.
+impl Statement {
+    /// One that was not prepared yet.
+    pub const fn new(text: &'static str, types: &'static [Oid]) -> Self {
+        Statement { text, types, plan: AtomicPtr::new(null_mut()) }
+    }
+
+    /// Its plan, which does not depend on the values of parameters. Inside a connection to SPI.
+    pub fn plan(&self) -> SpiResult<pg_sys::SPIPlanPtr> {
+        let known = self.plan.load(Relaxed);
+        if !known.is_null() {
+            return Ok(known);
+        }
+        let text = CString::new(format!("{MARK}{}", self.text)).expect("no statement contains NUL");
+        let mut types = self.types.to_vec();
+        // SAFETY: the types are those of the parameters; the plan is kept before the connection to SPI ends.
+        unsafe {
+            let generic = pg_sys::CURSOR_OPT_GENERIC_PLAN as i32;
+            let plan = pg_sys::SPI_prepare_cursor(text.as_ptr(), types.len() as i32, types.as_mut_ptr(), generic);
+            if plan.is_null() {
+                Spi::check_status(pg_sys::SPI_result)?;
+            }
+            // It can fail only for no plan, or one that was kept already.
+            pg_sys::SPI_keepplan(plan);
+            self.plan.store(plan, Relaxed);
+            Ok(plan)
+        }
+    }
+}
 
 /// Runs a statement that changes rows; says how many.
-pub fn execute(statement: Statement, args: &[DatumWithOid<'_>]) -> SpiResult<usize> {
+pub fn execute(statement: &Statement, args: &[Argument]) -> SpiResult<usize> {
     // SAFETY: SPI set it when it ran the statement.
     run(statement, args, || unsafe { pg_sys::SPI_processed } as usize)
 }
 
 /// Runs a statement and takes each of its rows.
-pub fn query<T>(statement: Statement, args: &[DatumWithOid<'_>], take: impl FnMut(Row<'_>) -> T) -> SpiResult<Vec<T>> {
+pub fn query<T>(statement: &Statement, args: &[Argument], take: impl FnMut(Row<'_>) -> T) -> SpiResult<Vec<T>> {
     run(statement, args, || rows(take))
 }
 
-/// Runs a statement in a connection to SPI of its own, and takes what it left there.
-fn run<T>(statement: Statement, args: &[DatumWithOid<'_>], take: impl FnOnce() -> T) -> SpiResult<T> {
-    let _guard = LargeTables::assume();
-    Spi::connect_mut(|client| {
-        client.select(plan(client, statement)?, None, args)?;
+/// Runs a statement in a connection to SPI of its own, and takes what it left there. It sees what the statements before it
+/// did; it takes no transaction id unless it writes, for a refusal must not take one.
+fn run<T>(statement: &Statement, args: &[Argument], take: impl FnOnce() -> T) -> SpiResult<T> {
+    assert_eq!(args.len(), statement.types.len(), "{}", statement.text);
+    let mut values: Vec<Datum> = args.iter().map(|value| value.unwrap_or(Datum::null())).collect();
+    let nulls: Vec<c_char> = args.iter().map(|value| if value.is_some() { b' ' } else { b'n' } as c_char).collect();
+    Spi::connect_mut(|_| {
+        let plan = statement.plan()?;
+        // SAFETY: there are as many values as the plan has parameters, of their types.
+        Spi::check_status(unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0) })?;
         Ok(take())
     })
 }
@@ -46,7 +82,7 @@ fn rows<T>(mut take: impl FnMut(Row<'_>) -> T) -> Vec<T> {
     unsafe {
         let Some(table) = pg_sys::SPI_tuptable.as_ref() else { return Vec::new() };
         let width = (*table.tupdesc).natts as usize;
-        let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); width], vec![false; width]);
+        let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
         (0..table.numvals as usize)
             .map(|place| {
                 let tuple = *table.vals.add(place);
@@ -55,16 +91,4 @@ fn rows<T>(mut take: impl FnMut(Row<'_>) -> T) -> Vec<T> {
             })
             .collect()
     }
-}
-
-fn plan(client: &SpiClient<'_>, statement: Statement) -> SpiResult<&'static OwnedPreparedStatement> {
-    let slot = statement as usize;
-    if let Some(plan) = PLANS.with(|plans| plans[slot].get().copied()) {
-        return Ok(plan);
-    }
-    let types: Vec<PgOid> = statement.types().iter().map(|oid| PgOid::from(*oid)).collect();
-    let plan: &'static OwnedPreparedStatement =
-        Box::leak(Box::new(client.prepare_mut(statement.text(), &types)?.keep()));
-    PLANS.with(|plans| plans[slot].set(plan).ok());
-    Ok(plan)
 }

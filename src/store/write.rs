@@ -1,13 +1,13 @@
 //! Stores the effects of a decision. Nothing else writes the tables.
 
 use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
-use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micros, Name, Operation};
+use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micros, Name};
 use pgrx::spi::SpiResult;
 
 use super::Setback;
-use super::datum::{self, int, opt_int, text, time};
+use super::datum::{self, Argument, int, line, opt_int, text, time};
 use super::direct::{FEW, Step, Tables};
-use super::sql::Statement;
+use super::sql;
 use super::statement::{execute, query};
 use crate::board;
 use crate::error::Error;
@@ -78,7 +78,7 @@ fn update_level(guard: &Guard, change: &LevelChange, due: Micros) -> SpiResult<O
         version: row.int(3),
         ..change.after.clone()
     };
-    Ok(query(Statement::GuardedUpdate, &args, level)?.pop())
+    Ok(query(&sql::GUARDED_UPDATE, &args, level)?.pop())
 }
 
 /// The deadline that the level's earliest must not lie after.
@@ -87,11 +87,11 @@ fn next_due(change: &LevelChange, effects: &Effects) -> Micros {
 }
 
 fn undo(guard: &Guard, change: &LevelChange) -> SpiResult<()> {
-    execute(Statement::UndoGuardedUpdate, &undo_args(guard, change)).map(|_| ())
+    execute(&sql::UNDO_GUARDED_UPDATE, &undo_args(guard, change)).map(|_| ())
 }
 
 /// The level and by how much its counters and version change.
-fn undo_args<'a>(guard: &'a Guard, change: &LevelChange) -> [pgrx::datum::DatumWithOid<'a>; 5] {
+fn undo_args(guard: &Guard, change: &LevelChange) -> [Argument; 5] {
     let by = change.delta();
     [text(&guard.at.sku), text(&guard.at.location), int(by.on_hand), int(by.reserved), int(by.version)]
 }
@@ -107,29 +107,19 @@ fn claim_guarded(tables: Option<&Tables>, effects: &Effects) -> SpiResult<bool> 
     Ok(true)
 }
 
-/// An integer argument.
-pub fn line<'a>(number: i32) -> pgrx::datum::DatumWithOid<'a> {
-    // SAFETY: an i32 is an integer.
-    unsafe { pgrx::datum::DatumWithOid::new(number, pgrx::pg_sys::INT4OID) }
-}
-
 /// Writes ledger rows; says how many were written, fewer than given where a key was taken.
 fn claim(tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
     if let Some(claimed) = tables.and_then(|tables| tables.claim(entries)) {
         return Ok(claimed);
     }
-    if let [entry] = entries
-        && let Some(at) = &entry.at
-        && entry.operation == Operation::Reserve
-        && entry.expires_at.is_some()
-    {
-        return claim_reserve(entry, at);
+    if let [entry] = entries {
+        return claim_one(entry);
     }
     let now = entries.first().map_or(0, |entry| entry.recorded_at);
     let each = || entries.iter().copied();
     let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
     execute(
-        Statement::Claim,
+        &sql::CLAIM,
         &[
             datum::texts(each().map(|entry| Some(&entry.key))),
             datum::words(each().map(|entry| entry.operation.word())),
@@ -156,26 +146,35 @@ fn claim(tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
     )
 }
 
-/// As `claim`, for the one row of a one-line reserve.
-fn claim_reserve(entry: &Entry, at: &LevelId) -> SpiResult<usize> {
-    execute(
-        Statement::ClaimReserve,
-        &[
-            time(entry.recorded_at),
-            text(&entry.key),
-            line(entry.line),
-            text(&at.sku),
-            text(&at.location),
-            int(entry.quantity),
-            int(entry.on_hand_after),
-            int(entry.reserved_after),
-            int(entry.version),
-            opt_int(entry.available),
-            datum::opt_text(entry.buyer.as_ref().map(Name::as_bytes)),
-            time(entry.expires_at.unwrap_or(pg_stock_core::facts::NEVER)),
-            datum::opt_text(settings::context().as_deref()),
-        ],
-    )
+/// As `claim`, for one row.
+fn claim_one(entry: &Entry) -> SpiResult<usize> {
+    let (sku, location) = (entry.at.as_ref().map(|at| &at.sku), entry.at.as_ref().map(|at| &at.location));
+    let name = |name: Option<&Name>| datum::opt_text(name.map(Name::as_bytes));
+    let level = |value: i64| opt_int(entry.at.as_ref().map(|_| value));
+    let args = [
+        text(&entry.key),
+        datum::opt_text(Some(entry.operation.word().as_bytes())),
+        text(&entry.operation_key),
+        line(entry.line),
+        name(sku),
+        name(location),
+        int(entry.quantity),
+        int(entry.on_hand_delta),
+        int(entry.reserved_delta),
+        level(entry.on_hand_after),
+        level(entry.reserved_after),
+        level(entry.version),
+        opt_int(entry.available),
+        name(entry.buyer.as_ref()),
+        datum::opt_time(entry.expires_at),
+        name(Some(&entry.reason).filter(|reason| !reason.is_empty())),
+        opt_int(entry.safety_stock),
+        opt_int(entry.buyer_limit),
+        datum::opt_flag(entry.frozen),
+        time(entry.recorded_at),
+        datum::opt_text(settings::context().as_deref()),
+    ];
+    execute(&sql::CLAIM_ONE, &args)
 }
 
 /// Creates the levels that did not exist; false where another connection created one of them first.
@@ -184,7 +183,7 @@ fn create_levels(effects: &Effects, now: Micros) -> SpiResult<bool> {
     if created.is_empty() {
         return Ok(true);
     }
-    Ok(execute(Statement::CreateLevels, &level_args(&created, now))? == created.len())
+    Ok(execute(&sql::CREATE_LEVELS, &level_args(&created, now))? == created.len())
 }
 
 fn change_levels(tables: Option<&Tables>, effects: &Effects, now: Micros) -> Result<(), Error> {
@@ -195,11 +194,35 @@ fn change_levels(tables: Option<&Tables>, effects: &Effects, now: Micros) -> Res
     if changed.is_empty() {
         return Ok(());
     }
+    if let [(at, change)] = changed.as_slice() {
+        let done = change_level(at, change, effects.bounds.contains(*at), now)?;
+        return expect(done, 1, "a level that was locked could not be changed");
+    }
     let mut args = Vec::from(level_args(&changed, now));
     args.push(datum::ints(changed.iter().map(|(_, change)| change.before.as_ref().map(|level| level.version))));
     args.push(datum::flags(changed.iter().map(|(at, _)| Some(effects.bounds.contains(*at)))));
-    let done = execute(Statement::ChangeLevels, &args)?;
+    let done = execute(&sql::CHANGE_LEVELS, &args)?;
     expect(done, changed.len(), "levels that were locked could not be changed")
+}
+
+/// As `change_levels`, for one level by its statement.
+fn change_level(at: &LevelId, change: &LevelChange, is_bound_moved: bool, now: Micros) -> SpiResult<usize> {
+    let after = &change.after;
+    let args = [
+        text(&at.sku),
+        text(&at.location),
+        int(after.on_hand),
+        int(after.reserved),
+        int(after.safety_stock),
+        opt_int(after.buyer_limit),
+        datum::flag(after.frozen),
+        int(after.version),
+        time(after.next_due),
+        time(now),
+        opt_int(change.before.as_ref().map(|level| level.version)),
+        datum::flag(is_bound_moved),
+    ];
+    execute(&sql::CHANGE_LEVEL, &args)
 }
 
 /// Finds the earliest deadline again where it moved and nothing else did. Comes after the holds have changed, as
@@ -210,10 +233,10 @@ fn raise_bounds(effects: &Effects) -> SpiResult<()> {
         return Ok(());
     }
     let args = [datum::texts(moved().map(|at| Some(&at.sku))), datum::texts(moved().map(|at| Some(&at.location)))];
-    execute(Statement::RaiseBounds, &args).map(|_| ())
+    execute(&sql::RAISE_BOUNDS, &args).map(|_| ())
 }
 
-fn level_args<'b>(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [pgrx::datum::DatumWithOid<'b>; 10] {
+fn level_args(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [Argument; 10] {
     let each = || levels.iter().map(|(_, change)| &change.after);
     [
         datum::texts(levels.iter().map(|(at, _)| Some(&at.sku))),
@@ -240,7 +263,7 @@ fn open_hold(hold: &Hold, now: Micros) -> SpiResult<()> {
         time(hold.expires_at),
         time(now),
     ];
-    execute(Statement::OpenHold, &args).map(|_| ())
+    execute(&sql::OPEN_HOLD, &args).map(|_| ())
 }
 
 fn open_holds(tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult<()> {
@@ -265,7 +288,7 @@ fn open_holds(tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult
         datum::times(each().map(|hold| Some(hold.expires_at))),
         time(now),
     ];
-    execute(Statement::OpenHolds, &args).map(|_| ())
+    execute(&sql::OPEN_HOLDS, &args).map(|_| ())
 }
 
 /// Closes and changes holds. Their levels are locked, so that each must be as it was read.
@@ -279,22 +302,30 @@ fn change_holds(tables: Option<&Tables>, changes: &[HoldChange]) -> Result<(), E
     let lines = |changes: &[&HoldChange]| datum::lines(changes.iter().map(|change| change.line));
     let before = |changes: &[&HoldChange]| datum::ints(changes.iter().map(|change| Some(change.quantity_before)));
     let mut done = 0;
-    if !closed.is_empty() {
-        done += execute(Statement::CloseHolds, &[keys(&closed), lines(&closed), before(&closed)])?;
+    if let [hold] = closed.as_slice() {
+        done += execute(&sql::CLOSE_HOLD, &[text(&hold.key), line(hold.line), int(hold.quantity_before)])?;
+    } else if !closed.is_empty() {
+        done += execute(&sql::CLOSE_HOLDS, &[keys(&closed), lines(&closed), before(&closed)])?;
     }
     if !kept.is_empty() {
         kept.iter().filter_map(|change| change.after).for_each(|(_, deadline)| board::opened(deadline));
         let quantities = datum::ints(kept.iter().map(|change| change.after.map(|(quantity, _)| quantity)));
         let deadlines = datum::times(kept.iter().map(|change| change.after.map(|(_, deadline)| deadline)));
         let args = [keys(&kept), lines(&kept), before(&kept), quantities, deadlines];
-        done += execute(Statement::ChangeHolds, &args)?;
+        done += execute(&sql::CHANGE_HOLDS, &args)?;
     }
     expect(done, closed.len() + kept.len(), "holds disagree with the ledger")
 }
 
 fn add_bought(effects: &Effects) -> SpiResult<()> {
-    if effects.bought.is_empty() {
-        return Ok(());
+    let mut each = effects.bought.iter();
+    match (each.next(), each.next()) {
+        (None, _) => return Ok(()),
+        (Some(((at, buyer), quantity)), None) => {
+            let args = [text(&at.sku), text(&at.location), text(buyer), int(*quantity)];
+            return execute(&sql::ADD_BOUGHT_ONE, &args).map(|_| ());
+        }
+        _ => {}
     }
     let args = [
         datum::texts(effects.bought.keys().map(|(at, _)| Some(&at.sku))),
@@ -302,7 +333,7 @@ fn add_bought(effects: &Effects) -> SpiResult<()> {
         datum::texts(effects.bought.keys().map(|(_, buyer)| Some(buyer))),
         datum::ints(effects.bought.values().map(|quantity| Some(*quantity))),
     ];
-    execute(Statement::AddBought, &args).map(|_| ())
+    execute(&sql::ADD_BOUGHT, &args).map(|_| ())
 }
 
 fn expect(done: usize, expected: usize, what: &str) -> Result<(), Error> {

@@ -7,74 +7,132 @@ use pg_stock_core::{Entry, Hold, Level, Micros, Name};
 use pgrx::{IntoDatum, pg_sys};
 
 use super::index::Index;
-use super::table::Shape;
+use super::shape::{Column, Default, Shape};
 use super::version::Version;
 use crate::settings;
 
 /// A value of a row; `None` is NULL.
 pub type Value = Option<pg_sys::Datum>;
 
-const BIGINT: (pg_sys::Oid, bool) = (pg_sys::INT8OID, true);
-const INTEGER: (pg_sys::Oid, bool) = (pg_sys::INT4OID, true);
-const TIME: (pg_sys::Oid, bool) = (pg_sys::TIMESTAMPTZOID, true);
-const TEXT: (pg_sys::Oid, bool) = (pg_sys::TEXTOID, true);
-const BOOLEAN: (pg_sys::Oid, bool) = (pg_sys::BOOLOID, true);
-
-const fn or_null(column: (pg_sys::Oid, bool)) -> (pg_sys::Oid, bool) {
-    (column.0, false)
+const fn column(name: &'static str, of: pg_sys::Oid) -> Column {
+    Column { name, of, collation: pg_sys::InvalidOid, is_needed: true, default: Default::Unused }
 }
 
-pub const LEVEL: Shape = Shape {
-    name: c"level",
-    columns: &[BIGINT, BIGINT, BIGINT, or_null(BIGINT), BIGINT, TIME, TIME, BOOLEAN, TEXT, TEXT],
-    defaults: 3,
-    check: Some(c"level_counters"),
-    has_triggers: has_update_triggers,
-};
-pub const HOLD: Shape = Shape {
-    name: c"hold",
-    columns: &[BIGINT, TIME, TIME, INTEGER, TEXT, TEXT, TEXT, or_null(TEXT)],
-    defaults: 0,
-    check: None,
-    has_triggers: has_insert_triggers,
-};
-pub const LEDGER: Shape = Shape {
-    name: c"ledger",
-    columns: &[
-        (pg_sys::XID8OID, true),
-        BIGINT,
-        TIME,
-        or_null(TIME),
-        BIGINT,
-        BIGINT,
-        BIGINT,
-        or_null(BIGINT),
-        or_null(BIGINT),
-        or_null(BIGINT),
-        or_null(BIGINT),
-        or_null(BIGINT),
-        or_null(BIGINT),
-        INTEGER,
-        or_null(BOOLEAN),
-        TEXT,
-        TEXT,
-        TEXT,
-        or_null(TEXT),
-        or_null(TEXT),
-        or_null(TEXT),
-        or_null(TEXT),
-        TEXT,
-        or_null((pg_sys::INETOID, true)),
-        or_null(TEXT),
-        or_null(TEXT),
-    ],
-    defaults: 6,
-    check: None,
-    has_triggers: has_insert_triggers,
-};
+const fn bigint(name: &'static str) -> Column {
+    column(name, pg_sys::INT8OID)
+}
 
-/// A hold that is closed: what acts on an insert does not matter then.
-pub const CLOSED_HOLD: Shape = Shape { has_triggers: has_delete_triggers, ..HOLD };
+const fn integer(name: &'static str) -> Column {
+    column(name, pg_sys::INT4OID)
+}
+
+const fn time(name: &'static str) -> Column {
+    column(name, pg_sys::TIMESTAMPTZOID)
+}
+
+const fn boolean(name: &'static str) -> Column {
+    column(name, pg_sys::BOOLOID)
+}
+
+/// A name: text COLLATE "C".
+const fn name(name: &'static str) -> Column {
+    Column { collation: pg_sys::C_COLLATION_OID, ..column(name, pg_sys::TEXTOID) }
+}
+
+/// Any other text.
+const fn prose(name: &'static str) -> Column {
+    Column { collation: pg_sys::DEFAULT_COLLATION_OID, ..column(name, pg_sys::TEXTOID) }
+}
+
+const fn or_null(column: Column) -> Column {
+    Column { is_needed: false, ..column }
+}
+
+const fn by_default(column: Column, expression: &'static str) -> Column {
+    Column { default: Default::Expression(expression), ..column }
+}
+
+pub static LEVEL: Shape = Shape {
+    name: c"level",
+    columns: LEVEL_COLUMNS,
+    check: Some("((reserved >= 0) AND (reserved <= on_hand))"),
+    constant: LEVEL_KEY.columns,
+};
+const LEVEL_COLUMNS: &[Column] = &[
+    bigint("on_hand"),
+    bigint("reserved"),
+    bigint("safety_stock"),
+    or_null(bigint("buyer_limit")),
+    bigint("version"),
+    time("next_due"),
+    time("updated_at"),
+    boolean("frozen"),
+    name("sku"),
+    name("location"),
+];
+
+pub static HOLD: Shape = Shape { name: c"hold", columns: HOLD_COLUMNS, check: None, constant: &[] };
+const HOLD_COLUMNS: &[Column] = &[
+    bigint("quantity"),
+    time("expires_at"),
+    time("reserved_at"),
+    integer("line"),
+    name("key"),
+    name("sku"),
+    name("location"),
+    or_null(name("buyer")),
+];
+
+pub static LEDGER: Shape = Shape { name: c"ledger", columns: LEDGER_COLUMNS, check: None, constant: &[] };
+const LEDGER_COLUMNS: &[Column] = &[
+    by_default(column("xact", pg_sys::XID8OID), "pg_current_xact_id()"),
+    Column { default: Default::Sequence, ..bigint("position") },
+    time("recorded_at"),
+    or_null(time("expires_at")),
+    bigint("quantity"),
+    bigint("on_hand_delta"),
+    bigint("reserved_delta"),
+    or_null(bigint("on_hand_after")),
+    or_null(bigint("reserved_after")),
+    or_null(bigint("available")),
+    or_null(bigint("version")),
+    or_null(bigint("safety_stock")),
+    or_null(bigint("buyer_limit")),
+    integer("line"),
+    or_null(boolean("frozen")),
+    name("key"),
+    name("operation"),
+    name("operation_key"),
+    or_null(name("sku")),
+    or_null(name("location")),
+    or_null(name("buyer")),
+    or_null(prose("reason")),
+    by_default(
+        prose("actor"),
+        "CASE current_setting('role'::text) WHEN 'none'::text THEN (SESSION_USER)::text \
+         ELSE current_setting('role'::text) END",
+    ),
+    by_default(or_null(column("client_addr", pg_sys::INETOID)), "inet_client_addr()"),
+    by_default(or_null(prose("application_name")), "NULLIF(current_setting('application_name'::text), ''::text)"),
+    or_null(prose("context")),
+];
+
+/// The place of a column, counted from 0.
+const fn place(columns: &[Column], name: &str) -> usize {
+    let mut place = 0;
+    while !is_same(columns[place].name.as_bytes(), name.as_bytes()) {
+        place += 1;
+    }
+    place
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
 
 /// Finds a level.
 pub const LEVEL_KEY: Index = Index { name: c"level_pkey", columns: &[9, 10], is_unique: true };
@@ -85,13 +143,43 @@ pub const HOLD_DUE: Index = Index { name: c"hold_due", columns: &[6, 7, 2], is_u
 /// Finds the entries of a key.
 pub const LEDGER_KEY: Index = Index { name: c"ledger_claim", columns: &[16, 0, 18, 14], is_unique: true };
 
-pub const LEVEL_SKU: usize = 8;
-pub const LEVEL_LOCATION: usize = 9;
-pub const HOLD_QUANTITY: usize = 0;
-pub const HOLD_DEADLINE: usize = 1;
-pub const LEDGER_POSITION: usize = 1;
+pub const LEVEL_SKU: usize = place(LEVEL_COLUMNS, "sku");
+pub const LEVEL_LOCATION: usize = place(LEVEL_COLUMNS, "location");
+pub const HOLD_QUANTITY: usize = place(HOLD_COLUMNS, "quantity");
+pub const HOLD_DEADLINE: usize = place(HOLD_COLUMNS, "expires_at");
+pub const LEDGER_POSITION: usize = place(LEDGER_COLUMNS, "position");
 /// The columns of an entry in the order in which the statements of `store::sql` read them.
-pub const ENTRY: [usize; 20] = [15, 16, 17, 13, 18, 19, 4, 5, 6, 7, 8, 10, 9, 20, 3, 21, 11, 12, 14, 2];
+pub const ENTRY: [usize; 20] = {
+    let names = [
+        "key",
+        "operation",
+        "operation_key",
+        "line",
+        "sku",
+        "location",
+        "quantity",
+        "on_hand_delta",
+        "reserved_delta",
+        "on_hand_after",
+        "reserved_after",
+        "version",
+        "available",
+        "buyer",
+        "expires_at",
+        "reason",
+        "safety_stock",
+        "buyer_limit",
+        "frozen",
+        "recorded_at",
+    ];
+    let mut places = [0; 20];
+    let mut at = 0;
+    while at < names.len() {
+        places[at] = place(LEDGER_COLUMNS, names[at]);
+        at += 1;
+    }
+    places
+};
 
 /// A level; what is overdue on it is not known from its row.
 pub fn level(found: &Version<'_>) -> Level {
@@ -146,11 +234,10 @@ pub struct Origin {
 
 impl Origin {
     /// That of the session.
-    pub fn of_session(schema: pg_sys::Oid) -> Self {
+    pub fn of_session(sequence: pg_sys::Oid) -> Self {
         let application_name = setting(c"application_name").filter(|name| !name.is_empty());
         Origin {
-            // SAFETY: looks a name up.
-            sequence: unsafe { pg_sys::get_relname_relid(c"ledger_position_seq".as_ptr(), schema) },
+            sequence,
             actor: actor(),
             client_address: client_address(),
             application_name: application_name.and_then(|name| name.to_bytes().into_datum()),
@@ -193,27 +280,6 @@ pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 26] {
         origin.application_name,
         origin.context,
     ]
-}
-
-fn has_insert_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
-    triggers.trig_insert_before_row
-        || triggers.trig_insert_after_row
-        || triggers.trig_insert_before_statement
-        || triggers.trig_insert_after_statement
-}
-
-fn has_delete_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
-    triggers.trig_delete_before_row
-        || triggers.trig_delete_after_row
-        || triggers.trig_delete_before_statement
-        || triggers.trig_delete_after_statement
-}
-
-fn has_update_triggers(triggers: &pg_sys::TriggerDesc) -> bool {
-    triggers.trig_update_before_row
-        || triggers.trig_update_after_row
-        || triggers.trig_update_before_statement
-        || triggers.trig_update_after_statement
 }
 
 fn int(value: i64) -> Value {

@@ -9,6 +9,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | `shape` | is a table as it was made? |
 //! | `table` | an open table, and where in it a row is |
 //! | `index` | the way to a row by an index |
 //! | `version` | one version of a row: reads and replaces it |
@@ -21,6 +22,7 @@ mod columns;
 mod index;
 mod insert;
 mod queue;
+mod shape;
 mod table;
 mod trail;
 mod version;
@@ -36,10 +38,13 @@ use pgrx::pg_sys::{self, ItemPointerData};
 use self::columns::Origin;
 use self::index::Condition;
 use self::queue::Place;
-use self::table::{Shape, Snapshot, Table};
+use self::shape::Deed;
+use self::table::{Snapshot, Table};
 use self::version::Version;
 use super::datum::Row;
 use crate::{early, settings};
+
+pub use self::shape::register;
 
 /// What became of a change by the short way.
 pub enum Step {
@@ -58,7 +63,6 @@ const ATTEMPTS: usize = 3;
 
 /// The tables, where the short way leads to them.
 pub struct Tables {
-    schema: pg_sys::Oid,
     /// What the glance saw.
     seen: Cell<Option<Seen>>,
 }
@@ -83,14 +87,12 @@ impl Tables {
         if !plain || !settings::direct_access() || early::is_beside_citus() {
             return None;
         }
-        // SAFETY: looks a name up.
-        let schema = unsafe { pg_sys::get_namespace_oid(c"stock".as_ptr(), true) };
-        (schema != pg_sys::InvalidOid).then(|| Tables { schema, seen: Cell::new(None) })
+        Some(Tables { seen: Cell::new(None) })
     }
 
     /// The level as it is, if the key is not known. `None` too where the short way does not lead there.
     pub fn glance(&self, at: &LevelId, key: &Name) -> Option<Level> {
-        let (table, ledger) = (self.read(&columns::LEVEL)?, self.read(&columns::LEDGER)?);
+        let (table, ledger) = (Table::open(&columns::LEVEL, Deed::Read)?, Table::open(&columns::LEDGER, Deed::Read)?);
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
         self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy() }));
@@ -98,17 +100,17 @@ impl Tables {
         known.is_none().then(|| columns::level(&found))
     }
 
-    /// Levels as they are, if nothing is overdue on them by `now`: what `Statement::Level` reads.
+    /// Levels as they are, if nothing is overdue on them by `now`: what `&sql::LEVEL` reads.
     pub fn levels(&self, levels: &BTreeSet<LevelId>, now: Micros) -> Option<Vec<(LevelId, Level)>> {
-        let table = self.read(&columns::LEVEL).filter(|_| levels.len() <= FEW)?;
+        let table = Table::open(&columns::LEVEL, Deed::Read).filter(|_| levels.len() <= FEW)?;
         let snapshot = Snapshot::take();
         let level = |at: &LevelId| find_level(&table, at, &snapshot).map(|found| columns::level(&found));
         levels.iter().map(|at| Some((at.clone(), level(at).filter(|level| level.next_due > now)?))).collect()
     }
 
-    /// The ledger entries of a key, oldest first: what `Statement::KeyHistory` reads.
+    /// The ledger entries of a key, oldest first: what `&sql::KEY_HISTORY` reads.
     pub fn history<T>(&self, key: &Name, mut take: impl FnMut(Row<'_>) -> T) -> Option<Vec<T>> {
-        let ledger = self.read(&columns::LEDGER)?;
+        let ledger = Table::open(&columns::LEDGER, Deed::Read)?;
         let entry = |version: &Version<'_>| {
             let columns = version.columns(columns::ENTRY);
             let values = columns.map(|value| value.unwrap_or(pg_sys::Datum::null()));
@@ -124,20 +126,20 @@ impl Tables {
     pub fn has_claims(&self) -> bool {
         let none = [Condition::Text(&Name::default())];
         let found = |ledger: Table| ledger.find(&columns::LEDGER_KEY, &none, &Snapshot::take()).map(drop);
-        self.read(&columns::LEDGER).and_then(found).is_some()
+        Table::open(&columns::LEDGER, Deed::Read).and_then(found).is_some()
     }
 
-    /// Locks levels in their order: what `Statement::LockLevels` does, but FOR NO KEY UPDATE, so that foreign keys may
+    /// Locks levels in their order: what `&sql::LOCK_LEVELS` does, but FOR NO KEY UPDATE, so that foreign keys may
     /// still refer to them. `None` where the short way does not lead to one of them; some may be locked then.
     pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<()> {
-        let table = self.write(&columns::LEVEL).filter(|_| levels.len() <= FEW)?;
+        let table = Table::open(&columns::LEVEL, Deed::Update).filter(|_| levels.len() <= FEW)?;
         let is_only_one = levels.len() == 1;
         levels.iter().try_for_each(|at| lock_level(&table, at, is_only_one).then_some(()))
     }
 
-    /// Changes one level if it still has the units: what `Statement::GuardedUpdate` does.
+    /// Changes one level if it still has the units: what `&sql::GUARDED_UPDATE` does.
     pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Step {
-        let Some(table) = self.write(&columns::LEVEL) else { return Step::Elsewhere };
+        let Some(table) = Table::open(&columns::LEVEL, Deed::Update) else { return Step::Elsewhere };
         // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
         let mut seen = self.seen.take().filter(|seen| !seen.is_busy);
         let place = if seen.is_some() { Place::none() } else { Place::take(&guard.at) };
@@ -163,9 +165,11 @@ impl Tables {
     }
 
     /// Changes a level that is locked and as it was read; where asked to, finds its earliest deadline again: what
-    /// `Statement::ChangeLevels` does. False where the short way does not lead there, or the statement would raise an error.
+    /// `&sql::CHANGE_LEVELS` does. False where the short way does not lead there, or the statement would raise an error.
     pub fn change_locked(&self, at: &LevelId, change: &LevelChange, bound: bool, now: Micros) -> bool {
-        let Some(table) = self.write(&columns::LEVEL).filter(|_| change.after.is_sound()) else { return false };
+        let Some(table) = Table::open(&columns::LEVEL, Deed::Update).filter(|_| change.after.is_sound()) else {
+            return false;
+        };
         let snapshot = Snapshot::take();
         let Some(found) = find_level(&table, at, &snapshot) else { return false };
         if change.before.as_ref().map(|level| level.version) != Some(columns::level(&found).version) {
@@ -181,16 +185,16 @@ impl Tables {
 
     /// The earliest deadline of a level's holds, of which none lies before the bound.
     fn first_due(&self, at: &LevelId, bound: Micros, snapshot: &Snapshot) -> Option<Micros> {
-        let holds = self.read(&columns::HOLD)?;
+        let holds = Table::open(&columns::HOLD, Deed::Read)?;
         let asked = [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(bound)];
         let first = holds.find(&columns::HOLD_DUE, &asked, snapshot)?;
         Some(first.map_or(NEVER, |found| found.version.int(columns::HOLD_DEADLINE)))
     }
 
-    /// Closes a hold that has as many units as it must: what `Statement::CloseHolds` does. False where it has not, or the
+    /// Closes a hold that has as many units as it must: what `&sql::CLOSE_HOLDS` does. False where it has not, or the
     /// short way does not lead there.
     pub fn close_hold(&self, change: &HoldChange) -> bool {
-        let Some(table) = self.write(&columns::CLOSED_HOLD) else { return false };
+        let Some(table) = Table::open(&columns::HOLD, Deed::Delete) else { return false };
         let snapshot = Snapshot::take();
         let asked = [Condition::Text(&change.key), Condition::Line(change.line)];
         let found = table.find(&columns::HOLD_KEY, &asked, &snapshot).flatten();
@@ -198,28 +202,20 @@ impl Tables {
         right.is_some_and(|found| found.version.delete(&snapshot))
     }
 
-    /// Writes ledger rows, which claim their keys, until a key is taken: what `Statement::Claim` does. Says how many were
+    /// Writes ledger rows, which claim their keys, until a key is taken: what `&sql::CLAIM` does. Says how many were
     /// written; `None` where the short way does not lead there.
     pub fn claim(&self, entries: &[&Entry]) -> Option<usize> {
-        let table = self.write(&columns::LEDGER)?;
-        let origin = Origin::of_session(self.schema);
+        let table = Table::open(&columns::LEDGER, Deed::Insert)?;
+        let origin = Origin::of_session(table.sequence());
         let rows = entries.iter().map(|entry| columns::ledger(entry, &origin));
         Some(insert::insert_until_taken(&table, rows))
     }
 
-    /// Opens holds: what `Statement::OpenHolds` does. `None` where the short way does not lead there.
+    /// Opens holds: what `&sql::OPEN_HOLDS` does. `None` where the short way does not lead there.
     pub fn open_holds(&self, holds: &[Hold], now: Micros) -> Option<()> {
-        let table = self.write(&columns::HOLD)?;
+        let table = Table::open(&columns::HOLD, Deed::Insert)?;
         insert::insert(&table, holds.iter().map(|hold| columns::hold(hold, now)));
         Some(())
-    }
-
-    fn read(&self, shape: &Shape) -> Option<Table> {
-        Table::read(self.schema, shape)
-    }
-
-    fn write(&self, shape: &Shape) -> Option<Table> {
-        Table::write(self.schema, shape)
     }
 }
 

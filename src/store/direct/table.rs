@@ -1,29 +1,16 @@
-//! An open table: is it as it was made, and where in it is a row?
+//! An open table: where in it is a row?
 //!
 //! What is open is closed when it goes out of scope; after an error of PostgreSQL's, the resource owner of the
 //! transaction or subtransaction that fails closes it.
 
 use std::ffi::CStr;
-use std::ptr::{addr_of_mut, null_mut};
+use std::ptr::addr_of_mut;
 
 use pgrx::pg_sys::{self, ItemPointerData};
 
 use super::index::{Condition, Index, Scan};
+use super::shape::{self, Deed, Findings, Shape};
 use super::version::Version;
-
-/// What a table is like if nobody but sql/tables.sql had a hand in it.
-pub struct Shape {
-    /// Its name in the schema stock.
-    pub name: &'static CStr,
-    /// The types of its columns, and whether they are NOT NULL.
-    pub columns: &'static [(pg_sys::Oid, bool)],
-    /// How many of them have a default.
-    pub defaults: u16,
-    /// Its one check.
-    pub check: Option<&'static CStr>,
-    /// Whether it has triggers that act on what is written here.
-    pub has_triggers: fn(&pg_sys::TriggerDesc) -> bool,
-}
 
 /// How many versions of a row are followed at most, before the index is asked.
 const MOST_STEPS: usize = 2_000;
@@ -61,13 +48,14 @@ pub struct Table {
     relation: pg_sys::Relation,
     schema: pg_sys::Oid,
     mode: pg_sys::LOCKMODE,
+    findings: Findings,
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: it is open. Its lock is kept until the transaction ends, as everywhere.
-            unsafe { pg_sys::table_close(self.relation, NO_LOCK) };
+            unsafe { pg_sys::relation_close(self.relation, NO_LOCK) };
         }
     }
 }
@@ -84,67 +72,37 @@ pub struct Found<'t> {
 }
 
 impl Table {
-    /// Opens a table in order to read it; `None` where it is not as it was made.
-    pub fn read(schema: pg_sys::Oid, shape: &Shape) -> Option<Self> {
-        Self::open(schema, shape, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
-    }
-
-    /// Opens a table in order to change it; `None` where it is not as it was made.
-    pub fn write(schema: pg_sys::Oid, shape: &Shape) -> Option<Self> {
-        Self::open(schema, shape, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
-    }
-
-    fn open(schema: pg_sys::Oid, shape: &Shape, mode: pg_sys::LOCKMODE) -> Option<Self> {
-        // SAFETY: looks a name up and opens the table, which is closed when it is dropped.
-        let table = unsafe {
-            let relation = match pg_sys::get_relname_relid(shape.name.as_ptr(), schema) {
-                pg_sys::InvalidOid => null_mut(),
-                table => pg_sys::try_table_open(table, mode),
-            };
+    /// Opens a table in order to do something with it; `None` where a statement would heed more than we do.
+    ///
+    /// Whoever waited for the lock may have waited for somebody who gave the name to another table: the name is looked up
+    /// again once the lock is there.
+    pub fn open(shape: &'static Shape, deed: Deed) -> Option<Self> {
+        let table = loop {
+            let (schema, id) = look_up(shape.name)?;
+            // SAFETY: opens a relation, which is closed when the table is dropped; null where it is gone.
+            let relation = unsafe { pg_sys::try_relation_open(id, deed.lock()) };
             if relation.is_null() {
-                return None;
+                continue;
             }
-            Table { relation, schema, mode }
+            if look_up(shape.name) == Some((schema, id)) {
+                break Table {
+                    relation,
+                    schema,
+                    mode: deed.lock(),
+                    findings: unsafe { shape::findings(relation, shape) },
+                };
+            }
+            // SAFETY: it is open; nothing was done with it, so that its lock need not be kept.
+            unsafe { pg_sys::relation_close(relation, deed.lock()) };
         };
-        table.is_plain(shape).then_some(table)
+        // SAFETY: an open relation.
+        let is_allowed = table.findings.allow(deed) && unsafe { shape::is_allowed(table.relation, deed) };
+        is_allowed.then_some(table)
     }
 
-    /// True where a row that is written needs nothing but its values: no trigger, rule, policy, child, computed column,
-    /// or check that is not known.
-    fn is_plain(&self, shape: &Shape) -> bool {
-        // SAFETY: an open relation; its descriptions are there or null.
-        unsafe {
-            let (relation, class) = (&*self.relation, &*(*self.relation).rd_rel);
-            class.relkind as u8 == pg_sys::RELKIND_RELATION
-                && class.relam == pg_sys::HEAP_TABLE_AM_OID
-                && !(class.relhassubclass || class.relispartition || class.relrowsecurity)
-                && relation.rd_rules.is_null()
-                && !relation.trigdesc.as_ref().is_some_and(shape.has_triggers)
-                && self.has_columns(shape)
-                && self.has_constraints(shape)
-        }
-    }
-
-    unsafe fn has_columns(&self, shape: &Shape) -> bool {
-        self.width() == shape.columns.len()
-            && shape.columns.iter().enumerate().all(|(place, expected)| {
-                let column = unsafe { &*column(self.relation, place) };
-                (column.atttypid, column.attnotnull) == *expected
-                    && !column.attisdropped
-                    && column.attgenerated == 0
-                    && column.attidentity == 0
-            })
-    }
-
-    unsafe fn has_constraints(&self, shape: &Shape) -> bool {
-        let Some(constraints) = (unsafe { (*(*self.relation).rd_att).constr.as_ref() }) else { return false };
-        let checks = match usize::from(constraints.num_check) {
-            0 => &[],
-            count => unsafe { std::slice::from_raw_parts(constraints.check, count) },
-        };
-        constraints.num_defval == shape.defaults
-            && checks.len() == usize::from(shape.check.is_some())
-            && checks.iter().all(|check| shape.check == Some(unsafe { CStr::from_ptr(check.ccname) }))
+    /// The sequence that the default of a column takes its number from.
+    pub fn sequence(&self) -> pg_sys::Oid {
+        self.findings.sequence
     }
 
     /// The schema that it and its indexes are in.
@@ -272,14 +230,11 @@ fn block(position: &ItemPointerData) -> pg_sys::BlockNumber {
     u32::from(position.ip_blkid.bi_hi) << 16 | u32::from(position.ip_blkid.bi_lo)
 }
 
-/// # Safety
-/// The relation must be open, and have that column.
-unsafe fn column(relation: pg_sys::Relation, place: usize) -> *const pg_sys::FormData_pg_attribute {
-    unsafe {
-        let columns = (*relation).rd_att;
-        #[cfg(not(feature = "pg18"))]
-        return (*columns).attrs.as_ptr().add(place);
-        #[cfg(feature = "pg18")]
-        return pg_sys::TupleDescAttr(columns, place as i32);
-    }
+/// The oids of the schema stock and of what has this name in it.
+fn look_up(name: &CStr) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    let is_there = |oid: &pg_sys::Oid| *oid != pg_sys::InvalidOid;
+    // SAFETY: looks names up.
+    let schema = Some(unsafe { pg_sys::get_namespace_oid(c"stock".as_ptr(), true) }).filter(is_there)?;
+    let relation = Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) }).filter(is_there)?;
+    Some((schema, relation))
 }

@@ -3,11 +3,17 @@
 //! `OFFSET 0` keeps a subquery what it is, a look-up by key for each row. hold_error is taken for large like every table
 //! (`planner`), and a join with it would read all holds. Where it is empty, as it should be, no hold is looked up in it.
 
+use pgrx::pg_sys::INT4OID;
+
+use super::{I, T, TS, Z, ZS};
+use crate::store::statement::Statement;
+
 /// Tells whether the data is still being restored.
-pub const RESTORING: &str = "SELECT NOT s.is_called FROM stock.ledger_position_seq s";
+pub static RESTORING: Statement = Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);
 
 /// Finds the levels of the holds that are due next.
-pub const DUE_HOLDS: &str = "SELECT h.sku, h.location, h.expires_at
+pub static DUE_HOLDS: Statement = Statement::new(
+    "SELECT h.sku, h.location, h.expires_at
                    FROM stock.hold h
                   WHERE greatest(h.expires_at, '-infinity') BETWEEN $1 AND $2
                     AND (h.sku, h.location) NOT IN
@@ -18,25 +24,34 @@ pub const DUE_HOLDS: &str = "SELECT h.sku, h.location, h.expires_at
                                                WHERE e.key = h.key AND e.line = h.line OFFSET 0)
                              ELSE true END
                   ORDER BY greatest(h.expires_at, '-infinity')
-                  LIMIT $5";
+                  LIMIT $5",
+    &[Z, Z, TS, TS, I],
+);
 
 /// Finds the levels of holds that were set aside and are to be tried again.
-pub const RETRY_LEVELS: &str = "SELECT h.sku, h.location, pg_catalog.min(h.expires_at)
+pub static RETRY_LEVELS: Statement = Statement::new(
+    "SELECT h.sku, h.location, pg_catalog.min(h.expires_at)
                    FROM stock.hold_error e
                   CROSS JOIN LATERAL (SELECT o.sku, o.location, o.expires_at FROM stock.hold o
                                        WHERE o.key = e.key AND o.line = e.line OFFSET 0) h
                   WHERE e.retry_at <= $1 AND h.expires_at <= $1
                   GROUP BY h.sku, h.location
-                  LIMIT $2";
+                  LIMIT $2",
+    &[Z, I],
+);
 
 /// Locks those levels that nobody else has locked.
-pub const LOCK_FREE_LEVELS: &str = "SELECT l.sku, l.location
+pub static LOCK_FREE_LEVELS: Statement = Statement::new(
+    "SELECT l.sku, l.location
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
                    JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
-                    FOR UPDATE OF l SKIP LOCKED";
+                    FOR NO KEY UPDATE OF l SKIP LOCKED",
+    &[TS, TS],
+);
 
 /// Reads the overdue holds of levels.
-pub const OVERDUE_HOLDS: &str = "SELECT h.key, h.line, l.sku, l.location, h.quantity, h.buyer, h.expires_at
+pub static OVERDUE_HOLDS: Statement = Statement::new(
+    "SELECT h.key, h.line, l.sku, l.location, h.quantity, h.buyer, h.expires_at
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
                         AS asked (sku, location, due)
                    JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
@@ -51,46 +66,61 @@ pub const OVERDUE_HOLDS: &str = "SELECT h.key, h.line, l.sku, l.location, h.quan
                                 ELSE true END
                      ORDER BY o.expires_at
                      LIMIT $5) h
-                  LIMIT $5";
+                  LIMIT $5",
+    &[TS, TS, ZS, Z, I],
+);
 
 /// Reads the overdue holds of a level that does not exist.
-pub const ORPHANS: &str =
-    "SELECT h.key, h.line FROM stock.hold h WHERE h.sku = $1 AND h.location = $2 AND h.expires_at <= $3";
+pub static ORPHANS: Statement = Statement::new(
+    "SELECT h.key, h.line FROM stock.hold h WHERE h.sku = $1 AND h.location = $2 AND h.expires_at <= $3",
+    &[T, T, Z],
+);
 
 /// Sets a hold aside that could not be closed.
-pub const SET_ASIDE: &str =
+pub static SET_ASIDE: Statement = Statement::new(
     "INSERT INTO stock.hold_error AS e (key, line, attempts, first_failed_at, last_failed_at, retry_at, sqlstate,
                         message)
                  VALUES ($1, $2, 1, $3, $3, $3 + '1 minute'::interval, $4, $5)
                      ON CONFLICT (key, line) DO UPDATE
                     SET attempts = e.attempts + 1, last_failed_at = $3, sqlstate = $4, message = $5,
                         retry_at = $3 + least('1 minute'::interval * pg_catalog.power(2, least(e.attempts, 10)),
-                                              '6 hours'::interval)";
+                                              '6 hours'::interval)",
+    &[T, INT4OID, Z, T, T],
+);
 
 /// Forgets the errors of holds that are no longer overdue.
-pub const FORGET_ERRORS: &str = "DELETE FROM stock.hold_error e
+pub static FORGET_ERRORS: Statement = Statement::new(
+    "DELETE FROM stock.hold_error e
                   WHERE e.ctid = ANY (ARRAY (
                      SELECT o.ctid FROM stock.hold_error o
                       WHERE NOT EXISTS (SELECT FROM stock.hold h
                                          WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1 OFFSET 0)
-                        FOR UPDATE SKIP LOCKED))";
+                        FOR UPDATE SKIP LOCKED))",
+    &[Z],
+);
 
 /// Finds the next deadline, and when a hold that was set aside is tried again.
-pub const NEXT_DUE: &str = "SELECT (SELECT pg_catalog.min(greatest(h.expires_at, '-infinity')) FROM stock.hold h
+pub static NEXT_DUE: Statement = Statement::new(
+    "SELECT (SELECT pg_catalog.min(greatest(h.expires_at, '-infinity')) FROM stock.hold h
                           WHERE greatest(h.expires_at, '-infinity') >= $1),
                         (SELECT pg_catalog.min(greatest(e.retry_at, h.expires_at))
                            FROM stock.hold_error e
                           CROSS JOIN LATERAL (SELECT o.expires_at FROM stock.hold o
-                                               WHERE o.key = e.key AND o.line = e.line OFFSET 0) h)";
+                                               WHERE o.key = e.key AND o.line = e.line OFFSET 0) h)",
+    &[Z],
+);
 
 /// Writes down what a run did.
-pub const LOG_RUN: &str =
+pub static LOG_RUN: Statement = Statement::new(
     "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors,
                         message)
-                 VALUES ('expire', $1, pg_catalog.clock_timestamp(), $2, $3, $4, $5)";
+                 VALUES ('expire', $1, pg_catalog.clock_timestamp(), $2, $3, $4, $5)",
+    &[Z, I, I, I, T],
+);
 
 /// Sums the runs up by the hour that are older than that.
-pub const SUM_UP_RUNS: &str = "WITH old AS (
+pub static SUM_UP_RUNS: Statement = Statement::new(
+    "WITH old AS (
                      SELECT r.ctid AS place FROM stock.maintenance_run r
                       WHERE r.started_at < pg_catalog.date_trunc('hour', $1 - '1 hour'::interval)
                         AND r.started_at >= $1 - '30 days'::interval AND NOT r.hourly AND r.errors = 0
@@ -103,11 +133,16 @@ pub const SUM_UP_RUNS: &str = "WITH old AS (
                         pg_catalog.sum(g.holds_expired),
                         least(pg_catalog.sum(g.units_returned), 9223372036854775807)
                    FROM gone g
-                  GROUP BY g.job, pg_catalog.date_trunc('hour', g.started_at)";
+                  GROUP BY g.job, pg_catalog.date_trunc('hour', g.started_at)",
+    &[Z],
+);
 
 /// Removes what is too old to be kept.
-pub const FORGET_RUNS: &str = "DELETE FROM stock.maintenance_run r
+pub static FORGET_RUNS: Statement = Statement::new(
+    "DELETE FROM stock.maintenance_run r
                   WHERE r.ctid = ANY (ARRAY (
                      SELECT o.ctid FROM stock.maintenance_run o
                       WHERE o.started_at < $1 - '30 days'::interval
-                        FOR UPDATE SKIP LOCKED))";
+                        FOR UPDATE SKIP LOCKED))",
+    &[Z],
+);

@@ -1,25 +1,37 @@
 //! What the change feed reads and writes.
 
+use pgrx::pg_sys::BOOLOID;
+
+use super::{I, T, TS, X, XS};
+use crate::store::statement::Statement;
+
 /// The moment that the statement sees.
-pub const CURRENT_SNAPSHOT: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
+pub static CURRENT_SNAPSHOT: Statement = Statement::new("SELECT pg_catalog.pg_current_snapshot()::text", &[]);
 
 /// The generation of this life of the database, and how far it was sent.
-pub const GENERATION: &str = "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
+pub static GENERATION: Statement = Statement::new(
+    "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
    FROM stock.feed f
-  WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3";
+  WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3",
+    &[I, I, I],
+);
 
 /// The same, locked: there is one emission at a time.
-pub const LOCK_GENERATION: &str = "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
+pub static LOCK_GENERATION: Statement = Statement::new(
+    "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
    FROM stock.feed f
   WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3
-    FOR UPDATE";
+    FOR NO KEY UPDATE",
+    &[I, I, I],
+);
 
 /// The last position that was handed out; 0: none.
-pub const LAST_POSITION: &str =
-    "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM stock.ledger_position_seq s";
+pub static LAST_POSITION: Statement =
+    Statement::new("SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM stock.ledger_position_seq s", &[]);
 
 /// Begins a generation, unless somebody else did so meanwhile.
-pub const BEGIN_GENERATION: &str = "INSERT INTO stock.feed AS f (generation, system_identifier, timeline, database,
+pub static BEGIN_GENERATION: Statement = Statement::new(
+    "INSERT INTO stock.feed AS f (generation, system_identifier, timeline, database,
         first_position, first_xact, seen)
  VALUES (pg_catalog.gen_random_uuid(), $1, $2, $3, $4, pg_catalog.pg_current_xact_id(),
          coalesce($5::pg_catalog.pg_snapshot, pg_catalog.pg_current_snapshot()))
@@ -28,73 +40,102 @@ pub const BEGIN_GENERATION: &str = "INSERT INTO stock.feed AS f (generation, sys
         database = excluded.database, first_position = excluded.first_position, first_xact = excluded.first_xact,
         seen = excluded.seen, sequence = 0, emitted_at = NULL, failed_at = NULL, error = NULL
   WHERE $6 OR (f.system_identifier, f.timeline, f.database)
-           IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)";
+           IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)",
+    &[I, I, I, I, T, BOOLOID],
+);
 
 /// The ledger rows of some transactions, in their order.
-pub const CHANGES_OF: &str = "SELECT g.xact, g.position, g.sku, g.location
+pub static CHANGES_OF: Statement = Statement::new(
+    "SELECT g.xact, g.position, g.sku, g.location
    FROM stock.ledger g
   WHERE g.xact = ANY ($1)
   ORDER BY g.xact
-  LIMIT $2";
+  LIMIT $2",
+    &[XS, I],
+);
 
 /// The ledger rows of a range of transactions, in their order.
-pub const CHANGES_BETWEEN: &str = "SELECT g.xact, g.position, g.sku, g.location
+pub static CHANGES_BETWEEN: Statement = Statement::new(
+    "SELECT g.xact, g.position, g.sku, g.location
    FROM stock.ledger g
   WHERE g.xact >= $1 AND g.xact < $2
   ORDER BY g.xact
-  LIMIT $3";
+  LIMIT $3",
+    &[X, X, I],
+);
 
 /// Levels as they are now.
-pub const STATES: &str =
+pub static STATES: Statement = Statement::new(
     "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
-   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location";
+   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location",
+    &[TS, TS],
+);
 
 /// Levels in their order, from the first on.
-pub const FIRST_STATES: &str =
+pub static FIRST_STATES: Statement = Statement::new(
     "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
    FROM stock.level l
   ORDER BY l.sku, l.location
-  LIMIT $1";
+  LIMIT $1",
+    &[I],
+);
 
 /// Levels in their order, after one.
-pub const STATES_AFTER: &str =
+pub static STATES_AFTER: Statement = Statement::new(
     "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
    FROM stock.level l
   WHERE (l.sku, l.location) > ($1, $2)
   ORDER BY l.sku, l.location
-  LIMIT $3";
+  LIMIT $3",
+    &[T, T, I],
+);
 
 /// Levels that are sold out or below their safety stock, and those of which that was announced.
-pub const ALARMING_STATES: &str =
+pub static ALARMING_STATES: Statement = Statement::new(
     "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
    FROM stock.level l
   WHERE l.on_hand - l.reserved <= l.safety_stock
-     OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = l.sku AND a.location = l.location)";
+     OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = l.sku AND a.location = l.location)",
+    &[],
+);
 
 /// The alerts of levels that were announced and have not ended.
-pub const ALERTS: &str = "SELECT a.sku, a.location, a.alert
+pub static ALERTS: Statement = Statement::new(
+    "SELECT a.sku, a.location, a.alert
    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
-   JOIN stock.alert a ON a.sku = asked.sku AND a.location = asked.location";
+   JOIN stock.alert a ON a.sku = asked.sku AND a.location = asked.location",
+    &[TS, TS],
+);
 
 /// Remembers an alert that was announced.
-pub const BEGIN_ALERTS: &str = "INSERT INTO stock.alert (sku, location, alert, since)
+pub static BEGIN_ALERTS: Statement = Statement::new(
+    "INSERT INTO stock.alert (sku, location, alert, since)
  SELECT b.sku, b.location, b.alert, pg_catalog.clock_timestamp()
    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS b (sku, location, alert)
-     ON CONFLICT DO NOTHING";
+     ON CONFLICT DO NOTHING",
+    &[TS, TS, TS],
+);
 
 /// Forgets alerts whose end was announced.
-pub const END_ALERTS: &str = "DELETE FROM stock.alert a
+pub static END_ALERTS: Statement = Statement::new(
+    "DELETE FROM stock.alert a
   USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS e (sku, location, alert)
-  WHERE a.sku = e.sku AND a.location = e.location AND a.alert = e.alert";
+  WHERE a.sku = e.sku AND a.location = e.location AND a.alert = e.alert",
+    &[TS, TS, TS],
+);
 
 /// Sends a message when the transaction commits.
-pub const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
+pub static NOTIFY: Statement = Statement::new("SELECT pg_catalog.pg_notify($1, $2)", &[T, T]);
 
 /// Writes down how far the changes were sent.
-pub const ADVANCE: &str = "UPDATE stock.feed
+pub static ADVANCE: Statement = Statement::new(
+    "UPDATE stock.feed
     SET seen = $1::pg_catalog.pg_snapshot, sequence = $2, emitted_at = pg_catalog.clock_timestamp(), failed_at = NULL,
-        error = NULL";
+        error = NULL",
+    &[T, I],
+);
 
 /// Writes down why an emission failed.
-pub const FAIL: &str = "UPDATE stock.feed SET failed_at = pg_catalog.clock_timestamp(), error = $1";
+pub static FAIL: Statement =
+    Statement::new("UPDATE stock.feed SET failed_at = pg_catalog.clock_timestamp(), error = $1", &[T]);
