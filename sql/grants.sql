@@ -6,7 +6,7 @@
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
-       ('doubtful_reservations', 'read'), ('changes_since', 'read'), ('snapshot', 'read'),
+       ('doubtful_reservations', 'read'), ('worker_status', 'read'), ('changes_since', 'read'), ('snapshot', 'read'),
        ('refused', 'operate'), ('refusal', 'operate'), ('raise_refusal', 'operate'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
@@ -60,7 +60,7 @@ BEGIN
     PERFORM stock.check_access(role, access);
     EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
-    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert TO %I', role);
+    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
@@ -86,7 +86,7 @@ BEGIN
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f, role);
     END LOOP;
     IF access = 'read' THEN
-        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert FROM %I', role);
+        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;

@@ -32,6 +32,7 @@ COMMENT ON CONSTRAINT hold_error_pkey ON stock.hold_error IS 'One error for each
 -- runs with errors, are kept for 30 days. It is a log of this server: pg_dump leaves it out.
 
 CREATE TABLE stock.maintenance_run (
+    run            bigint      GENERATED ALWAYS AS IDENTITY,
     job            text        NOT NULL,
     hourly         boolean     NOT NULL DEFAULT false,
     started_at     timestamptz NOT NULL,
@@ -40,8 +41,13 @@ CREATE TABLE stock.maintenance_run (
     holds_expired  bigint      NOT NULL DEFAULT 0,
     units_returned bigint      NOT NULL DEFAULT 0,
     errors         bigint      NOT NULL DEFAULT 0,
-    message        text
+    message        text,
+    -- Whoever publishes all tables can publish what is deleted from this one.
+    CONSTRAINT maintenance_run_pkey PRIMARY KEY (run)
 );
+COMMENT ON SEQUENCE stock.maintenance_run_run_seq IS 'Numbers the rows of stock.maintenance_run.';
+COMMENT ON COLUMN stock.maintenance_run.run IS 'The number of the row.';
+COMMENT ON CONSTRAINT maintenance_run_pkey ON stock.maintenance_run IS 'Each row has a number.';
 CREATE INDEX maintenance_run_started ON stock.maintenance_run (started_at);
 COMMENT ON TABLE stock.maintenance_run IS 'What the jobs did: single runs of about the last hour, hourly sums and runs with errors of the last 30 days.';
 COMMENT ON COLUMN stock.maintenance_run.job IS 'The job: expire.';
@@ -90,6 +96,26 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS 'Closes all overdue holds, batch_rows in each transaction; answers how many, and the units in them. Not inside a transaction block.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- How the background worker of this database is.
+
+CREATE FUNCTION stock.worker_status()
+RETURNS TABLE (preloaded boolean, pid integer, state text, failing_since timestamptz, failures integer, error text)
+LANGUAGE c STABLE ROWS 1 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'worker_status_wrapper';
+COMMENT ON FUNCTION stock.worker_status() IS 'The row of the view stock.worker.';
+
+CREATE VIEW stock.worker AS
+SELECT w.preloaded, w.pid, w.state, w.failing_since, w.failures, w.error FROM stock.worker_status() w;
+COMMENT ON VIEW stock.worker IS 'The background worker of this database: whether there is one, what keeps it from its work, and its last error. One row.';
+COMMENT ON COLUMN stock.worker.preloaded IS 'Whether pg_stock is in shared_preload_libraries: without that there is no worker.';
+COMMENT ON COLUMN stock.worker.pid IS 'Its process; NULL: there is none.';
+COMMENT ON COLUMN stock.worker.state IS 'working; read_only: the database is; subscription: an enabled subscription fills the tables; no_worker; not_served: pg_stock.databases does not name the database; not_preloaded.';
+COMMENT ON COLUMN stock.worker.failing_since IS 'Since when it has failed without having succeeded; NULL: it has not. Errors of the feed are in stock.feed_lag, of single holds in stock.overdue.';
+COMMENT ON COLUMN stock.worker.failures IS 'How often it has failed since then.';
+COMMENT ON COLUMN stock.worker.error IS 'Its last error.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What is past its deadline and not given back yet.

@@ -119,6 +119,10 @@ CREATE UNIQUE INDEX ledger_claim ON stock.ledger
 -- The change feed's way to the rows of the transactions that ended since it looked last.
 CREATE INDEX ledger_xact ON stock.ledger (xact);
 
+-- Its one unique key is an index on an expression, which cannot name rows to a subscriber; nothing but archiving ever
+-- needs to.
+ALTER TABLE stock.ledger REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE stock.ledger IS 'Every change to every level: what, how much, before and after, by which key, by whom, when. Append-only.';
 COMMENT ON COLUMN stock.ledger.position IS 'Order of insertion; not a cursor, for transactions commit in another order.';
 COMMENT ON COLUMN stock.ledger.xact IS 'The transaction that wrote the row.';

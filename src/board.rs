@@ -7,16 +7,18 @@
 //! the worker's regular look.
 
 use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::null_mut;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU32};
 
 use pg_stock_core::Micros;
 use pg_stock_core::facts::NEVER;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init, pg_sys};
 
-/// Databases that can be served at once; max_worker_processes is reached long before.
-const SLOTS: usize = 128;
+use crate::settings;
+
 /// In place of a process: the database wants a worker.
 const WANTED: i32 = 0;
 /// In place of a process: the database is not to be served.
@@ -25,9 +27,13 @@ const NOT_SERVED: i32 = -1;
 const NOTHING_HERE: i32 = -2;
 /// In place of a process: the worker left because somebody wanted the database for himself.
 const IN_THE_WAY: i32 = -3;
+/// As the end of a probe: there is no slot left.
+const NO_ROOM: i32 = -4;
+/// Bytes of an error's text that are kept.
+const ERROR_BYTES: usize = 500;
 
 /// One database.
-pub struct Slot {
+struct Slot {
     /// Its oid; 0: the slot is free.
     database: AtomicU32,
     /// Its worker's process, or what stands there in place of one.
@@ -38,34 +44,35 @@ pub struct Slot {
     earliest: AtomicI64,
     /// Levels were changed since the worker last looked.
     changed: AtomicBool,
+    /// What keeps the worker from its work, if something does.
+    pause: AtomicI32,
+    trouble: Trouble,
 }
 
-/// All databases, and the process of the launcher.
-pub struct Board {
+/// What went wrong, and since when. Who reads while somebody writes may see a mixture.
+struct Trouble {
+    /// When it failed first since it last succeeded; [`NEVER`]: it did not.
+    since: AtomicI64,
+    /// How often it failed since.
+    failures: AtomicI32,
+    length: AtomicU32,
+    text: [AtomicU8; ERROR_BYTES],
+}
+
+/// The process of the launcher, and what its last probe found. The slots of the databases follow.
+struct Board {
     launcher: AtomicI32,
-    slots: [Slot; SLOTS],
+    probed: AtomicU32,
+    found: AtomicI32,
+    /// How many slots there are.
+    room: usize,
 }
 
-// SAFETY: atomics only.
-unsafe impl PGRXSharedMemory for Board {}
-
-impl Default for Board {
-    fn default() -> Self {
-        let slot = |_| Slot {
-            database: AtomicU32::new(0),
-            process: AtomicI32::new(WANTED),
-            wake_at: AtomicI64::new(NEVER),
-            earliest: AtomicI64::new(NEVER),
-            changed: AtomicBool::new(false),
-        };
-        Board { launcher: AtomicI32::new(0), slots: std::array::from_fn(slot) }
-    }
-}
-
-// SAFETY: no other shared memory has this name.
-static BOARD: PgAtomic<Board> = unsafe { PgAtomic::new(c"pg_stock board") };
-/// Set in the postmaster, inherited by every process: there is a board.
-static PRELOADED: AtomicBool = AtomicBool::new(false);
+/// Where the board is, in every process: set when the server starts, and again after a crash.
+static BOARD: AtomicPtr<Board> = AtomicPtr::new(null_mut());
+/// The hooks that were there before ours.
+static mut EARLIER_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut EARLIER_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 thread_local! {
     /// The earliest deadline of the holds that this transaction has opened.
@@ -76,8 +83,68 @@ thread_local! {
 
 /// Asks for the shared memory, while the library is preloaded.
 pub fn request() {
-    pg_shmem_init!(BOARD);
-    PRELOADED.store(true, SeqCst);
+    // SAFETY: hooks of the types that PostgreSQL asks for, put in place before it has shared memory.
+    unsafe {
+        EARLIER_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(reserve);
+        EARLIER_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(set_up);
+    }
+}
+
+fn size() -> usize {
+    size_of::<Board>() + settings::max_databases() * size_of::<Slot>()
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn reserve() {
+    unsafe {
+        if let Some(earlier) = EARLIER_REQUEST {
+            earlier();
+        }
+        pg_sys::RequestAddinShmemSpace(size());
+    }
+}
+
+/// Makes the board. Only the postmaster runs this; its children inherit the address.
+#[pg_guard]
+unsafe extern "C-unwind" fn set_up() {
+    unsafe {
+        if let Some(earlier) = EARLIER_STARTUP {
+            earlier();
+        }
+        let mut found = false;
+        let board: *mut Board = pg_sys::ShmemInitStruct(c"pg_stock board".as_ptr(), size(), &mut found).cast();
+        let room = settings::max_databases();
+        board.write(Board {
+            launcher: AtomicI32::new(0),
+            probed: AtomicU32::new(0),
+            found: AtomicI32::new(WANTED),
+            room,
+        });
+        let slots = board.add(1).cast::<Slot>();
+        (0..room).for_each(|place| slots.add(place).write(Slot::default()));
+        BOARD.store(board, SeqCst);
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot {
+            database: AtomicU32::new(0),
+            process: AtomicI32::new(WANTED),
+            wake_at: AtomicI64::new(NEVER),
+            earliest: AtomicI64::new(NEVER),
+            changed: AtomicBool::new(false),
+            pause: AtomicI32::new(0),
+            trouble: Trouble {
+                since: AtomicI64::new(NEVER),
+                failures: AtomicI32::new(0),
+                length: AtomicU32::new(0),
+                text: [const { AtomicU8::new(0) }; ERROR_BYTES],
+            },
+        }
+    }
 }
 
 /// Watches the ends of transactions, once in each backend.
@@ -88,7 +155,8 @@ pub fn hook() {
 
 /// The board, if the library was preloaded.
 fn board() -> Option<&'static Board> {
-    PRELOADED.load(SeqCst).then(|| BOARD.get())
+    // SAFETY: null, or shared memory that stays as long as the process does, and holds atomics only.
+    unsafe { BOARD.load(SeqCst).as_ref() }
 }
 
 /// Notes that this transaction opened a hold; told to the worker when it has committed.
@@ -107,7 +175,7 @@ pub fn has_changed_levels() -> bool {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
     if !matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
         return;
@@ -124,15 +192,54 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut st
 }
 
 impl Slot {
+    /// Gives the slot back.
+    fn free(&self) {
+        self.earliest.store(NEVER, SeqCst);
+        self.changed.store(false, SeqCst);
+        self.pause.store(0, SeqCst);
+        self.trouble.end();
+        self.process.store(WANTED, SeqCst);
+        self.database.store(0, SeqCst);
+    }
+
     /// True where a worker would find something to do.
     fn is_waiting(&self) -> bool {
         self.earliest.load(SeqCst) < NEVER || self.changed.load(SeqCst)
     }
 }
 
+impl Trouble {
+    /// Notes what went wrong just now.
+    fn begin(&self, error: &str, now: Micros) {
+        let length = error.floor_char_boundary(ERROR_BYTES);
+        self.length.store(0, SeqCst);
+        error.bytes().take(length).zip(&self.text).for_each(|(byte, place)| place.store(byte, SeqCst));
+        self.length.store(length as u32, SeqCst);
+        self.failures.fetch_add(1, SeqCst);
+        self.since.fetch_min(now, SeqCst);
+    }
+
+    fn end(&self) {
+        self.since.store(NEVER, SeqCst);
+        self.failures.store(0, SeqCst);
+        self.length.store(0, SeqCst);
+    }
+
+    fn text(&self) -> String {
+        let length = self.length.load(SeqCst) as usize;
+        let bytes: Vec<u8> = self.text.iter().take(length).map(|byte| byte.load(SeqCst)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
 impl Board {
+    fn slots(&self) -> &[Slot] {
+        // SAFETY: the slots follow the board.
+        unsafe { std::slice::from_raw_parts((&raw const *self).add(1).cast(), self.room) }
+    }
+
     fn slot(&self, database: u32) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.database.load(SeqCst) == database)
+        self.slots().iter().find(|slot| slot.database.load(SeqCst) == database)
     }
 
     /// The slot of a database, made if there is none; `None` if all are taken.
@@ -142,7 +249,7 @@ impl Board {
             // Somebody else was faster, with the same database perhaps.
             Err(found) => found == database,
         };
-        self.slot(database).or_else(|| self.slots.iter().find(take))
+        self.slot(database).or_else(|| self.slots().iter().find(take))
     }
 
     fn tell(&self, database: u32, deadline: Micros, changed: bool) {
@@ -184,12 +291,35 @@ fn is_alive(process: i32) -> bool {
 #[derive(Clone, Copy)]
 pub struct Post(&'static Slot);
 
-/// Takes the slot of a database for a worker; `None` if all are taken, or another worker serves the database.
+/// Takes the slot of a database for a worker; `None` if another worker serves it, or no slot is left.
 pub fn begin_work(database: u32, process: i32) -> Option<Post> {
-    let slot = board()?.slot_or_new(database)?;
+    let board = board()?;
+    let Some(slot) = board.slot_or_new(database) else {
+        report(database, NO_ROOM);
+        return None;
+    };
     let before = slot.process.load(SeqCst);
     let taken = !is_alive(before) && slot.process.compare_exchange(before, process, SeqCst, SeqCst).is_ok();
+    // The launcher learns that its probe has become a worker.
+    wake(board.launcher.load(SeqCst));
     taken.then_some(Post(slot))
+}
+
+/// The process that looked whether the extension is in a database found that it is not.
+pub fn report_nothing_here(database: u32) {
+    report(database, NOTHING_HERE);
+}
+
+/// The process that looked whether the extension is in a database was in somebody's way.
+pub fn report_in_the_way(database: u32) {
+    report(database, IN_THE_WAY);
+}
+
+fn report(database: u32, end: i32) {
+    if let Some(board) = board() {
+        board.found.store(end, SeqCst);
+        board.probed.store(database, SeqCst);
+    }
 }
 
 /// True where a database has a worker, whichever launcher started it.
@@ -223,6 +353,21 @@ impl Post {
         let time = time.min(self.0.earliest.load(SeqCst));
         self.0.wake_at.store(time, SeqCst);
         time.min(self.0.earliest.load(SeqCst))
+    }
+
+    /// Notes what went wrong.
+    pub fn note_trouble(self, error: &str, now: Micros) {
+        self.0.trouble.begin(error, now);
+    }
+
+    /// Notes that nothing is wrong any more.
+    pub fn end_trouble(self) {
+        self.0.trouble.end();
+    }
+
+    /// Notes what keeps the worker from its work.
+    pub fn pause(self, pause: Pause) {
+        self.0.pause.store(pause as i32, SeqCst);
     }
 
     /// The worker ends because the extension is not here.
@@ -262,39 +407,91 @@ pub fn is_wanted(database: u32) -> bool {
 /// Keeps the slots of these databases, frees those of databases that are gone, and leaves those alone that are not
 /// to be served.
 pub fn tidy(exists: impl Fn(u32) -> bool, is_served: impl Fn(u32) -> bool) {
-    let slots = board().map(|board| board.slots.as_slice()).unwrap_or_default();
-    for slot in slots {
+    for slot in board().map(Board::slots).unwrap_or_default() {
         let (database, process) = (slot.database.load(SeqCst), slot.process.load(SeqCst));
         if database == 0 || process > 0 {
             continue;
         }
         if !exists(database) {
-            slot.earliest.store(NEVER, SeqCst);
-            slot.changed.store(false, SeqCst);
-            slot.process.store(WANTED, SeqCst);
-            slot.database.store(0, SeqCst);
+            slot.free();
         } else if !is_served(database) {
             slot.process.store(NOT_SERVED, SeqCst);
         }
     }
 }
 
-/// Why the worker of a database ended.
+/// Why the worker of a database, or the process that looked for the extension there, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The extension is not in the database.
     NothingHere,
     /// Somebody wants the database for himself.
     InTheWay,
+    /// All slots are taken.
+    NoRoom,
     /// It failed, or was terminated.
     Failed,
 }
 
-/// Why the worker of a database ended.
+/// Why it ended. The slot of a database in which the extension is not is given back.
 pub fn end(database: u32) -> End {
-    match board().and_then(|board| board.slot(database)).map(|slot| slot.process.load(SeqCst)) {
-        Some(NOTHING_HERE) => End::NothingHere,
+    let Some(board) = board() else { return End::Failed };
+    let slot = board.slot(database);
+    let probed = || (board.probed.load(SeqCst) == database).then(|| board.found.load(SeqCst));
+    match slot.map(|slot| slot.process.load(SeqCst)).or_else(probed) {
+        Some(NOTHING_HERE) => {
+            slot.inspect(|slot| slot.free());
+            End::NothingHere
+        }
         Some(IN_THE_WAY) => End::InTheWay,
+        Some(NO_ROOM) => End::NoRoom,
         _ => End::Failed,
     }
+}
+
+/// Notes why a database has no worker.
+pub fn note_trouble(database: u32, error: &str, now: Micros) {
+    if let Some(slot) = board().and_then(|board| board.slot(database)) {
+        slot.trouble.begin(error, now);
+    }
+}
+
+/// What keeps a worker from its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Nothing does.
+    None,
+    /// The database is read-only.
+    ReadOnly,
+    /// The tables are filled by a subscription.
+    Subscription,
+}
+
+/// How the worker of a database is.
+pub struct Status {
+    /// Its process, if it has one.
+    pub process: Option<i32>,
+    /// `working`, or what keeps it from that.
+    pub state: &'static str,
+    /// Since when it fails, how often, and what it says.
+    pub trouble: Option<(Micros, i32, String)>,
+}
+
+/// How the worker of a database is; `None` where the library was not preloaded.
+pub fn status(database: u32) -> Option<Status> {
+    let board = board()?;
+    let Some(slot) = board.slot(database) else {
+        return Some(Status { process: None, state: "no_worker", trouble: None });
+    };
+    let process = Some(slot.process.load(SeqCst)).filter(|process| is_alive(*process));
+    let state = match (process, slot.process.load(SeqCst), slot.pause.load(SeqCst)) {
+        (None, NOT_SERVED, _) => "not_served",
+        (None, ..) => "no_worker",
+        (Some(_), _, pause) if pause == Pause::ReadOnly as i32 => "read_only",
+        (Some(_), _, pause) if pause == Pause::Subscription as i32 => "subscription",
+        (Some(_), ..) => "working",
+    };
+    let since = slot.trouble.since.load(SeqCst);
+    let trouble = (since < NEVER).then(|| (since, slot.trouble.failures.load(SeqCst), slot.trouble.text()));
+    Some(Status { process, state, trouble })
 }

@@ -6,9 +6,12 @@
 //! A cursor of the change feed promises besides that no transaction before its end will be numbered again, of anyone, in
 //! any database: there the log is flushed also where there is nothing to tell.
 
+use std::time::{Duration, Instant};
+
 use pgrx::pg_sys;
 
 use crate::error::Error;
+use crate::latch;
 
 /// Bytes of the header of a page of the log, and of the first page of a segment.
 const PAGE_HEADER: u64 = 24;
@@ -24,7 +27,7 @@ pub fn flush() -> Result<(), Error> {
         pg_sys::InterruptHoldoffCount += 1;
         pg_sys::SyncRepWaitForLSN(end, false);
         pg_sys::InterruptHoldoffCount -= 1;
-        has_arrived(end)
+        has_arrived(end, pg_sys::synchronous_commit)
     };
     pgrx::check_for_interrupts!();
     // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no more. Here nothing was
@@ -32,18 +35,46 @@ pub fn flush() -> Result<(), Error> {
     if arrived { Ok(()) } else { Err(Error::NotReplicated) }
 }
 
-/// True unless this session waits for standbys, and they have not confirmed this much of the log.
+/// As [`flush`], for a worker: waits for standbys as `level` (a value of synchronous_commit) asks, and not longer than
+/// that; false where they did not confirm. Outside a transaction, so that nobody waits for a lock of ours meanwhile.
+pub fn flush_within(patience: Duration, level: i32) -> bool {
+    let begin = Instant::now();
+    // SAFETY: as in `flush`.
+    let end = unsafe {
+        let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
+        pg_sys::XLogFlush(end);
+        end
+    };
+    // SAFETY: outside recovery.
+    while unsafe { !has_arrived(end, level) } {
+        if begin.elapsed() >= patience {
+            return false;
+        }
+        latch::sleep(5);
+        pgrx::check_for_interrupts!();
+    }
+    true
+}
+
+/// True unless standbys are to be waited for, by this value of synchronous_commit, and they have not confirmed this much
+/// of the log.
 ///
 /// # Safety
 /// Outside recovery.
-unsafe fn has_arrived(end: u64) -> bool {
-    use pg_sys::SyncCommitLevel::{SYNCHRONOUS_COMMIT_LOCAL_FLUSH, SYNCHRONOUS_COMMIT_REMOTE_WRITE};
+unsafe fn has_arrived(end: u64, level: i32) -> bool {
+    use pg_sys::SyncCommitLevel::{
+        SYNCHRONOUS_COMMIT_LOCAL_FLUSH, SYNCHRONOUS_COMMIT_REMOTE_APPLY, SYNCHRONOUS_COMMIT_REMOTE_WRITE,
+    };
     // SAFETY: a setting, and a position in shared memory that is read at once.
     unsafe {
-        let level = pg_sys::synchronous_commit as u32;
+        let level = level as u32;
         let names = pg_sys::SyncRepStandbyNames;
         let is_asked = level > SYNCHRONOUS_COMMIT_LOCAL_FLUSH && !names.is_null() && *names != 0;
-        let mode = usize::from(level != SYNCHRONOUS_COMMIT_REMOTE_WRITE);
+        let mode = match level {
+            SYNCHRONOUS_COMMIT_REMOTE_WRITE => pg_sys::SYNC_REP_WAIT_WRITE,
+            SYNCHRONOUS_COMMIT_REMOTE_APPLY => pg_sys::SYNC_REP_WAIT_APPLY,
+            _ => pg_sys::SYNC_REP_WAIT_FLUSH,
+        } as usize;
         !is_asked || pg_sys::max_wal_senders == 0 || (*pg_sys::WalSndCtl).lsn[mode] >= end
     }
 }

@@ -9,6 +9,8 @@
 //! | `early` | lets go of locks before the commit is flushed |
 //! | `durable` | nothing is told before it is on disk |
 //! | `board` | what backends and workers tell each other, in shared memory |
+//! | `latch` | sleep that anything may end |
+//! | `memory` | gives memory back after large work |
 //! | `feed` | what changed, for those who listen |
 //! | `notify` | sends NOTIFY |
 //! | `worker` | the background worker that expires holds and sends the feed |
@@ -23,6 +25,8 @@ mod durable;
 mod early;
 mod error;
 mod feed;
+mod latch;
+mod memory;
 mod notify;
 mod settings;
 mod store;
@@ -48,6 +52,7 @@ pub extern "C-unwind" fn _PG_init() {
     store::register();
     board::hook();
     early::hook();
+    memory::register();
     worker::register();
 }
 

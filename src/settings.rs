@@ -13,6 +13,7 @@ const MAX_CONTEXT_BYTES: usize = 1_000;
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
+static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(128);
 static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(500);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 #[cfg(debug_assertions)]
@@ -30,6 +31,7 @@ pub fn define() {
     define_for_sessions();
     define_for_workers();
     define_for_feed();
+    define_for_server();
     #[cfg(debug_assertions)]
     define_for_tests();
     // SAFETY: called once from _PG_init with a constant, NUL-terminated prefix.
@@ -65,6 +67,23 @@ fn define_for_workers() {
         GucContext::Sighup,
         GucFlags::UNIT_S,
     );
+}
+
+/// Where the library is preloaded: how much shared memory it asks for.
+fn define_for_server() {
+    // SAFETY: a variable that does not change while a library is loaded.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        GucRegistry::define_int_guc(
+            c"pg_stock.max_databases",
+            c"In how many databases the extension may have a background worker.",
+            c"Each takes 600 bytes of shared memory, and a worker slot of max_worker_processes once it has a worker.",
+            &MAX_DATABASES,
+            1,
+            10_000,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+    }
 }
 
 fn define_for_feed() {
@@ -242,23 +261,37 @@ pub fn emit_interval() -> std::time::Duration {
     std::time::Duration::from_millis(EMIT_INTERVAL.get() as u64)
 }
 
+/// Lets this transaction flush its commit and wait for no standby, whatever was asked for; gives what was.
+pub fn commit_locally() -> i32 {
+    // SAFETY: a variable of this backend.
+    let asked = unsafe { pg_sys::synchronous_commit };
+    set_synchronous_commit(c"local");
+    asked
+}
+
 /// Lets this transaction wait for its commit to be flushed, whatever the session asks for; a higher demand stands.
 pub fn commit_durably() {
     use pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+    // SAFETY: a variable of this backend.
+    if unsafe { pg_sys::synchronous_commit } < SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32 {
+        set_synchronous_commit(c"on");
+    }
+}
+
+/// Sets `synchronous_commit` until the transaction ends.
+fn set_synchronous_commit(value: &std::ffi::CStr) {
     // SAFETY: constant C strings; what is set with GUC_ACTION_LOCAL is restored when the transaction ends.
     unsafe {
-        if pg_sys::synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32 {
-            pg_sys::set_config_option(
-                c"synchronous_commit".as_ptr(),
-                c"on".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_LOCAL,
-                true,
-                0,
-                false,
-            );
-        }
+        pg_sys::set_config_option(
+            c"synchronous_commit".as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
     }
 }
 
@@ -294,6 +327,11 @@ pub fn databases() -> Databases {
     let names: Vec<String> =
         value.split(',').map(|name| name.trim().trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect();
     if names.iter().any(|name| name == "*") { Databases::All } else { Databases::Named(names) }
+}
+
+/// In how many databases there may be a worker.
+pub fn max_databases() -> usize {
+    MAX_DATABASES.get() as usize
 }
 
 /// How many holds the background worker closes in one transaction.

@@ -22,6 +22,7 @@ mod schedule;
 mod security;
 mod settle;
 mod support;
+mod surroundings;
 mod values;
 mod verify;
 mod worker;

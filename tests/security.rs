@@ -11,6 +11,8 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT * FROM stock.changes_since('stock1:g:1:')"),
     ("read", "SELECT * FROM stock.snapshot()"),
     ("read", "SELECT * FROM stock.feed_lag"),
+    ("read", "SELECT * FROM stock.worker"),
+    ("read", "SELECT * FROM stock.worker_status()"),
     ("read", "SELECT * FROM stock.alert"),
     ("read", "SELECT * FROM stock.levels"),
     ("read", "SELECT * FROM stock.holds"),

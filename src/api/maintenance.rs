@@ -8,7 +8,9 @@ use pgrx::prelude::*;
 
 use super::arguments::Arguments;
 use super::rows::{self, Column};
+use crate::board::{self, Status};
 use crate::error::{Error, or_raise};
+use crate::notify::storable;
 use crate::store;
 
 /// Most holds of one call.
@@ -27,6 +29,24 @@ fn expire_reservations(fcinfo: pg_sys::FunctionCallInfo) {
         rows::int(swept.errors),
         rows::opt_int(next_due),
     ];
+    rows::send(fcinfo, [row].into_iter());
+}
+
+/// `worker_status()`: preloaded, pid, state, failing_since, failures, error.
+#[pg_extern(sql = false)]
+fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {
+    // SAFETY: a variable of this backend.
+    let row = match board::status(unsafe { pg_sys::MyDatabaseId }.to_u32()) {
+        None => [rows::flag(false), None, rows::text(b"not_preloaded"), None, None, None],
+        Some(Status { process, state, trouble }) => [
+            rows::flag(true),
+            process.and_then(rows::int),
+            rows::text(state.as_bytes()),
+            rows::opt_int(trouble.as_ref().map(|(since, ..)| *since)),
+            rows::opt_int(trouble.as_ref().map(|(_, failures, _)| i64::from(*failures))),
+            trouble.and_then(|(.., error)| rows::text(storable(&error).as_bytes())),
+        ],
+    };
     rows::send(fcinfo, [row].into_iter());
 }
 

@@ -53,11 +53,22 @@ pub fn now() -> Result<Snapshot, Error> {
 ///
 /// The new snapshot is taken before the rows are read: what is committed in between is left for the next time.
 pub fn since(generation: &Generation, since: Snapshot, most: usize) -> Result<Option<Changes>, Error> {
-    let Some(window) = Window::between(since, now()?) else {
+    let Some(changes) = between(generation, since, now()?, most)? else {
         // SAFETY: a variable of the transaction.
         let is_old = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
         return if is_old { Err(Error::OldSnapshot) } else { Ok(None) };
     };
+    Ok(Some(changes))
+}
+
+/// As [`since`], but no further than a snapshot that was taken before; `None` where `since` is ahead of it.
+pub fn between(
+    generation: &Generation,
+    since: Snapshot,
+    until: Snapshot,
+    most: usize,
+) -> Result<Option<Changes>, Error> {
+    let Some(window) = Window::between(since, until) else { return Ok(None) };
     let mut rows = rows(&window, most + 1)?;
     let more = rows.len() > most;
     let mut seen = window.end().clone();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use pg_stock_core::feed::message::{self, AlertState, Emission};
-use pg_stock_core::feed::{Alert, Cursor, alert};
+use pg_stock_core::feed::{Alert, Cursor, Snapshot, alert};
 use pg_stock_core::{LevelId, Name};
 use pgrx::spi::SpiResult;
 
@@ -16,6 +16,7 @@ use crate::settings;
 use crate::store::datum::{int, opt_text, texts, words};
 use crate::store::sql;
 use crate::store::statement::{execute, query};
+use crate::{durable, memory, store};
 
 /// What an emission told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,25 +34,44 @@ pub struct Emitted {
 }
 
 /// Tells of about `most` ledger rows' changes when this transaction commits. Writes nothing where there are none.
+///
+/// Standbys are waited for before the first message, and not again at the end: a commit that tells something holds a lock
+/// that every other one that does must take, in all databases.
 pub fn emit(most: usize) -> Result<Emitted, Error> {
+    let Some(news) = look()? else { return Ok(Emitted::default()) };
+    settings::commit_durably();
+    durable::flush()?;
+    tell(&news, most)
+}
+
+/// What is committed and was not told yet: all that this snapshot sees. `None`: nothing. Once the log is flushed, and the
+/// standbys have it, it may be told.
+pub fn look() -> Result<Option<Snapshot>, Error> {
     super::check_moment()?;
-    let Some(generation) = Generation::current_or_new()? else { return Ok(Emitted::default()) };
-    let Some(look) = changes::since(&generation, generation.sent.clone(), 1)? else {
-        return Err(Error::Corrupted("stock.feed is ahead of the database".into()));
-    };
-    if look.rows == 0 {
-        return Ok(Emitted::default());
+    if store::is_subscribed()? {
+        return Ok(None);
     }
+    let Some(generation) = Generation::current_or_new()? else { return Ok(None) };
+    let now = changes::now()?;
+    let news = changes::between(&generation, generation.sent.clone(), now.clone(), 1)?;
+    let news = news.ok_or_else(|| Error::Corrupted("stock.feed is ahead of the database".into()))?;
+    Ok((news.rows > 0).then_some(now))
+}
+
+/// Tells of about `most` ledger rows' changes that a snapshot sees, when this transaction commits.
+pub fn tell(news: &Snapshot, most: usize) -> Result<Emitted, Error> {
     // One emission at a time; what another has told meanwhile is not told again.
     let Some(generation) = Generation::lock()? else { return Ok(Emitted::default()) };
-    match changes::since(&generation, generation.sent.clone(), most)? {
-        Some(changes) if changes.rows > 0 => tell(&generation, changes),
+    match changes::between(&generation, generation.sent.clone(), news.clone(), most)? {
+        Some(changes) if changes.rows > 0 => {
+            memory::work_on(changes.rows);
+            tell_of(&generation, changes)
+        }
         _ => Ok(Emitted::default()),
     }
 }
 
-fn tell(generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
-    settings::commit_durably();
+fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
     let states = changes::states(&changes.levels)?;
     // A generation begins with levels of which nobody knows what was announced of them.
     let others = if generation.sequence == 0 { alarming()? } else { Vec::new() };

@@ -8,11 +8,13 @@ use pg_stock_core::feed::{Snapshot, Xid};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
-use super::changes::Change;
+use super::changes::{self, Change};
 use crate::error::Error;
+use crate::settings;
 use crate::store::datum::{Argument, Row, flag, int, opt_text};
 use crate::store::sql;
 use crate::store::statement::{Statement, execute, query};
+use crate::store::subtransaction::{self, Caught};
 
 /// A generation, and how far it was sent.
 pub struct Generation {
@@ -30,8 +32,10 @@ pub struct Generation {
 /// good until something has happened.
 pub const NONE: &str = "00000000-0000-0000-0000-000000000000";
 
-/// A generation that begins with no more ledger rows than this tells of all of them: nobody misses the first change.
+/// A generation that begins tells of so many of the last ledger rows again: nobody misses the first changes.
 const FEW: i64 = 1_000;
+/// How long a reader waits for somebody who is beginning a generation.
+const PATIENCE_MS: i32 = 100;
 
 impl Generation {
     /// The one that this life of the database has begun, if it has.
@@ -58,13 +62,49 @@ impl Generation {
     }
 
     /// Begins one, unless somebody else has begun one for this life meanwhile, or `anew` in any case.
-    fn begin(anew: bool) -> SpiResult<()> {
+    fn begin(anew: bool) -> Result<(), Error> {
         // First the position, then the number of this transaction: rows of later transactions have later positions.
         let last = last_position()?;
-        let sent = (last <= FEW).then(|| Snapshot::beginning().to_string());
+        let sent = if anew && last > FEW { changes::now()? } else { recently(last)? }.to_string();
         let [system, timeline, database] = place();
-        let args = [system, timeline, database, int(last), opt_text(sent.as_deref().map(str::as_bytes)), flag(anew)];
-        execute(&sql::BEGIN_GENERATION, &args).map(|_| ())
+        let name = (!anew).then(Generation::to_begin);
+        let name = opt_text(name.as_deref().map(str::as_bytes));
+        let args = [system, timeline, database, int(last), opt_text(Some(sent.as_bytes())), flag(anew), name];
+        execute(&sql::BEGIN_GENERATION, &args)?;
+        Ok(())
+    }
+
+    /// Begins one for a reader, who waits for nobody and in whose way nobody is to be: not in a transaction that may stay
+    /// open, and not where somebody else is just beginning one.
+    pub fn begin_if_free() -> Result<(), Error> {
+        // SAFETY: asks for the state of the transaction.
+        if unsafe { pg_sys::IsTransactionBlock() || pg_sys::XactReadOnly } {
+            return Ok(());
+        }
+        let is_taken = |sqlstate: &str| sqlstate == "55P03";
+        let begun: Result<(), Setback> = subtransaction::attempt(is_taken, || {
+            settings::limit_lock_waits(PATIENCE_MS);
+            Ok(Generation::begin(false)?)
+        });
+        match begun {
+            Ok(()) | Err(Setback::Taken) => Ok(()),
+            Err(Setback::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The name of the generation that begins in this life of the database, unless it is begun anew: it follows from the
+    /// place, so that a cursor can be given out before it has begun.
+    pub fn to_begin() -> String {
+        let [system, timeline, database] = coordinates();
+        let low = (database << 32 | u64::from(own_table())) ^ (timeline << 16);
+        let digits = format!("{system:016x}{low:016x}");
+        [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+    }
+
+    /// One that has not begun, though cursors of it were given out.
+    pub fn not_begun() -> Generation {
+        let id = Generation::to_begin();
+        Generation { id, sent: Snapshot::beginning(), sequence: 0, first_position: 0, first_xact: 0 }
     }
 
     fn read(statement: &Statement) -> Result<Option<Generation>, Error> {
@@ -95,19 +135,66 @@ pub fn begin() -> Result<String, Error> {
 }
 
 /// The last position of the ledger that was handed out; 0 if none was.
-fn last_position() -> SpiResult<i64> {
+pub fn last_position() -> SpiResult<i64> {
     Ok(query(&sql::LAST_POSITION, &[], |row| row.int(0))?.pop().unwrap_or(0))
+}
+
+/// What a generation that begins may take for told: all but the last changes. Cursors may have been given out a moment
+/// before it begins, and who waits for messages would miss what came in between.
+fn recently(last: i64) -> Result<Snapshot, Error> {
+    let now = changes::now()?;
+    if last <= FEW {
+        return Ok(Snapshot::beginning());
+    }
+    let recent = query(&sql::RECENT_XACT, &[int(FEW)], |row| row.int(0) as Xid)?.pop();
+    // Numbers that a restore brought along may lie ahead of this database.
+    let before = recent.filter(|xact| *xact < now.oldest()).and_then(|xact| Snapshot::new(xact, Vec::new()));
+    Ok(before.unwrap_or(now))
+}
+
+/// Why a generation did not begin.
+enum Setback {
+    /// Somebody else is beginning it.
+    Taken,
+    Failed(Error),
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        Setback::Failed(error)
+    }
+}
+
+impl From<Caught> for Setback {
+    fn from(_: Caught) -> Self {
+        Setback::Taken
+    }
 }
 
 /// Cluster, timeline, database.
 fn place() -> [Argument; 3] {
+    let [system, timeline, database] = coordinates();
+    [int(system as i64), int(timeline as i64), int(database as i64)]
+}
+
+/// Cluster, timeline, database.
+fn coordinates() -> [u64; 3] {
     // SAFETY: asks for constants of the cluster and of the backend, outside recovery.
     unsafe {
         [
-            int(pg_sys::GetSystemIdentifier() as i64),
+            pg_sys::GetSystemIdentifier(),
             // Not that of the control file, which lags behind after a promotion.
-            int(i64::from(pg_sys::GetWALInsertionTimeLine())),
-            int(i64::from(pg_sys::MyDatabaseId.to_u32())),
+            u64::from(pg_sys::GetWALInsertionTimeLine()),
+            u64::from(pg_sys::MyDatabaseId.to_u32()),
         ]
+    }
+}
+
+/// The oid of stock.feed, which is another one after the extension was dropped and created again.
+fn own_table() -> u32 {
+    // SAFETY: looks names up.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"stock".as_ptr(), true);
+        pg_sys::get_relname_relid(c"feed".as_ptr(), schema).to_u32()
     }
 }

@@ -12,7 +12,7 @@ mod emit;
 mod generation;
 mod pull;
 
-pub use emit::{emit, note_failure};
+pub use emit::{emit, look, note_failure, tell};
 pub use generation::begin as begin_generation;
 pub use pull::{Page, State, changes_since, snapshot};
 

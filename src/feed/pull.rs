@@ -5,7 +5,7 @@ use pg_stock_core::{Level, LevelId, Micros};
 use pgrx::spi::SpiResult;
 
 use super::changes::{self, state};
-use super::generation::{Generation, NONE};
+use super::generation::{self, Generation, NONE};
 use crate::durable;
 use crate::error::Error;
 use crate::store::datum::{int, text};
@@ -103,11 +103,20 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
 fn begin_or_go_on(cursor: Option<Cursor>) -> Result<Option<Cursor>, Error> {
     match cursor {
         Some(cursor) => Ok(current(&cursor)?.map(|_| cursor)),
-        None => {
-            let generation = Generation::current_or_new()?.map_or_else(|| NONE.to_owned(), |begun| begun.id);
-            Ok(Some(Cursor { generation, seen: changes::now()?, after: None }))
-        }
+        None => Ok(Some(Cursor { generation: name_for_a_reader()?, seen: changes::now()?, after: None })),
     }
+}
+
+/// The name of the current generation, begun if that disturbs nobody.
+fn name_for_a_reader() -> Result<String, Error> {
+    if let Some(generation) = Generation::current()? {
+        return Ok(generation.id);
+    }
+    if generation::last_position()? == 0 {
+        return Ok(NONE.to_owned());
+    }
+    Generation::begin_if_free()?;
+    Ok(Generation::current()?.map_or_else(Generation::to_begin, |generation| generation.id))
 }
 
 /// The answer to a cursor that is not of this generation: it is still good where it was given out before anything had
@@ -121,7 +130,8 @@ fn still_nothing(cursor: Cursor) -> Result<Page, Error> {
 
 /// The generation of this life of the database, if the cursor is of it.
 fn current(cursor: &Cursor) -> Result<Option<Generation>, Error> {
-    Ok(Generation::current()?.filter(|generation| generation.id == cursor.generation))
+    let generation = Generation::current()?.unwrap_or_else(Generation::not_begun);
+    Ok(Some(generation).filter(|generation| generation.id == cursor.generation))
 }
 
 fn levels_after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {

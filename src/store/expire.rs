@@ -41,6 +41,10 @@ const PATIENCE_MS: i32 = 1_000;
 const PASSED_OVER: u32 = 3;
 /// How many levels are visited at first; each further visit takes twice as many.
 const FIRST_CHUNK: usize = 16;
+/// How many pages of levels are looked at in one sweep, as long as all of them are locked.
+const PAGES_MAX: usize = 100;
+/// How many levels that were passed over are tried again in one sweep.
+const PENDING_MAX: usize = 500;
 /// SQLSTATE classes that speak of the moment and not of a hold: transactions, resources, operators, the system.
 const PASSING: [&str; 6] = ["25", "40", "53", "55", "57", "58"];
 
@@ -107,21 +111,31 @@ pub fn forget() {
 fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<Swept, Error> {
     let started = now();
     let all = progress.begin(started, told);
-    if all && is_restoring()? {
+    if all && is_restoring()? || is_subscribed()? {
         *progress = Progress::default();
         return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
     }
     let retry = query(&sql::RETRY_LEVELS, &[time(started), int(most as i64)], level_due)?;
-    let page = due_holds(progress, started, most)?;
-    let full = page.len() >= most;
-    let until = page.last().map_or(started, |(_, due)| if full { *due } else { started });
-    let levels = in_turn(progress, retry, page);
     let mut swept = Swept::default();
     wait_for_stubborn(progress, &mut swept)?;
-    let left = close_in_chunks(progress, &levels, started, most, &mut swept)?;
-    // What was not reached is found again from its earliest deadline on.
-    progress.mark = levels[left..].iter().map(|(_, due)| *due).find(|due| *due < NEVER).unwrap_or(until);
-    let full = full || left < levels.len();
+    let mut levels = in_turn(progress, retry);
+    let mut full = false;
+    // A page of levels that are all locked keeps the next from nothing. (Nothing is held then: no lock of ours is kept
+    // longer for it.)
+    for _ in 0..PAGES_MAX {
+        let page = due_holds(progress, started, most)?;
+        full = page.len() >= most;
+        let until = page.last().map_or(started, |(_, due)| if full { *due } else { started });
+        levels.extend(page);
+        let levels = distinct(std::mem::take(&mut levels));
+        let left = close_in_chunks(progress, &levels, started, most, &mut swept)?;
+        // What was not reached is found again from its earliest deadline on.
+        progress.mark = levels[left..].iter().map(|(_, due)| *due).find(|due| *due < NEVER).unwrap_or(until);
+        full |= left < levels.len();
+        if !full || swept.holds + swept.errors > 0 {
+            break;
+        }
+    }
     let more = full || !progress.pending.is_empty();
     find_next(progress, &mut swept, started, told.filter(|_| !more && !all))?;
     if more {
@@ -158,6 +172,12 @@ fn is_restoring() -> SpiResult<bool> {
     Ok(query(&sql::RESTORING, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
 }
 
+/// True while a subscription fills the tables: the holds are the publisher's to end, and what we wrote would be in the way
+/// of what it sends.
+pub fn is_subscribed() -> Result<bool, Error> {
+    Ok(query(&sql::SUBSCRIBED, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
+}
+
 /// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds
 /// that were set aside are looked after elsewhere.
 fn due_holds(progress: &Progress, started: Micros, most: usize) -> SpiResult<Vec<(LevelId, Micros)>> {
@@ -172,12 +192,19 @@ fn due_holds(progress: &Progress, started: Micros, most: usize) -> SpiResult<Vec
     query(&sql::DUE_HOLDS, &args, level_due)
 }
 
-/// The levels to visit: those of holds that were set aside and are tried again, those that are pending, then the others
-/// by their earliest deadline. What is pending lies above the bound of its level; its deadlines are not known here.
-fn in_turn(progress: &Progress, retry: Vec<(LevelId, Micros)>, page: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
+/// The levels to visit before those that are due by their deadlines: those of holds that were set aside and are tried
+/// again, and some of those that are pending, each in its turn. What is pending lies above the bound of its level; its
+/// deadlines are not known here.
+fn in_turn(progress: &Progress, retry: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
+    let mut pending: Vec<(&LevelId, u32)> = progress.pending.iter().map(|(at, times)| (at, *times)).collect();
+    pending.sort_by_key(|(_, passed_over)| *passed_over);
+    retry.into_iter().chain(pending.into_iter().take(PENDING_MAX).map(|(at, _)| (at.clone(), NEVER))).collect()
+}
+
+/// Each level once, at its first place.
+fn distinct(levels: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
     let mut seen = HashSet::new();
-    let pending = progress.pending.keys().map(|at| (at.clone(), NEVER));
-    retry.into_iter().chain(pending).chain(page).filter(|(at, _)| seen.insert(at.clone())).collect()
+    levels.into_iter().filter(|(at, _)| seen.insert(at.clone())).collect()
 }
 
 /// Visits levels in turn, ever more at once, and closes all that is overdue on each, until `most` holds are closed.
@@ -352,10 +379,19 @@ fn log(started: Micros, swept: &Swept) -> SpiResult<()> {
     execute(&sql::LOG_RUN, &args).map(|_| ())
 }
 
-/// Keeps the log and the errors bounded.
-fn tidy(started: Micros) -> SpiResult<()> {
+/// Keeps the log and the errors bounded. Where that fails, holds are given back all the same.
+fn tidy(started: Micros) -> Result<(), Error> {
+    let lasting = |sqlstate: &str| !PASSING.contains(&&sqlstate[..2]);
     for statement in [&sql::SUM_UP_RUNS, &sql::FORGET_RUNS, &sql::FORGET_ERRORS] {
-        execute(statement, &[time(started)])?;
+        match subtransaction::attempt(lasting, || execute(statement, &[time(started)]).map_err(Setback::from)) {
+            Ok(_) => {}
+            Err(Setback::Caught(Caught { message, .. })) => {
+                let text = format!("pg_stock could not tidy what it writes down of expiry: {message}");
+                ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text);
+            }
+            Err(Setback::Failed(error)) => return Err(error),
+            Err(Setback::Outrun | Setback::Settled(_)) => unreachable!("nothing is decided"),
+        }
     }
     Ok(())
 }

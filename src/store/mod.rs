@@ -12,20 +12,20 @@ mod load;
 mod planner;
 pub mod sql;
 pub mod statement;
-mod subtransaction;
+pub mod subtransaction;
 mod write;
 
 use std::collections::BTreeSet;
 
-pub use expire::{expire, forget};
+pub use expire::{expire, forget, is_subscribed};
 use load::History;
 pub use load::now;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Answer, Decision, Facts, Fault, LevelId, Name, Request, decide};
 use pgrx::spi::SpiError;
 
-use crate::durable;
 use crate::error::Error;
+use crate::{durable, memory};
 
 /// Registers what PostgreSQL calls back; once, when the library is loaded.
 pub fn register() {
@@ -92,6 +92,7 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
         }
     }
     let (mut levels, history) = load::levels_of(tables, requests)?;
+    memory::work_on(levels.len().max(requests.len()));
     let mut keys_are_new = false;
     if !act_by_their_history(requests, history)? {
         let facts = load::facts(tables, requests, &levels)?;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use pg_stock_core::feed::Snapshot;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -10,8 +11,8 @@ use super::here::{database_is_free, extension_is_here};
 use super::process::{self, Failure};
 use crate::board::Post;
 use crate::error::or_raise;
-use crate::feed;
 use crate::settings::{self, Notify};
+use crate::{durable, feed};
 
 /// Most ledger rows of one emission, about.
 const MOST: usize = 5_000;
@@ -21,6 +22,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Pause after an emission failed; doubled with each failure more, up to a minute.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long standbys are waited for.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// When to tell again.
 pub struct Emitter {
@@ -59,7 +63,7 @@ impl Emitter {
             if may_tell {
                 self.post.take_changed();
             }
-            match process::attempt(|| emit(may_tell)) {
+            match emit(may_tell) {
                 Ok(Sent::NotHere) => return None,
                 Ok(Sent::Sent(more)) if may_tell => self.succeeded(more),
                 // Only looked around; or somebody reads or sends the feed in a transaction of his own.
@@ -97,19 +101,50 @@ impl Emitter {
             }
         };
         // That it could not be written down either matters less than the error, which is in the log.
-        drop(process::attempt(note));
+        drop(process::attempt_impatiently(note));
     }
 }
 
-/// Looks whether the worker may stay, and makes one emission, if it may.
-fn emit(may_tell: bool) -> Sent {
+/// Looks whether the worker may stay, and makes one emission, if it may: in two transactions, and between them, while
+/// nothing is locked, waits until what it is to tell is durable.
+fn emit(may_tell: bool) -> Result<Sent, Failure> {
+    // SAFETY: a variable of this process, as the server has it.
+    let level = unsafe { pg_sys::synchronous_commit };
+    let news = match process::attempt_impatiently(|| look(may_tell))? {
+        Looked::NotHere => return Ok(Sent::NotHere),
+        Looked::Around(None) => return Ok(Sent::Sent(false)),
+        Looked::Around(Some(news)) => news,
+    };
+    if !durable::flush_within(STANDBY_PATIENCE, level) {
+        let seconds = STANDBY_PATIENCE.as_secs();
+        return Err(Failure::Error(format!(
+            "the standbys of synchronous_standby_names did not confirm within {seconds} s what is to be told"
+        )));
+    }
+    process::attempt_impatiently(|| {
+        if !database_is_free() || !extension_is_here() {
+            return Sent::NotHere;
+        }
+        Sent::Sent(process::active(c"pg_stock: sending the change feed", || or_raise(feed::tell(&news, MOST))).more)
+    })
+}
+
+/// What the worker finds when it looks for news.
+enum Looked {
+    /// It is in somebody's way, or the extension is gone.
+    NotHere,
+    /// There is something to tell, or nothing.
+    Around(Option<Snapshot>),
+}
+
+fn look(may_tell: bool) -> Looked {
     if !database_is_free() || !extension_is_here() {
-        return Sent::NotHere;
+        return Looked::NotHere;
     }
     // SAFETY: a variable of the transaction.
-    let read_only = unsafe { pg_sys::XactReadOnly };
-    if read_only || !may_tell {
-        return Sent::Sent(false);
+    let is_read_only = unsafe { pg_sys::XactReadOnly };
+    if is_read_only || !may_tell {
+        return Looked::Around(None);
     }
-    Sent::Sent(process::active(c"pg_stock: sending the change feed", || or_raise(feed::emit(MOST))).more)
+    Looked::Around(process::active(c"pg_stock: sending the change feed", || or_raise(feed::look())))
 }

@@ -1,8 +1,9 @@
 //! The launcher: finds the databases, and keeps a worker in each that has the extension.
 //!
-//! Which databases have it can be seen only from inside: a worker is started in each that it may serve, one after the
-//! other, and ends at once where the extension is not there. That is repeated every minute, and at once where a backend
-//! has committed a hold.
+//! Which databases have it can be seen only from inside: a process is started there, which stays as a worker where the
+//! extension is, and ends at once where it is not. There is one such probe at a time, so that it takes one worker slot of
+//! the server's and leaves the others alone: databases that were never looked into come first, the others again after
+//! ever longer pauses. A database in which a backend has committed a change needs no probe, and gets its worker at once.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,10 +14,15 @@ use pgrx::prelude::*;
 
 use super::{WORKER, process};
 use crate::board::{self, End};
+use crate::latch;
 use crate::settings::{self, Databases};
+use crate::store;
 
-/// How often each database without a worker is looked into.
+/// How often the databases are listed.
+const LIST: Duration = Duration::from_secs(60);
+/// Pause before a database without the extension is looked into again; doubled each time, up to an hour.
 const PROBE: Duration = Duration::from_secs(60);
+const LONGEST_PROBE: Duration = Duration::from_secs(3_600);
 /// A worker that lived so long has not failed.
 const SOUND: Duration = Duration::from_secs(60);
 /// Pause after a worker failed; doubled with each failure more, up to a minute.
@@ -24,7 +30,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Pause after a worker left because somebody wanted the database for himself.
 const MADE_WAY: Duration = Duration::from_secs(5);
-/// Pause after a worker could not be started for want of a slot.
+/// Pause after a worker could not be started for want of a worker slot.
 const NO_SLOT: Duration = Duration::from_secs(10);
 
 /// A database that may be served.
@@ -40,8 +46,20 @@ struct Care {
     failures: u32,
     /// Not before this is a worker started again.
     not_before: Instant,
-    /// The want of a slot was reported.
-    complained: bool,
+    /// The extension is there.
+    is_home: bool,
+    /// How often it was looked for in vain.
+    misses: u32,
+}
+
+/// All that the launcher knows.
+#[derive(Default)]
+struct Launcher {
+    cares: HashMap<u32, Care>,
+    /// The want of worker slots was reported.
+    lacks_slots: bool,
+    /// The want of room on the board was reported.
+    lacks_room: bool,
 }
 
 /// The process of the launcher.
@@ -54,64 +72,95 @@ pub extern "C-unwind" fn pg_stock_launcher_main(_argument: pg_sys::Datum) {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
         board::begin_launching(pg_sys::MyProcPid);
     }
-    let mut cares: HashMap<u32, Care> = HashMap::new();
+    let mut launcher = Launcher::default();
     loop {
         if process::attend() {
-            cares.values_mut().for_each(|care| care.not_before = Instant::now());
+            launcher.cares.values_mut().for_each(|care| care.not_before = Instant::now());
         }
-        let pause = round(&mut cares);
+        let pause = launcher.round();
         process::idle();
-        process::sleep(pause.as_millis() as i64 + 1);
+        latch::sleep(pause.as_millis() as i64 + 1);
     }
 }
 
-/// Looks after every database once; says when to do so again.
-fn round(cares: &mut HashMap<u32, Care>) -> Duration {
-    let served = settings::databases();
-    let existing = process::transaction(databases);
-    let is_served = |database: &Database| served.contains(&database.name);
-    let wanted: Vec<&Database> = existing.iter().filter(|database| is_served(database)).collect();
-    board::tidy(
-        |oid| existing.iter().any(|database| database.oid == oid),
-        |oid| wanted.iter().any(|database| database.oid == oid),
-    );
-    complain_of_unknown(&served, &existing);
-    cares.retain(|oid, care| {
-        let keep = wanted.iter().any(|database| database.oid == *oid);
-        if let Some(worker) = care.worker.take_if(|_| !keep) {
-            worker.terminate();
+impl Launcher {
+    /// Looks after every database once; says when to do so again.
+    fn round(&mut self) -> Duration {
+        let served = settings::databases();
+        let existing = process::transaction(databases);
+        let wanted: Vec<&Database> = existing.iter().filter(|database| served.contains(&database.name)).collect();
+        board::tidy(
+            |oid| existing.iter().any(|database| database.oid == oid),
+            |oid| wanted.iter().any(|database| database.oid == oid),
+        );
+        complain_of_unknown(&served, &existing);
+        self.cares.retain(|oid, care| {
+            let keep = wanted.iter().any(|database| database.oid == *oid);
+            if let Some(worker) = care.worker.take_if(|_| !keep) {
+                worker.terminate();
+            }
+            keep
+        });
+        wanted.iter().for_each(|database| self.look_at(database));
+        self.start_workers(&wanted);
+        // While a probe is under way the next one waits for its end, which wakes the launcher.
+        let is_probing = self.is_probing();
+        let waits = |care: &&Care| care.worker.is_none() && (care.is_home || !is_probing);
+        let due = self.cares.iter().filter(|(oid, care)| waits(care) && !board::is_served(**oid));
+        let due = due.map(|(_, care)| care.not_before).min();
+        due.map_or(LIST, |due| due.saturating_duration_since(Instant::now())).min(LIST)
+    }
+
+    fn is_probing(&self) -> bool {
+        self.cares.values().any(|care| care.worker.is_some() && !care.is_home)
+    }
+
+    /// Finds out what has become of the worker of a database.
+    fn look_at(&mut self, database: &Database) {
+        let oid = database.oid;
+        let care = self.cares.entry(oid).or_insert_with(Care::new);
+        if care.worker.as_ref().is_some_and(is_alive) {
+            care.is_home |= board::is_served(oid);
+        } else if care.worker.take().is_some() {
+            let end = board::end(oid);
+            care.not_before = Instant::now() + care.pause_after_end(end);
+            if end == End::NoRoom && !std::mem::replace(&mut self.lacks_room, true) {
+                warn_of_full_board(&database.name);
+            }
         }
-        keep
-    });
-    let due = wanted.iter().map(|database| look_after(cares, database)).min();
-    due.unwrap_or(PROBE).min(PROBE)
-}
+        // What a backend has committed there proves that the extension is.
+        if board::is_wanted(oid) && care.worker.is_none() {
+            care.is_home = true;
+            if care.failures == 0 {
+                care.not_before = Instant::now();
+            }
+        }
+    }
 
-/// Starts a worker where there is none and it is time; says after what time to look again.
-fn look_after(cares: &mut HashMap<u32, Care>, database: &Database) -> Duration {
-    let now = Instant::now();
-    let care = cares.entry(database.oid).or_insert_with(|| Care {
-        worker: None,
-        started: now,
-        failures: 0,
-        not_before: now,
-        complained: false,
-    });
-    let own = care.worker.as_ref().is_some_and(is_alive);
-    // A launcher that was started again finds workers that another has started.
-    if own || care.worker.is_none() && board::is_served(database.oid) {
-        return PROBE;
+    /// Starts workers where it is time: in all databases that have the extension, and a probe in one more.
+    fn start_workers(&mut self, wanted: &[&Database]) {
+        let now = Instant::now();
+        let mut is_probing = self.is_probing();
+        let mut due: Vec<(&Database, &mut Care)> = Vec::new();
+        for (oid, care) in &mut self.cares {
+            // A launcher that was started again finds workers that another has started.
+            if care.worker.is_none() && care.not_before <= now && !board::is_served(*oid) {
+                due.extend(wanted.iter().find(|database| database.oid == *oid).map(|database| (*database, care)));
+            }
+        }
+        due.sort_by_key(|(database, care)| (!care.is_home, care.misses, care.not_before, database.oid));
+        for (database, care) in due {
+            if !care.is_home && std::mem::replace(&mut is_probing, true) {
+                continue;
+            }
+            if care.start(database) {
+                self.lacks_slots = false;
+            } else {
+                note_full_slots(database, !std::mem::replace(&mut self.lacks_slots, true));
+                break;
+            }
+        }
     }
-    if care.worker.take().is_some() {
-        care.not_before = now + care.pause_after_end(database.oid);
-    }
-    if board::is_wanted(database.oid) && care.failures == 0 {
-        care.not_before = now;
-    }
-    if care.not_before <= now {
-        care.start(database);
-    }
-    if care.worker.is_some() { PROBE } else { care.not_before.saturating_duration_since(now) }
 }
 
 fn is_alive(worker: &DynamicBackgroundWorker) -> bool {
@@ -119,25 +168,35 @@ fn is_alive(worker: &DynamicBackgroundWorker) -> bool {
 }
 
 impl Care {
-    /// How long to wait after a worker has ended.
-    fn pause_after_end(&mut self, oid: u32) -> Duration {
-        let pause = match board::end(oid) {
-            End::NothingHere => Some(PROBE),
-            End::InTheWay => Some(MADE_WAY),
-            End::Failed => None,
-        };
-        if let Some(pause) = pause {
-            self.failures = 0;
-            return pause;
-        }
-        if self.started.elapsed() >= SOUND {
-            self.failures = 0;
-        }
-        self.failures += 1;
-        (PAUSE * 2u32.saturating_pow(self.failures - 1).min(64)).min(LONGEST_PAUSE)
+    fn new() -> Self {
+        let now = Instant::now();
+        Care { worker: None, started: now, failures: 0, not_before: now, is_home: false, misses: 0 }
     }
 
-    fn start(&mut self, database: &Database) {
+    /// How long to wait after a worker has ended.
+    fn pause_after_end(&mut self, end: End) -> Duration {
+        match end {
+            End::NothingHere | End::NoRoom => {
+                (self.is_home, self.failures) = (false, 0);
+                self.misses += 1;
+                (PROBE * 2u32.saturating_pow(self.misses - 1).min(64)).min(LONGEST_PROBE)
+            }
+            End::InTheWay => {
+                self.failures = 0;
+                MADE_WAY
+            }
+            End::Failed => {
+                if self.started.elapsed() >= SOUND {
+                    self.failures = 0;
+                }
+                self.failures += 1;
+                (PAUSE * 2u32.saturating_pow(self.failures - 1).min(64)).min(LONGEST_PAUSE)
+            }
+        }
+    }
+
+    /// Starts a worker, or a probe; false where no worker slot is free.
+    fn start(&mut self, database: &Database) -> bool {
         // SAFETY: set for the life of the process.
         let own = unsafe { pg_sys::MyProcPid };
         let worker = BackgroundWorkerBuilder::new(&format!("{WORKER} for {}", database.name))
@@ -149,27 +208,33 @@ impl Care {
             .set_notify_pid(own)
             .load_dynamic();
         self.started = Instant::now();
-        match worker {
-            Ok(worker) => {
-                self.worker = Some(worker);
-                self.complained = false;
-            }
-            Err(_) => {
-                self.not_before = self.started + NO_SLOT;
-                if !std::mem::replace(&mut self.complained, true) {
-                    warn_of_full_slots(&database.name);
-                }
-            }
+        self.worker = worker.ok();
+        if self.worker.is_none() {
+            self.not_before = self.started + NO_SLOT;
         }
+        self.worker.is_some()
     }
 }
 
-fn warn_of_full_slots(database: &str) {
+/// No worker slot is free: said in the status of the database, and once in the log until one was.
+fn note_full_slots(database: &Database, is_new: bool) {
+    board::note_trouble(database.oid, "all worker slots of the server are taken", store::now());
+    if is_new {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            format!("pg_stock has no worker for database \"{}\": all worker slots are taken", database.name),
+            "Raise max_worker_processes, or name fewer databases in pg_stock.databases."
+        );
+    }
+}
+
+fn warn_of_full_board(database: &str) {
     ereport!(
         PgLogLevel::WARNING,
         PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-        format!("pg_stock has no worker for database \"{database}\": all worker slots are taken"),
-        "Raise max_worker_processes, or name fewer databases in pg_stock.databases."
+        format!("pg_stock has no worker for database \"{database}\": pg_stock.max_databases are served already"),
+        "Raise pg_stock.max_databases and restart the server, or name fewer databases in pg_stock.databases."
     );
 }
 

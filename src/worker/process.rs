@@ -1,6 +1,6 @@
 //! What the launcher and the workers do alike: signals, settings, sleep, transactions.
 
-use std::ffi::{CStr, c_int, c_long};
+use std::ffi::{CStr, c_int};
 use std::panic::AssertUnwindSafe;
 
 use pgrx::PgTryBuilder;
@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::PgSqlErrorCode;
 
-use crate::settings;
+use crate::{memory, settings};
 
 /// How long an attempt waits for a lock.
 const PATIENCE_MS: i32 = 100;
@@ -55,29 +55,15 @@ pub fn attend() -> bool {
     }
 }
 
-/// Sleeps until the time is over, or something happens. Wakes also where the clock is stepped: it counts time, not
-/// moments.
-pub fn sleep(milliseconds: i64) {
-    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    // SAFETY: the latch of this process.
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            events as c_int,
-            milliseconds.clamp(0, i64::from(i32::MAX)) as c_long,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
-}
-
-/// Runs work in a transaction. An error in it ends the process, which the launcher then starts again: nothing that an
-/// error may have left behind is used any more.
+/// Runs work in a transaction, whose commit is flushed and waits for no standby: while one is away, expiry goes on, and
+/// nobody waits for a lock of ours. (What is told waits before that, `feed`.) An error in it ends the process, which the
+/// launcher then starts again: nothing that an error may have left behind is used any more.
 pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: the sequence of PostgreSQL's own workers.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
+        settings::commit_locally();
         let result = work();
         pg_sys::CommitTransactionCommand();
         result
@@ -92,7 +78,15 @@ pub enum Failure {
     Error(String),
 }
 
-/// As [`transaction`], but an error of PostgreSQL's undoes the work, and ends here. Waits for no lock longer than a moment.
+/// The text of a failure.
+pub fn text_of(failure: Failure) -> String {
+    match failure {
+        Failure::Locked => "canceling statement due to lock timeout".into(),
+        Failure::Error(text) => text,
+    }
+}
+
+/// As [`transaction`], but an error of PostgreSQL's undoes the work, and ends here.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     let undo = |error: CaughtError| match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
@@ -105,11 +99,15 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         }
         CaughtError::RustPanic { .. } => error.rethrow(),
     };
-    let patient = || {
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(work)))).catch_others(undo).execute()
+}
+
+/// As [`attempt`], but waits for no lock longer than a moment.
+pub fn attempt_impatiently<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    attempt(|| {
         settings::limit_lock_waits(PATIENCE_MS);
         work()
-    };
-    PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(patient)))).catch_others(undo).execute()
+    })
 }
 
 /// Gives the transaction a snapshot for statements, and shows in pg_stat_activity what is done meanwhile.
@@ -131,6 +129,7 @@ pub fn idle() {
         pg_sys::pgstat_report_stat(true);
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
     }
+    memory::give_back();
 }
 
 /// Sets a setting for the life of this process.

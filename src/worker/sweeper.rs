@@ -7,10 +7,10 @@ use pgrx::prelude::*;
 
 use super::emitter::Emitter;
 use super::here::{database_is_free, extension_is_here, is_served};
-use super::process;
-use crate::board::{self, Post};
+use super::process::{self, text_of};
+use crate::board::{self, Pause, Post};
 use crate::error::or_raise;
-use crate::{settings, store};
+use crate::{latch, settings, store};
 
 /// Holds that fall due within this are swept together.
 const GATHER: Micros = SECOND / 20;
@@ -29,23 +29,35 @@ enum Finding {
     NotServed,
 }
 
-/// The process of a worker; its argument is the oid of its database.
+/// The process of a worker; its argument is the oid of its database. Where the extension is not, it ends at once.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
     let database = argument.value() as u32;
     process::listen_to_signals();
     // SAFETY: a process that the postmaster has just started; no user: the superuser that made the cluster.
-    let post = unsafe {
+    let own = unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
         pg_sys::before_shmem_exit(Some(at_exit), argument);
-        board::begin_work(database, pg_sys::MyProcPid)
+        pg_sys::MyProcPid
     };
-    let Some(post) = post else { return };
     settle_in();
+    match process::transaction(what_is_missing) {
+        Some(Finding::NothingHere) => return board::report_nothing_here(database),
+        Some(Finding::InTheWay) => return board::report_in_the_way(database),
+        _ => {}
+    }
+    if let Some(post) = board::begin_work(database, own) {
+        stay(post);
+    }
+}
+
+/// Works until it may no longer be here.
+fn stay(post: Post) {
     let mut emitter = Emitter::new(post);
+    let mut failures = 0;
     loop {
-        match look_around(post) {
+        match look_around(post, &mut failures) {
             Finding::WorkAgainAt(time) => sleep_until(post, &mut emitter, time),
             Finding::InTheWay => return post.leave_the_way(),
             Finding::NothingHere => return post.leave_nothing_here(),
@@ -64,38 +76,90 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, database: pg_sys::Datum) {
     }
 }
 
-/// Makes the session independent of settings that were meant for others.
+/// Makes the session independent of settings that were meant for others: those of the server, and those that the owner of
+/// the database has set for it.
 fn settle_in() {
-    process::set(c"application_name", c"pg_stock worker");
-    process::set(c"search_path", c"pg_catalog, pg_temp");
-    process::set(c"default_transaction_isolation", c"read committed");
-    for timeout in [c"statement_timeout", c"lock_timeout", c"idle_in_transaction_session_timeout"] {
-        process::set(timeout, c"0");
+    let ours = [
+        (c"application_name", c"pg_stock worker"),
+        (c"role", c"none"),
+        (c"search_path", c"pg_catalog, pg_temp"),
+        (c"default_transaction_isolation", c"read committed"),
+        (c"session_replication_role", c"origin"),
+        (c"row_security", c"on"),
+        (c"statement_timeout", c"0"),
+        (c"lock_timeout", c"0"),
+        (c"idle_in_transaction_session_timeout", c"0"),
+        (c"idle_session_timeout", c"0"),
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        (c"transaction_timeout", c"0"),
+    ];
+    ours.into_iter().for_each(|(name, value)| process::set(name, value));
+}
+
+/// One look: may the worker be here, is something due? Does then what is due. An error is noted, undone, and the work
+/// tried again after a pause; what is to be told is told all the same.
+fn look_around(post: Post, failures: &mut u32) -> Finding {
+    process::attend();
+    let told = post.take_earliest();
+    let finding = match process::attempt(|| what_is_missing().unwrap_or_else(|| work(post, told))) {
+        Ok(finding) => {
+            if std::mem::take(failures) > 0 {
+                post.end_trouble();
+            }
+            finding
+        }
+        Err(failure) => {
+            *failures += 1;
+            let pause = (SECOND << (*failures - 1).min(6)).min(60 * SECOND);
+            complain(post, &text_of(failure), pause / SECOND);
+            // What it was told of is lost with the error: everything is looked at.
+            store::forget();
+            Finding::WorkAgainAt(store::now().saturating_add(pause))
+        }
+    };
+    process::idle();
+    finding
+}
+
+/// Notes an error, and writes it into the log.
+fn complain(post: Post, error: &str, pause: Micros) {
+    post.note_trouble(error, store::now());
+    ereport!(
+        PgLogLevel::WARNING,
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("pg_stock could not expire holds: {error}"),
+        format!("It is tried again in {pause} s; nothing is lost. See stock.worker.")
+    );
+}
+
+/// Why the worker may not be here, if it may not.
+fn what_is_missing() -> Option<Finding> {
+    if !database_is_free() {
+        Some(Finding::InTheWay)
+    } else if !extension_is_here() {
+        Some(Finding::NothingHere)
+    } else if !is_served() {
+        Some(Finding::NotServed)
+    } else {
+        None
     }
 }
 
-/// One look: is the worker in the way, is the extension there, is something due? Does then what is due.
-fn look_around(post: Post) -> Finding {
-    process::attend();
-    let finding = process::transaction(|| {
-        if !database_is_free() {
-            Finding::InTheWay
-        } else if !extension_is_here() {
-            Finding::NothingHere
-        } else if !is_served() {
-            Finding::NotServed
-        // SAFETY: a variable of the transaction.
-        } else if unsafe { pg_sys::XactReadOnly } {
-            post.take_earliest();
-            store::forget();
-            Finding::WorkAgainAt(store::now().saturating_add(settings::poll_interval()))
-        } else {
-            let told = post.take_earliest();
-            process::active(c"pg_stock: expiring holds", || sweep(told))
-        }
-    });
-    process::idle();
-    finding
+fn work(post: Post, told: Micros) -> Finding {
+    // SAFETY: a variable of the transaction.
+    let pause = if unsafe { pg_sys::XactReadOnly } {
+        Pause::ReadOnly
+    } else if process::active(c"pg_stock: looking for a subscription", || or_raise(store::is_subscribed())) {
+        Pause::Subscription
+    } else {
+        Pause::None
+    };
+    post.pause(pause);
+    if pause == Pause::None {
+        return process::active(c"pg_stock: expiring holds", || sweep(told));
+    }
+    store::forget();
+    Finding::WorkAgainAt(store::now().saturating_add(settings::poll_interval()))
 }
 
 fn sweep(told: Micros) -> Finding {
@@ -126,6 +190,6 @@ fn sleep_until(post: Post, emitter: &mut Emitter, time: Micros) {
             return;
         }
         let pause = Micros::try_from(pause.as_micros()).unwrap_or(Micros::MAX);
-        process::sleep((due - now).min(pause) / 1_000 + 1);
+        latch::sleep((due - now).min(pause) / 1_000 + 1);
     }
 }

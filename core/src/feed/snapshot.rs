@@ -56,6 +56,11 @@ impl Snapshot {
         xid < self.next && self.running.binary_search(&xid).is_err()
     }
 
+    /// All transactions before this one had ended.
+    pub fn oldest(&self) -> Xid {
+        self.running.first().copied().unwrap_or(self.next)
+    }
+
     /// No transaction from this one on had ended.
     pub fn next(&self) -> Xid {
         self.next
@@ -71,7 +76,7 @@ impl Snapshot {
 /// PostgreSQL's text.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.running.first().unwrap_or(&self.next), self.parts())
+        write!(f, "{}:{}", self.oldest(), self.parts())
     }
 }
 

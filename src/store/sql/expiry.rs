@@ -11,6 +11,16 @@ use crate::store::statement::Statement;
 /// Tells whether the data is still being restored.
 pub static RESTORING: Statement = Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);
 
+/// Tells whether a subscription fills one of the tables.
+pub static SUBSCRIBED: Statement = Statement::new(
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r
+                     JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid
+                    WHERE s.subenabled
+                      AND r.srrelid IN ('stock.level'::pg_catalog.regclass, 'stock.hold'::pg_catalog.regclass,
+                                        'stock.ledger'::pg_catalog.regclass))",
+    &[],
+);
+
 /// Finds the levels of the holds that are due next.
 pub static DUE_HOLDS: Statement = Statement::new(
     "SELECT h.sku, h.location, h.expires_at

@@ -29,19 +29,23 @@ pub static LOCK_GENERATION: Statement = Statement::new(
 pub static LAST_POSITION: Statement =
     Statement::new("SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM stock.ledger_position_seq s", &[]);
 
+/// The transaction of the row that so many rows follow.
+pub static RECENT_XACT: Statement =
+    Statement::new("SELECT g.xact FROM stock.ledger g ORDER BY g.xact DESC OFFSET $1 LIMIT 1", &[I]);
+
 /// Begins a generation, unless somebody else did so meanwhile.
 pub static BEGIN_GENERATION: Statement = Statement::new(
     "INSERT INTO stock.feed AS f (generation, system_identifier, timeline, database,
         first_position, first_xact, seen)
- VALUES (pg_catalog.gen_random_uuid(), $1, $2, $3, $4, pg_catalog.pg_current_xact_id(),
-         coalesce($5::pg_catalog.pg_snapshot, pg_catalog.pg_current_snapshot()))
+ VALUES (coalesce($7::pg_catalog.uuid, pg_catalog.gen_random_uuid()), $1, $2, $3, $4, pg_catalog.pg_current_xact_id(),
+         $5::pg_catalog.pg_snapshot)
      ON CONFLICT (only_row) DO UPDATE
     SET generation = excluded.generation, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
         database = excluded.database, first_position = excluded.first_position, first_xact = excluded.first_xact,
         seen = excluded.seen, sequence = 0, emitted_at = NULL, failed_at = NULL, error = NULL
   WHERE $6 OR (f.system_identifier, f.timeline, f.database)
            IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)",
-    &[I, I, I, I, T, BOOLOID],
+    &[I, I, I, I, T, BOOLOID, T],
 );
 
 /// The ledger rows of some transactions, in their order.
