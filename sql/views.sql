@@ -93,8 +93,9 @@ WITH entry AS (
 ), line AS (
     -- what each reservation should hold of each level, and until when
     SELECT g.key, g.sku, g.location, sum(g.reserved_delta) AS quantity,
-           (array_agg(g.expires_at ORDER BY g.position DESC) FILTER (WHERE g.operation IN ('reserve', 'extend')))[1] AS expires_at,
-           (array_agg(g.buyer ORDER BY g.position) FILTER (WHERE g.operation = 'reserve'))[1] AS buyer,
+           -- an extension never shortens
+           max(g.expires_at) FILTER (WHERE g.operation IN ('reserve', 'extend')) AS expires_at,
+           min(g.buyer) FILTER (WHERE g.operation = 'reserve') AS buyer,
            min(g.line) FILTER (WHERE g.operation = 'reserve') AS line
       FROM stock.ledger g
      WHERE g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend')
@@ -106,6 +107,10 @@ WITH entry AS (
                     WHEN e.operation = 'confirm' AND e.reserved_delta = 0 THEN e.quantity ELSE 0 END) AS quantity
       FROM entry e WHERE e.buyer IS NOT NULL GROUP BY e.sku, e.location, e.buyer
 )
+SELECT NULL, NULL, 'the sequence stock.ledger_position_seq is behind the ledger', last.position::text, s.last_value::text
+  FROM (SELECT max(g.position) AS position FROM stock.ledger g) last, stock.ledger_position_seq s
+ WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
+UNION ALL
 SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger', c.expected, c.found
   FROM level v
  CROSS JOIN LATERAL (VALUES ('on_hand', v.on_hand_sum::text, v.on_hand::text),

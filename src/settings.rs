@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use pg_stock_core::Micros;
-use pg_stock_core::limits::{MAX_TTL, SECOND};
+use pg_stock_core::limits::{self, MAX_TTL, SECOND};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
@@ -13,6 +13,7 @@ const MAX_CONTEXT_BYTES: usize = 1_000;
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
+static MAX_BATCH_LINES: GucSetting<i32> = GucSetting::<i32>::new(limits::MAX_BATCH_LINES as i32);
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(128);
 static EXPIRE_BATCH: GucSetting<i32> = GucSetting::<i32>::new(500);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
@@ -163,6 +164,16 @@ fn define_for_sessions() {
         c"It comes sooner. Off: each change is an SQL statement, which pg_stat_statements and auto_explain see.",
         &DIRECT_ACCESS,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_stock.max_batch_lines",
+        c"How many lines all orders of one call of reserve_many may have together.",
+        c"Their levels are locked, and the memory for them is taken, until the call ends.",
+        &MAX_BATCH_LINES,
+        1,
+        limits::MAX_BATCH_LINES as i32,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_string_guc(
@@ -327,6 +338,11 @@ pub fn databases() -> Databases {
     let names: Vec<String> =
         value.split(',').map(|name| name.trim().trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect();
     if names.iter().any(|name| name == "*") { Databases::All } else { Databases::Named(names) }
+}
+
+/// How many lines one batch may have.
+pub fn max_batch_lines() -> usize {
+    MAX_BATCH_LINES.get() as usize
 }
 
 /// In how many databases there may be a worker.

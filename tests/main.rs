@@ -1,6 +1,7 @@
 //! Tests from outside: real connections, a real server. One file for each promise.
 
 mod bad_input;
+mod damage;
 mod direct;
 mod dump;
 mod durability;

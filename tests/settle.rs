@@ -128,7 +128,8 @@ fn each_mismatch_has_its_name_and_is_told_until_it_is_put_right() {
         })
         .collect();
     assert_eq!(settle(&mut client, &orders), expected);
-    for mismatch in Mismatch::ALL {
+    // What is damaged has a test of its own (damage.rs): the other promises would not hold afterwards.
+    for mismatch in Mismatch::ALL.into_iter().filter(|mismatch| *mismatch != Mismatch::Damaged) {
         let named = |verdict: &Verdict| verdict.2.as_deref() == Some(mismatch.word());
         assert!(expected.iter().any(named), "{mismatch:?} is not tested");
     }

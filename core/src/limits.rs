@@ -21,10 +21,26 @@ pub const MAX_LINES: usize = 10_000;
 pub const MAX_REQUESTS: usize = 10_000;
 /// Most lines in all requests of one batch together.
 pub const MAX_BATCH_LINES: usize = 100_000;
+/// Largest JSON argument, in bytes as PostgreSQL stores it: more than any legal call needs whose names are not all as long
+/// as they may be.
+pub const MAX_JSON_BYTES: usize = 16 << 20;
 /// Microseconds in a second.
 pub const SECOND: Micros = 1_000_000;
 /// Longest time to live of a hold: 366 days.
 pub const MAX_TTL: Micros = 366 * 24 * 3600 * SECOND;
+
+/// Refuses a JSON argument of more bytes than can be.
+///
+/// # Errors
+/// A fault that names the argument.
+pub fn json_size(path: &str, bytes: usize) -> Result<(), Fault> {
+    if bytes <= MAX_JSON_BYTES {
+        return Ok(());
+    }
+    Err(Fault::invalid(path, format!("{path} is too large"))
+        .detail(format!("It has {bytes} bytes; at most {MAX_JSON_BYTES} are allowed."))
+        .hint("Split the call."))
+}
 
 /// Takes a key, SKU, location or buyer of 1 to 200 bytes.
 pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {

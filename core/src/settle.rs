@@ -77,11 +77,13 @@ pub enum Mismatch {
     CancelledButHeld,
     /// Cancelled, but confirmed and not returned.
     CancelledButConfirmed,
+    /// The tables contradict each other on this key: nothing was done.
+    Damaged,
 }
 
 impl Mismatch {
     /// Every mismatch.
-    pub const ALL: [Mismatch; 8] = [
+    pub const ALL: [Mismatch; 9] = [
         Mismatch::PaidNotConfirmed,
         Mismatch::PaidButExpired,
         Mismatch::PaidButReleased,
@@ -90,6 +92,7 @@ impl Mismatch {
         Mismatch::PaidButUnknown,
         Mismatch::CancelledButHeld,
         Mismatch::CancelledButConfirmed,
+        Mismatch::Damaged,
     ];
 
     /// Its word in the column `mismatch`.
@@ -103,6 +106,7 @@ impl Mismatch {
             Mismatch::PaidButUnknown => "paid_but_unknown",
             Mismatch::CancelledButHeld => "cancelled_but_held",
             Mismatch::CancelledButConfirmed => "cancelled_but_confirmed",
+            Mismatch::Damaged => "damaged",
         }
     }
 }
@@ -118,18 +122,28 @@ pub struct Verdict {
     pub agrees: bool,
 }
 
+impl Verdict {
+    /// That of an order whose key is damaged.
+    pub const DAMAGED: Verdict =
+        Verdict { outcome: Outcome::NotApplied, mismatch: Some(Mismatch::Damaged), agrees: false };
+}
+
 /// The confirms and releases that carry orders out, numbered from 1.
 pub fn requests(orders: &[Order]) -> Vec<Request> {
     orders.iter().zip(1..).map(|(order, number)| order.request(number)).collect()
 }
 
-/// Judges orders whose [`requests`] have run: by the standing of each key afterwards, and by the answers of all.
-pub fn verdicts(orders: &[Order], standings: &[Standing], answers: &[Answer]) -> Vec<Verdict> {
+/// Judges orders whose [`requests`] have run: by the standing of each key afterwards, and by the answers of all. A key
+/// that is damaged has no standing.
+pub fn verdicts(orders: &[Order], standings: &[Option<Standing>], answers: &[Answer]) -> Vec<Verdict> {
     let of: HashMap<i32, &[Answer]> = (answers.chunk_by(|one, next| one.request == next.request))
         .filter_map(|rows| Some((rows.first()?.request, rows)))
         .collect();
     (orders.iter().zip(standings).zip(1..))
-        .map(|((order, standing), number)| judge(order.status, standing, of.get(&number).copied().unwrap_or_default()))
+        .map(|((order, standing), number)| match standing {
+            Some(standing) => judge(order.status, standing, of.get(&number).copied().unwrap_or_default()),
+            None => Verdict::DAMAGED,
+        })
         .collect()
 }
 

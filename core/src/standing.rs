@@ -54,12 +54,13 @@ pub struct LineStanding {
 }
 
 impl Standing {
-    /// The standing at `now` of the key whose entries, oldest first, are given.
-    pub fn at(entries: &[Entry], now: Micros) -> Standing {
+    /// The standing at `now` of the key whose entries are given, in any order: where a ledger was replicated or restored
+    /// by hand, their positions need not be that in which they were written.
+    pub fn at<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone, now: Micros) -> Standing {
         let mut standing = Standing { claim: Claim::Free, lines: Vec::new() };
-        for entry in entries {
-            standing.take(entry);
-        }
+        let makes_lines = |entry: &&Entry| matches!(entry.operation, Operation::Reserve | Operation::Cancel);
+        entries.clone().into_iter().filter(makes_lines).for_each(|entry| standing.take(entry));
+        entries.into_iter().filter(|entry| !makes_lines(entry)).for_each(|entry| standing.take(entry));
         for line in &mut standing.lines {
             line.overdue = line.held > 0 && line.deadline <= now;
         }
@@ -123,7 +124,7 @@ impl LineStanding {
                 self.expired += entry.quantity;
             }
             Operation::Return => self.returned += entry.quantity,
-            Operation::Extend => self.deadline = entry.expires_at.unwrap_or(self.deadline),
+            Operation::Extend => self.deadline = self.deadline.max(entry.expires_at.unwrap_or(self.deadline)),
             _ => {}
         }
     }

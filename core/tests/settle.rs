@@ -131,6 +131,7 @@ fn each_order_is_judged_by_its_own_answers() {
         answer(3, Outcome::Confirmed, false),
         answer(3, Outcome::ConfirmedLate, false),
     ];
-    let mismatches: Vec<_> = verdicts(&orders, &standings, &answers).iter().map(|verdict| verdict.mismatch).collect();
+    let mismatches: Vec<_> =
+        verdicts(&orders, &standings.map(Some), &answers).iter().map(|verdict| verdict.mismatch).collect();
     assert_eq!(mismatches, [None, Some(Mismatch::CancelledButHeld), Some(Mismatch::PaidButExpired)]);
 }

@@ -83,30 +83,32 @@ impl Arguments {
 
     /// Lines that must be given.
     pub fn lines(&self, place: usize) -> Result<Vec<Line>, Fault> {
-        parse::lines(&self.json(place).ok_or_else(|| missing("lines"))?)
+        parse::lines(&self.json(place, "lines")?.ok_or_else(|| missing("lines"))?)
     }
 
     /// Lines that may be NULL.
     pub fn opt_lines(&self, place: usize) -> Result<Option<Vec<Line>>, Fault> {
-        self.json(place).map(|json| parse::lines(&json)).transpose()
+        self.json(place, "lines")?.map(|json| parse::lines(&json)).transpose()
     }
 
     /// Options; NULL means none.
     pub fn options(&self, place: usize, with_ttl: bool) -> Result<Options, Fault> {
-        self.json(place).map_or(Ok(Options::default()), |json| parse::options(&json, with_ttl))
+        self.json(place, "options")?.map_or(Ok(Options::default()), |json| parse::options(&json, with_ttl))
     }
 
     /// A jsonb argument as JSON text, in the encoding of the database. All encodings of a server contain ASCII, so
-    /// that its structure can be read byte by byte.
-    pub fn json(&self, place: usize) -> Option<Vec<u8>> {
-        let datum = self.datum(place)?;
+    /// that its structure can be read byte by byte. One that is too large is refused before it is copied.
+    pub fn json(&self, place: usize, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(datum) = self.datum(place) else { return Ok(None) };
+        // SAFETY: the argument is a varlena.
+        limits::json_size(name, unsafe { pg_sys::toast_raw_datum_size(datum) })?;
         // SAFETY: the argument is jsonb; its root follows the varlena header, and the size counts both.
         unsafe {
             let jsonb = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             let root = jsonb.cast::<u8>().add(pg_sys::VARHDRSZ).cast();
             let size = pgrx::varsize(jsonb) as i32;
             let text = pg_sys::JsonbToCString(std::ptr::null_mut(), root, size);
-            Some(std::ffi::CStr::from_ptr(text).to_bytes().to_vec())
+            Ok(Some(std::ffi::CStr::from_ptr(text).to_bytes().to_vec()))
         }
     }
 }

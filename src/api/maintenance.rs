@@ -2,6 +2,7 @@
 
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::settle::{self, Order, Verdict};
+use pg_stock_core::standing::Standing;
 use pg_stock_core::{Fault, Name, parse};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -69,14 +70,19 @@ fn settle(fcinfo: pg_sys::FunctionCallInfo) {
 
 /// The orders to settle; NULL is none, for that is what `jsonb_agg` makes of no rows.
 fn orders(args: &Arguments) -> Result<Vec<Order>, Fault> {
-    args.json(0).map_or(Ok(Vec::new()), |json| parse::orders(&json))
+    args.json(0, "orders")?.map_or(Ok(Vec::new()), |json| parse::orders(&json))
 }
 
-/// Confirms and releases all orders in one batch, with one order of locks, and judges each by what came of it.
+/// Confirms and releases all orders in one batch, with one order of locks, and judges each by what came of it. An order
+/// whose key is damaged is left out, and says so; the others are settled.
 fn carry_out(orders: &[Order]) -> Result<Vec<Verdict>, Error> {
-    let answers = store::run(&settle::requests(orders))?;
-    let keys: Vec<&Name> = orders.iter().map(|order| &order.key).collect();
-    Ok(settle::verdicts(orders, &store::standings(&keys)?, &answers))
+    let (answers, damaged) = store::run_what_is_sound(&settle::requests(orders))?;
+    let is_sound = |place: &usize| !damaged.contains(place);
+    let keys: Vec<&Name> = (0..orders.len()).filter(is_sound).map(|place| &orders[place].key).collect();
+    let mut standings = store::standings(&keys)?.into_iter();
+    let standing = |place| if is_sound(&place) { standings.next() } else { None };
+    let standings: Vec<Option<Standing>> = (0..orders.len()).map(standing).collect();
+    Ok(settle::verdicts(orders, &standings, &answers))
 }
 
 fn columns(order: &Order, verdict: &Verdict) -> [Column; 5] {

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use super::arguments::{Arguments, missing, ttl_of};
 use super::{answer, request};
 use crate::error::Error;
+use crate::settings;
 
 /// `try_reserve_stock(key, sku, location, quantity, ttl, buyer, expected_version)`
 #[pg_extern(sql = false)]
@@ -57,8 +58,8 @@ fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let json = args.json(0).ok_or_else(|| missing("requests"))?;
-        let batch = parse::requests(&json)?;
+        let json = args.json(0, "requests")?.ok_or_else(|| missing("requests"))?;
+        let batch = parse::requests(&json, settings::max_batch_lines())?;
         let reserve = |(place, asked): (usize, parse::BatchRequest)| {
             let ttl = Some(ttl_of(format_args!("requests[{place}].ttl"), &asked.options)?);
             let action = Action::Reserve { lines: asked.lines, ttl, buyer: asked.options.buyer };

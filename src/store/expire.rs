@@ -115,6 +115,9 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
         *progress = Progress::default();
         return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
     }
+    if all {
+        raise_sequence()?;
+    }
     let retry = query(&sql::RETRY_LEVELS, &[time(started), int(most as i64)], level_due)?;
     let mut swept = Swept::default();
     wait_for_stubborn(progress, &mut swept)?;
@@ -170,6 +173,18 @@ impl Progress {
 /// entries of what would be swept may not be there yet.
 fn is_restoring() -> SpiResult<bool> {
     Ok(query(&sql::RESTORING, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
+}
+
+/// Raises the ledger's sequence where logical replication or a restore by hand has left it behind: positions would be
+/// handed out again.
+fn raise_sequence() -> SpiResult<()> {
+    for position in query(&sql::RAISE_SEQUENCE, &[], |row| row.int(0))? {
+        let text = format!("pg_stock has raised the sequence stock.ledger_position_seq to {position}");
+        let hint =
+            "It was behind the ledger. Set it with setval() where tables are filled by other means than pg_dump.";
+        ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+    }
+    Ok(())
 }
 
 /// True while a subscription fills the tables: the holds are the publisher's to end, and what we wrote would be in the way
@@ -309,13 +324,17 @@ fn overdue_holds(due: &BTreeMap<LevelId, Micros>, started: Micros, most: usize) 
     query(&sql::OVERDUE_HOLDS, &args, load::hold)
 }
 
+/// Whether an error with this SQLSTATE comes again where the same is tried again.
+pub fn is_lasting(sqlstate: &str) -> bool {
+    !PASSING.contains(&&sqlstate[..2])
+}
+
 /// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to the one that is bad.
 fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
     if holds.is_empty() {
         return Ok(());
     }
-    let lasting = |sqlstate: &str| !PASSING.contains(&&sqlstate[..2]);
-    match subtransaction::attempt(lasting, || close_together(&holds)) {
+    match subtransaction::attempt(is_lasting, || close_together(&holds)) {
         Ok(closed) => {
             swept.holds += closed.len() as i64;
             swept.units = closed.iter().fold(swept.units, |units, quantity| units.saturating_add(*quantity));
@@ -381,9 +400,8 @@ fn log(started: Micros, swept: &Swept) -> SpiResult<()> {
 
 /// Keeps the log and the errors bounded. Where that fails, holds are given back all the same.
 fn tidy(started: Micros) -> Result<(), Error> {
-    let lasting = |sqlstate: &str| !PASSING.contains(&&sqlstate[..2]);
     for statement in [&sql::SUM_UP_RUNS, &sql::FORGET_RUNS, &sql::FORGET_ERRORS] {
-        match subtransaction::attempt(lasting, || execute(statement, &[time(started)]).map_err(Setback::from)) {
+        match subtransaction::attempt(is_lasting, || execute(statement, &[time(started)]).map_err(Setback::from)) {
             Ok(_) => {}
             Err(Setback::Caught(Caught { message, .. })) => {
                 let text = format!("pg_stock could not tidy what it writes down of expiry: {message}");

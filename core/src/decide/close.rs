@@ -202,7 +202,7 @@ fn earlier(
     let last = entries.last()?;
     let same = match lines {
         Some(lines) => replay::same_lines(&entries, lines),
-        None => operation == Operation::Extend || took_all(history, last, open),
+        None => operation == Operation::Extend || took_all(history, &entries, last.recorded_at, open),
     };
     if same {
         return Some(replay::answers(work, request, &entries, lines, outcome));
@@ -214,11 +214,17 @@ fn earlier(
     })
 }
 
-/// True where an earlier request, whose last entry is given, left nothing that its operation could have taken: then
-/// "all that is open" names the lines that it took.
-fn took_all(history: &[Entry], last: &Entry, open: &dyn Fn(&LineStanding) -> i64) -> bool {
-    let until = history.iter().position(|entry| entry == last).map_or(history.len(), |place| place + 1);
-    Standing::at(&history[..until], last.recorded_at).lines.iter().all(|line| open(line) == 0)
+/// True where an earlier request, whose entries are given, left nothing that its operation could have taken: then
+/// "all that is open" names the lines that it took. What came later is told by the versions of the levels that it
+/// changed, and by the time on others.
+fn took_all(history: &[Entry], entries: &[&Entry], at: Micros, open: &dyn Fn(&LineStanding) -> i64) -> bool {
+    let version = |entry: &Entry| entries.iter().find(|taken| taken.at == entry.at).map(|taken| taken.version);
+    let is_earlier = |entry: &&Entry| match version(entry).filter(|_| entry.operation.changes_level()) {
+        Some(version) => entry.version <= version,
+        None => entry.recorded_at <= at,
+    };
+    let earlier: Vec<&Entry> = history.iter().filter(is_earlier).collect();
+    Standing::at(earlier, at).lines.iter().all(|line| open(line) == 0)
 }
 
 fn all_parts(

@@ -10,9 +10,12 @@ use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 
-/// The entries that hold the claim (key, operation, operation key).
+/// The entries that hold the claim (key, operation, operation key), line by line.
 pub(super) fn claimed<'a>(history: &'a [Entry], operation: Operation, operation_key: &Name) -> Vec<&'a Entry> {
-    history.iter().filter(|entry| entry.operation == operation && entry.operation_key == *operation_key).collect()
+    let is_of_it = |entry: &&Entry| entry.operation == operation && entry.operation_key == *operation_key;
+    let mut entries: Vec<&Entry> = history.iter().filter(is_of_it).collect();
+    entries.sort_by_key(|entry| entry.line);
+    entries
 }
 
 /// True where the entries record exactly these lines for this buyer.

@@ -58,15 +58,15 @@ pub fn options(json: &[u8], with_ttl: bool) -> Result<Options, Fault> {
     check_options(format_args!("options"), raw.ttl, raw.buyer)
 }
 
-/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …}, …]`.
+/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …}, …]`, of so many lines at most.
 ///
 /// # Errors
 /// As [`lines`].
-pub fn requests(json: &[u8]) -> Result<Vec<BatchRequest>, Fault> {
+pub fn requests(json: &[u8], most: usize) -> Result<Vec<BatchRequest>, Fault> {
     let raw: Vec<RawRequest> = read("requests", json)?;
     check_count("requests", raw.len(), limits::MAX_REQUESTS)?;
     let total = raw.iter().map(|request| request.lines.len()).sum();
-    check_count("requests", total, limits::MAX_BATCH_LINES)?;
+    check_count("requests", total, most.min(limits::MAX_BATCH_LINES))?;
     raw.into_iter()
         .enumerate()
         .map(|(place, raw)| {
@@ -323,8 +323,8 @@ mod tests {
         assert_eq!(options(br#"{"ttl":"1 hour"}"#, false).expect_err("no ttl").path, "options.ttl");
         assert_eq!(options(br#"{"ttl":5}"#, true).expect_err("number").path, "options.ttl");
         let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":0}]}]"#;
-        assert_eq!(requests(json).expect_err("zero").path, "requests[0].lines[0].quantity");
+        assert_eq!(requests(json, 10).expect_err("zero").path, "requests[0].lines[0].quantity");
         let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":"x","more":1}]}]"#;
-        assert_eq!(requests(json).expect_err("unknown").path, "requests[0].lines[0].more");
+        assert_eq!(requests(json, 10).expect_err("unknown").path, "requests[0].lines[0].more");
     }
 }

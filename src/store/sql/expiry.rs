@@ -11,6 +11,16 @@ use crate::store::statement::Statement;
 /// Tells whether the data is still being restored.
 pub static RESTORING: Statement = Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);
 
+/// Raises the ledger's sequence where it is behind the last rows, as far as the index of transactions shows them.
+pub static RAISE_SEQUENCE: Statement = Statement::new(
+    "SELECT pg_catalog.setval('stock.ledger_position_seq', last.position)
+       FROM (SELECT pg_catalog.max(recent.position) AS position
+               FROM (SELECT g.position FROM stock.ledger g ORDER BY g.xact DESC LIMIT 1000) recent) last,
+            stock.ledger_position_seq s
+      WHERE last.position > s.last_value",
+    &[],
+);
+
 /// Tells whether a subscription fills one of the tables.
 pub static SUBSCRIBED: Statement = Statement::new(
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r

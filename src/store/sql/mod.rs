@@ -62,6 +62,7 @@ pub static ALL: &[&super::statement::Statement] = &[
     &ADD_BOUGHT_ONE,
     &ADD_BOUGHT,
     &RESTORING,
+    &RAISE_SEQUENCE,
     &SUBSCRIBED,
     &DUE_HOLDS,
     &RETRY_LEVELS,
