@@ -16,6 +16,7 @@
 //! | `worker` | the background worker that expires holds and sends the feed |
 //! | `settings` | the settings `pg_stock.*` |
 //! | `error` | how a fault becomes a PostgreSQL error |
+//! | `fields` | errors of PostgreSQL keep all their fields on their way through Rust |
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql, grants.sql.
 
@@ -25,6 +26,7 @@ mod durable;
 mod early;
 mod error;
 mod feed;
+mod fields;
 mod latch;
 mod memory;
 mod notify;

@@ -9,6 +9,7 @@ use super::arguments::{Arguments, missing};
 use super::rows::{self, Column};
 use crate::error::{Error, or_raise};
 use crate::feed::{self, Page, State};
+use crate::fields::Call;
 
 /// Most ledger rows or levels of one call.
 const MOST: i64 = 100_000;
@@ -16,6 +17,7 @@ const MOST: i64 = 100_000;
 /// `changes_since(cursor, max_rows)`: outcome, the level, next_cursor.
 #[pg_extern(sql = false)]
 fn changes_since(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
     let page = cursor_of_changes(&Arguments::of(fcinfo)).map_err(Error::from);
     send(fcinfo, "changed", &or_raise(page.and_then(|(cursor, most)| feed::changes_since(cursor, most))));
 }
@@ -23,6 +25,7 @@ fn changes_since(fcinfo: pg_sys::FunctionCallInfo) {
 /// `snapshot(cursor, max_rows)`: outcome, the level, next_cursor.
 #[pg_extern(sql = false)]
 fn snapshot(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
     let page = cursor_of_levels(&Arguments::of(fcinfo)).map_err(Error::from);
     send(fcinfo, "level", &or_raise(page.and_then(|(cursor, most)| feed::snapshot(cursor, most))));
 }
@@ -30,6 +33,7 @@ fn snapshot(fcinfo: pg_sys::FunctionCallInfo) {
 /// `emit_changes(max_rows)`: changes, levels, alerts, messages, more.
 #[pg_extern(sql = false)]
 fn emit_changes(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
     let most = most(&Arguments::of(fcinfo), 0).map_err(Error::from);
     let told = or_raise(most.and_then(feed::emit));
     let [changes, levels, alerts, messages] =
@@ -40,6 +44,7 @@ fn emit_changes(fcinfo: pg_sys::FunctionCallInfo) {
 /// `begin_generation()`: its name.
 #[pg_extern(sql = false)]
 fn begin_generation() -> String {
+    let _call = Call::begin();
     or_raise(feed::begin_generation())
 }
 

@@ -11,6 +11,7 @@ use super::arguments::Arguments;
 use super::rows::{self, Column};
 use crate::board::{self, Status};
 use crate::error::{Error, or_raise};
+use crate::fields::Call;
 use crate::notify::storable;
 use crate::store;
 
@@ -20,6 +21,7 @@ const MOST: i64 = 100_000;
 /// `expire_reservations(max_rows)`: holds_expired, units_returned, levels_busy, errors, next_due.
 #[pg_extern(sql = false)]
 fn expire_reservations(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
     let most = most(&Arguments::of(fcinfo)).map_err(Error::from);
     let swept = or_raise(most.and_then(|most| store::expire(most, None)));
     let next_due = Some(swept.next_due).filter(|due| *due < NEVER);
@@ -63,6 +65,7 @@ fn most(args: &Arguments) -> Result<usize, Fault> {
 /// `settle(orders)`: key, status, outcome, mismatch, agrees.
 #[pg_extern(sql = false)]
 fn settle(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
     let orders = or_raise(orders(&Arguments::of(fcinfo)).map_err(Error::from));
     let verdicts = or_raise(carry_out(&orders));
     rows::send(fcinfo, orders.iter().zip(&verdicts).map(|(order, verdict)| columns(order, verdict)));

@@ -15,10 +15,12 @@ use pg_stock_core::{Action, Name, Request};
 use pgrx::pg_sys;
 
 use crate::error::{Error, or_raise};
+use crate::fields::Call;
 use crate::store;
 
 /// Runs the request that the arguments make, and sends its answers.
 fn answer(fcinfo: pg_sys::FunctionCallInfo, requests: Result<Vec<Request>, Error>) {
+    let _call = Call::begin();
     let answers = or_raise(requests.and_then(|requests| store::run(&requests)));
     rows::send_answers(fcinfo, &answers);
     refusal::remember(answers);

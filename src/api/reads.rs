@@ -9,11 +9,13 @@ use pgrx::prelude::*;
 use super::arguments::Arguments;
 use super::rows::{Column, int, opt_int, opt_text, send, text};
 use crate::error::{Error, or_raise};
+use crate::fields::Call;
 use crate::store;
 
 /// `available(sku, location)`: units that may still be promised; NULL for an unknown level, or where a name is NULL.
 #[pg_extern(sql = false)]
 fn available(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
+    let _call = Call::begin();
     let arguments = Arguments::of(fcinfo);
     let (sku, location) = (arguments.bytes(0)?, arguments.bytes(1)?);
     or_raise(store::available(LevelId { sku: Name::from(sku), location: Name::from(location) }))
@@ -23,6 +25,7 @@ fn available(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
 /// expires_at.
 #[pg_extern(sql = false)]
 fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
     let key = Arguments::of(fcinfo).name(0, "key").map_err(Error::from);
     let standing = or_raise(key.and_then(|key| store::standing(&key)));
     let cancelled = (standing.claim == Claim::Cancelled).then(cancelled);

@@ -206,10 +206,10 @@ unsafe extern "C-unwind" fn has_no_statistics(
     column: pg_sys::AttrNumber,
     variable: *mut pg_sys::VariableStatData,
 ) -> bool {
-    // SAFETY: the arguments are passed on as they came; PostgreSQL has cleared `variable`.
+    // SAFETY: the arguments are passed on as they came; `variable` is PostgreSQL's to be filled in.
     unsafe {
         match EARLIER_STATS {
-            _ if IS_OURS.get() => true,
+            _ if IS_OURS.get() => forget(variable),
             Some(earlier) => pg_guard_ffi_boundary(|| earlier(root, entry, column, variable)),
             None => false,
         }
@@ -227,11 +227,17 @@ unsafe extern "C-unwind" fn index_has_no_statistics(
     // SAFETY: as above.
     unsafe {
         match EARLIER_INDEX_STATS {
-            _ if IS_OURS.get() => true,
+            _ if IS_OURS.get() => forget(variable),
             Some(earlier) => pg_guard_ffi_boundary(|| earlier(root, index, column, variable)),
             None => false,
         }
     }
+}
+
+/// Says that there are no statistics: PostgreSQL does not clear the place for them everywhere.
+unsafe fn forget(variable: *mut pg_sys::VariableStatData) -> bool {
+    unsafe { ((*variable).statsTuple, (*variable).freefunc) = (null_mut(), None) };
+    true
 }
 
 /// Tells the planner how wide a column is; 0: it may look for itself.

@@ -6,6 +6,8 @@ use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 
+use crate::fields;
+
 /// Runs `work` in a subtransaction, which stands if it succeeds and leaves no trace, not even its locks, if not.
 ///
 /// An error of PostgreSQL's ends the subtransaction before it travels on: an EXCEPTION block of the caller's would
@@ -55,7 +57,7 @@ pub fn attempt<T, E: From<Caught>>(expected: fn(&str) -> bool, work: impl FnOnce
     let end = move |error: CaughtError| match &error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
             let caught =
-                Caught { sqlstate: sqlstate(report.sql_error_code() as i32), message: report.message().to_owned() };
+                Caught { sqlstate: sqlstate(fields::sqlstate_of(report)), message: report.message().to_owned() };
             if expected(&caught.sqlstate) { Err(E::from(caught)) } else { error.rethrow() }
         }
         CaughtError::RustPanic { .. } => error.rethrow(),

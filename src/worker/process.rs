@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::PgSqlErrorCode;
 
+use crate::fields::Call;
 use crate::{memory, settings};
 
 /// How long an attempt waits for a lock.
@@ -64,7 +65,9 @@ pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         settings::commit_locally();
+        let call = Call::begin();
         let result = work();
+        drop(call);
         pg_sys::CommitTransactionCommand();
         result
     }
@@ -91,7 +94,10 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     let undo = |error: CaughtError| match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
             // SAFETY: the error has unwound to here, outside of everything that the transaction began.
-            unsafe { pg_sys::AbortCurrentTransaction() };
+            unsafe {
+                pg_sys::error_context_stack = std::ptr::null_mut();
+                pg_sys::AbortCurrentTransaction();
+            }
             Err(match report.sql_error_code() {
                 PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Failure::Locked,
                 _ => Failure::Error(report.message().to_owned()),

@@ -1,0 +1,153 @@
+//! Errors of PostgreSQL keep all their fields on their way through Rust.
+//!
+//! pgrx turns an error that PostgreSQL raises inside a call of ours (by a trigger of a DBA's, by a check) into a panic, which
+//! unwinds, and raises it again where our function was called. On that way an SQLSTATE that pgrx does not list becomes
+//! XX000, the names of constraint, table, schema, column and type and the context are lost, and text that is not UTF-8 is
+//! mangled. So the error is copied when it is raised, and what was lost is put back when it is raised again. Both moments
+//! are told to us by PostgreSQL, which calls the error context callbacks of all that is under way.
+//!
+//! The callback's node is left in place while a panic unwinds: the error is raised again after that. It lies in the memory
+//! context of the call, which outlives both.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::panic::ErrorReportWithLevel;
+use pgrx::pg_sys::{self, ErrorContextCallback, ErrorData};
+use pgrx::prelude::PgLogLevel;
+
+unsafe extern "C-unwind" {
+    // What ereport() is made of; pgrx does not bind these.
+    fn errcode(sqlerrcode: c_int) -> c_int;
+    fn errmsg_internal(format: *const c_char, ...) -> c_int;
+    fn errdetail_internal(format: *const c_char, ...) -> c_int;
+    fn errhint(format: *const c_char, ...) -> c_int;
+    fn errcontext_msg(format: *const c_char, ...) -> c_int;
+}
+
+thread_local! {
+    /// The last error that PostgreSQL raised inside a call of ours.
+    static LAST: Cell<*mut ErrorData> = const { Cell::new(null_mut()) };
+}
+
+/// A call of ours. As long as it lives, fields of errors are kept.
+pub struct Call {
+    node: *mut Node,
+}
+
+#[repr(C)]
+struct Node {
+    callback: ErrorContextCallback,
+    /// Where an error jumps to that is raised outside of all that the call has begun: it is one that is raised again.
+    outside: *mut pg_sys::sigjmp_buf,
+}
+
+impl Call {
+    /// From now on. To be begun where PostgreSQL has called us, before anything else.
+    pub fn begin() -> Self {
+        // SAFETY: a node in the memory of the call, put on top of the stack of callbacks; `drop` takes it off.
+        unsafe {
+            let node: *mut Node = pg_sys::palloc(size_of::<Node>()).cast();
+            let callback = ErrorContextCallback {
+                previous: pg_sys::error_context_stack,
+                callback: Some(at_report),
+                arg: node.cast(),
+            };
+            node.write(Node { callback, outside: pg_sys::PG_exception_stack.cast() });
+            pg_sys::error_context_stack = node.cast();
+            Call { node }
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: whatever was put on top of it is gone.
+            unsafe {
+                pg_sys::error_context_stack = (*self.node).callback.previous;
+                pg_sys::pfree(self.node.cast());
+            }
+        }
+    }
+}
+
+/// The SQLSTATE of an error that was caught, as PostgreSQL raised it.
+pub fn sqlstate_of(report: &ErrorReportWithLevel) -> c_int {
+    // SAFETY: a copy of ours, or null.
+    match unsafe { LAST.get().as_ref() } {
+        Some(last) if unsafe { text(last.message) } == report.message() => last.sqlerrcode,
+        _ => report.sql_error_code() as c_int,
+    }
+}
+
+/// Called for each report while a call is under way: no Rust destructor may be pending here, and nothing is done that is
+/// likely to fail.
+unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
+    // SAFETY: the node of a call that is under way.
+    unsafe {
+        let is_again = pg_sys::PG_exception_stack.cast() == (*node.cast::<Node>()).outside;
+        // Without memory nothing is copied: the error says all there is to say.
+        if pg_sys::geterrcode() == OUT_OF_MEMORY {
+            return;
+        }
+        let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let error = pg_sys::CopyErrorData();
+        pg_sys::MemoryContextSwitchTo(before);
+        if (*error).elevel < PgLogLevel::ERROR as c_int {
+            pg_sys::FreeErrorData(error);
+        } else if is_again {
+            put_back(error);
+            pg_sys::FreeErrorData(error);
+        } else {
+            replace_last(error);
+        }
+    }
+}
+
+/// ERRCODE_OUT_OF_MEMORY, 53200, six bits for each character.
+const OUT_OF_MEMORY: c_int = 5 | 3 << 6 | 2 << 12;
+
+unsafe fn replace_last(error: *mut ErrorData) {
+    let last = LAST.replace(error);
+    if !last.is_null() {
+        unsafe { pg_sys::FreeErrorData(last) };
+    }
+}
+
+/// Puts back into the error that is being raised what the last one had and this one, which is the same, has lost.
+unsafe fn put_back(error: *const ErrorData) {
+    unsafe {
+        let Some(last) = LAST.get().as_ref() else { return };
+        if last.lineno != (*error).lineno || text(last.message) != text((*error).message) {
+            return;
+        }
+        let is_there = |field: &*mut c_char| !field.is_null();
+        errcode(last.sqlerrcode);
+        Some(last.message).filter(is_there).map(|message| errmsg_internal(c"%s".as_ptr(), message));
+        Some(last.detail).filter(is_there).map(|detail| errdetail_internal(c"%s".as_ptr(), detail));
+        Some(last.hint).filter(is_there).map(|hint| errhint(c"%s".as_ptr(), hint));
+        Some(last.context).filter(is_there).map(|context| errcontext_msg(c"%s".as_ptr(), context));
+        let named = [
+            (pg_sys::PG_DIAG_SCHEMA_NAME, last.schema_name),
+            (pg_sys::PG_DIAG_TABLE_NAME, last.table_name),
+            (pg_sys::PG_DIAG_COLUMN_NAME, last.column_name),
+            (pg_sys::PG_DIAG_DATATYPE_NAME, last.datatype_name),
+            (pg_sys::PG_DIAG_CONSTRAINT_NAME, last.constraint_name),
+        ];
+        for (field, name) in named.into_iter().filter(|(_, name)| is_there(name)) {
+            pg_sys::err_generic_string(c_int::from(field), name);
+        }
+        if !last.internalquery.is_null() {
+            pg_sys::internalerrquery(last.internalquery);
+            pg_sys::internalerrposition(last.internalpos);
+        }
+        replace_last(null_mut());
+    }
+}
+
+/// A text as pgrx hands it on.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() { String::new() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() }
+}
