@@ -112,7 +112,7 @@ SELECT w.preloaded, w.pid, w.state, w.failing_since, w.failures, w.error FROM st
 COMMENT ON VIEW stock.worker IS 'The background worker of this database: whether there is one, what keeps it from its work, and its last error. One row.';
 COMMENT ON COLUMN stock.worker.preloaded IS 'Whether pg_stock is in shared_preload_libraries: without that there is no worker.';
 COMMENT ON COLUMN stock.worker.pid IS 'Its process; NULL: there is none.';
-COMMENT ON COLUMN stock.worker.state IS 'working; read_only: the database is; subscription: an enabled subscription fills the tables; no_worker; not_served: pg_stock.databases does not name the database; not_preloaded.';
+COMMENT ON COLUMN stock.worker.state IS 'working; read_only: the database is; subscription: an enabled subscription fills the tables; nothing_yet: the sequence of the ledger was never called, so that nothing has happened yet or the data is being restored; no_worker; not_served: pg_stock.databases does not name the database; not_preloaded.';
 COMMENT ON COLUMN stock.worker.failing_since IS 'Since when it has failed without having succeeded; NULL: it has not. Errors of the feed are in stock.feed_lag, of single holds in stock.overdue.';
 COMMENT ON COLUMN stock.worker.failures IS 'How often it has failed since then.';
 COMMENT ON COLUMN stock.worker.error IS 'Its last error.';

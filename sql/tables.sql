@@ -106,6 +106,7 @@ CREATE TABLE stock.ledger (
     reason           text,
     actor            text        NOT NULL DEFAULT CASE current_setting('role') WHEN 'none' THEN session_user::text
                                                        ELSE current_setting('role') END,
+    login            text        NOT NULL DEFAULT session_user,
     client_addr      inet        DEFAULT inet_client_addr(),
     application_name text        DEFAULT nullif(current_setting('application_name'), ''),
     context          text
@@ -147,6 +148,7 @@ COMMENT ON COLUMN stock.ledger.buyer_limit IS 'The limit per buyer it set, if it
 COMMENT ON COLUMN stock.ledger.frozen IS 'Whether it froze (true) or unfroze (false) the level, if it did either.';
 COMMENT ON COLUMN stock.ledger.reason IS 'Why, where the caller said so.';
 COMMENT ON COLUMN stock.ledger.actor IS 'The role that acted: the one of SET ROLE, else the one that logged in.';
+COMMENT ON COLUMN stock.ledger.login IS 'The role that logged in, whatever SET ROLE said.';
 COMMENT ON COLUMN stock.ledger.client_addr IS 'From where; NULL over a Unix socket.';
 COMMENT ON COLUMN stock.ledger.application_name IS 'The application_name of the session.';
 COMMENT ON COLUMN stock.ledger.context IS 'The setting pg_stock.context of the session (a trace id, say), up to 1,000 bytes.';

@@ -42,7 +42,7 @@ COMMENT ON COLUMN stock.holds.overdue IS 'True once the deadline has passed: the
 CREATE VIEW stock.ledger_rows AS
 SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line, g.sku, g.location, g.quantity,
        g.on_hand_delta, g.reserved_delta, g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer,
-       g.expires_at, g.safety_stock, g.buyer_limit, g.frozen, g.reason, g.actor, g.client_addr, g.application_name,
+       g.expires_at, g.safety_stock, g.buyer_limit, g.frozen, g.reason, g.actor, g.login, g.client_addr, g.application_name,
        g.context
   FROM stock.ledger g;
 COMMENT ON VIEW stock.ledger_rows IS 'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time the whole ledger is read.';

@@ -465,6 +465,8 @@ pub enum Pause {
     ReadOnly,
     /// The tables are filled by a subscription.
     Subscription,
+    /// The ledger's sequence was never called: nothing has happened yet, or the data is being restored.
+    NothingYet,
 }
 
 /// How the worker of a database is.
@@ -489,6 +491,7 @@ pub fn status(database: u32) -> Option<Status> {
         (None, ..) => "no_worker",
         (Some(_), _, pause) if pause == Pause::ReadOnly as i32 => "read_only",
         (Some(_), _, pause) if pause == Pause::Subscription as i32 => "subscription",
+        (Some(_), _, pause) if pause == Pause::NothingYet as i32 => "nothing_yet",
         (Some(_), ..) => "working",
     };
     let since = slot.trouble.since.load(SeqCst);

@@ -11,7 +11,7 @@ const WRITTEN: &str = "
         SELECT 'ledger ' || concat_ws('|', substr(key, 3), operation, operation_key, line, substr(sku, 3), location,
                    quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after, coalesce(available, -1),
                    version, coalesce(safety_stock, -1), coalesce(buyer_limit, -1), coalesce(frozen::text, 'none'),
-                   coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, coalesce(host(client_addr), 'local'),
+                   coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, login, coalesce(host(client_addr), 'local'),
                    coalesce(application_name, 'none'), coalesce(context, 'none'), expires_at - recorded_at,
                    xact IS NOT NULL, position > 0, recorded_at > now() - interval '1 hour') AS t
           FROM stock.ledger WHERE key LIKE '{prefix}%'

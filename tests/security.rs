@@ -278,10 +278,14 @@ fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
     client
         .batch_execute("SET SESSION AUTHORIZATION bert; SELECT public.order_it('bert'); RESET SESSION AUTHORIZATION")
         .unwrap();
-    for (key, actor) in
-        [("as superuser", "postgres"), ("as anna", "anna"), ("anna through bert", "anna"), ("bert", "bert")]
-    {
-        assert_eq!(value(&mut client, &format!("SELECT actor FROM stock.ledger WHERE key = '{key}'")), actor);
+    for (key, actor, login) in [
+        ("as superuser", "postgres", "postgres"),
+        ("as anna", "anna", "postgres"),
+        ("anna through bert", "anna", "postgres"),
+        ("bert", "bert", "bert"),
+    ] {
+        let who = format!("SELECT actor || ' ' || login FROM stock.ledger_rows WHERE key = '{key}'");
+        assert_eq!(value(&mut client, &who), format!("{actor} {login}"));
     }
     client.batch_execute("DROP OWNED BY anna, bert; DROP ROLE anna, bert").unwrap();
     finish(database);

@@ -120,6 +120,22 @@ fn the_last_error_of_the_worker_is_in_a_view() {
     finish(database);
 }
 
+/// Whoever may write everything could set the sequence back to "never called", which a restore looks like: seen.
+#[test]
+fn a_sequence_that_was_never_called_is_seen() {
+    let cluster = start(&["pg_stock.poll_interval=1s"]);
+    let (database, mut client) = shop(&cluster);
+    lapses(&mut client, "k");
+    client.batch_execute("SELECT setval('stock.ledger_position_seq', 1, false)").unwrap();
+    eventually("the view says so", || status(&mut client, "state") == "nothing_yet");
+    let problem = "SELECT problem FROM stock.verify()";
+    assert_eq!(value(&mut client, problem), "the sequence stock.ledger_position_seq is behind the ledger");
+    assert_eq!(outcome(&mut client, "try_reserve_stock('l', 'a', 'm', 1)"), "reserved");
+    eventually("it works again", || status(&mut client, "state") == "working");
+    client.batch_execute("SELECT setval('stock.ledger_position_seq', 1000)").unwrap();
+    finish(database);
+}
+
 #[test]
 fn without_preload_the_view_says_so() {
     let database = super::support::database();

@@ -171,7 +171,7 @@ impl Progress {
 
 /// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made without it. The ledger
 /// entries of what would be swept may not be there yet.
-fn is_restoring() -> SpiResult<bool> {
+pub fn is_restoring() -> Result<bool, Error> {
     Ok(query(&sql::RESTORING, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
 }
 

@@ -17,7 +17,7 @@ mod write;
 
 use std::collections::BTreeSet;
 
-pub use expire::{expire, forget, is_subscribed};
+pub use expire::{expire, forget, is_restoring, is_subscribed};
 use load::History;
 pub use load::now;
 use pg_stock_core::standing::Standing;

@@ -149,17 +149,26 @@ fn work(post: Post, told: Micros) -> Finding {
     // SAFETY: a variable of the transaction.
     let pause = if unsafe { pg_sys::XactReadOnly } {
         Pause::ReadOnly
-    } else if process::active(c"pg_stock: looking for a subscription", || or_raise(store::is_subscribed())) {
-        Pause::Subscription
     } else {
-        Pause::None
+        process::active(c"pg_stock: looking around", what_is_in_the_way)
     };
     post.pause(pause);
-    if pause == Pause::None {
+    // While nothing has happened a sweep costs nothing, and sees when that changes.
+    if matches!(pause, Pause::None | Pause::NothingYet) {
         return process::active(c"pg_stock: expiring holds", || sweep(told));
     }
     store::forget();
     Finding::WorkAgainAt(store::now().saturating_add(settings::poll_interval()))
+}
+
+fn what_is_in_the_way() -> Pause {
+    if or_raise(store::is_subscribed()) {
+        Pause::Subscription
+    } else if or_raise(store::is_restoring()) {
+        Pause::NothingYet
+    } else {
+        Pause::None
+    }
 }
 
 fn sweep(told: Micros) -> Finding {

@@ -112,6 +112,7 @@ const LEDGER_COLUMNS: &[Column] = &[
         "CASE current_setting('role'::text) WHEN 'none'::text THEN (SESSION_USER)::text \
          ELSE current_setting('role'::text) END",
     ),
+    by_default(prose("login"), "SESSION_USER"),
     by_default(or_null(column("client_addr", pg_sys::INETOID)), "inet_client_addr()"),
     by_default(or_null(prose("application_name")), "NULLIF(current_setting('application_name'::text), ''::text)"),
     or_null(prose("context")),
@@ -227,6 +228,7 @@ pub fn hold(hold: &Hold, now: Micros) -> [Value; 8] {
 pub struct Origin {
     sequence: pg_sys::Oid,
     actor: Value,
+    login: Value,
     client_address: Value,
     application_name: Value,
     context: Value,
@@ -236,9 +238,11 @@ impl Origin {
     /// That of the session.
     pub fn of_session(sequence: pg_sys::Oid) -> Self {
         let application_name = setting(c"application_name").filter(|name| !name.is_empty());
+        let login = login();
         Origin {
             sequence,
-            actor: actor(),
+            actor: actor(login),
+            login,
             client_address: client_address(),
             application_name: application_name.and_then(|name| name.to_bytes().into_datum()),
             context: settings::context().and_then(|context| context.as_slice().into_datum()),
@@ -247,7 +251,7 @@ impl Origin {
 }
 
 /// The row of an entry.
-pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 26] {
+pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 27] {
     let (sku, location) = entry.at.as_ref().map(|at| (text(&at.sku), text(&at.location))).unwrap_or_default();
     let of_level = |value: i64| entry.at.as_ref().and_then(|_| int(value));
     // First the transaction, then the position, as sql/tables.sql says.
@@ -276,6 +280,7 @@ pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 26] {
         entry.buyer.as_ref().and_then(text),
         Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text),
         origin.actor,
+        origin.login,
         origin.client_address,
         origin.application_name,
         origin.context,
@@ -304,10 +309,15 @@ fn position(sequence: pg_sys::Oid) -> Value {
 }
 
 /// The role of SET ROLE, else the one that logged in.
-fn actor() -> Value {
-    if let Some(role) = setting(c"role").filter(|role| *role != c"none") {
-        return role.to_bytes().into_datum();
+fn actor(login: Value) -> Value {
+    match setting(c"role").filter(|role| *role != c"none") {
+        Some(role) => role.to_bytes().into_datum(),
+        None => login,
     }
+}
+
+/// The role that logged in.
+fn login() -> Value {
     // SAFETY: a C string of the role that logged in.
     unsafe { c_text(pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), false)) }
 }

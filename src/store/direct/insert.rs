@@ -50,6 +50,9 @@ impl NewRow {
     }
 }
 
+/// Bytes behind what PostgreSQL fills in.
+const SLACK: usize = 256;
+
 /// The open indexes of a table.
 pub struct Indexes {
     result: *mut pg_sys::ResultRelInfo,
@@ -74,7 +77,8 @@ impl Indexes {
         // SAFETY: as logical replication does before it applies a change.
         unsafe {
             let state = pg_sys::CreateExecutorState();
-            let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
+            // A later minor release may have made it longer than the one that this was built with.
+            let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>() + SLACK).cast();
             pg_sys::InitResultRelInfo(result, table.relation(), 1, null_mut(), 0);
             pg_sys::ExecOpenIndices(result, speculative);
             Indexes { result, state }
