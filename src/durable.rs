@@ -6,6 +6,8 @@
 //! A cursor of the change feed promises besides that no transaction before its end will be numbered again, of anyone, in
 //! any database: there the log is flushed also where there is nothing to tell.
 
+use std::ffi::CStr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
@@ -24,10 +26,12 @@ pub fn flush() -> Result<(), Error> {
     let arrived = unsafe {
         let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
         pg_sys::XLogFlush(end);
+        let level = pg_sys::synchronous_commit;
+        let waits = waits_for_standbys(level);
         pg_sys::InterruptHoldoffCount += 1;
         pg_sys::SyncRepWaitForLSN(end, false);
         pg_sys::InterruptHoldoffCount -= 1;
-        has_arrived(end, pg_sys::synchronous_commit)
+        !waits || has_arrived(end, level)
     };
     pgrx::check_for_interrupts!();
     // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no more. Here nothing was
@@ -62,20 +66,81 @@ pub fn flush_within(patience: Duration, level: i32) -> bool {
 /// # Safety
 /// Outside recovery.
 unsafe fn has_arrived(end: u64, level: i32) -> bool {
-    use pg_sys::SyncCommitLevel::{
-        SYNCHRONOUS_COMMIT_LOCAL_FLUSH, SYNCHRONOUS_COMMIT_REMOTE_APPLY, SYNCHRONOUS_COMMIT_REMOTE_WRITE,
+    use pg_sys::SyncCommitLevel::{SYNCHRONOUS_COMMIT_REMOTE_APPLY, SYNCHRONOUS_COMMIT_REMOTE_WRITE};
+    let mode = match level as u32 {
+        SYNCHRONOUS_COMMIT_REMOTE_WRITE => pg_sys::SYNC_REP_WAIT_WRITE,
+        SYNCHRONOUS_COMMIT_REMOTE_APPLY => pg_sys::SYNC_REP_WAIT_APPLY,
+        _ => pg_sys::SYNC_REP_WAIT_FLUSH,
     };
-    // SAFETY: a setting, and a position in shared memory that is read at once.
-    unsafe {
-        let level = level as u32;
-        let names = pg_sys::SyncRepStandbyNames;
-        let is_asked = level > SYNCHRONOUS_COMMIT_LOCAL_FLUSH && !names.is_null() && *names != 0;
-        let mode = match level {
-            SYNCHRONOUS_COMMIT_REMOTE_WRITE => pg_sys::SYNC_REP_WAIT_WRITE,
-            SYNCHRONOUS_COMMIT_REMOTE_APPLY => pg_sys::SYNC_REP_WAIT_APPLY,
-            _ => pg_sys::SYNC_REP_WAIT_FLUSH,
-        } as usize;
-        !is_asked || pg_sys::max_wal_senders == 0 || (*pg_sys::WalSndCtl).lsn[mode] >= end
+    // SAFETY: a position in shared memory that is read at once.
+    unsafe { (*pg_sys::WalSndCtl).lsn[mode as usize] >= end || !waits_for_standbys(level) }
+}
+
+/// True where this session may have to wait for synchronous standbys when it commits. Whether there are any may be about
+/// to change: its settings say so already, or the server does.
+pub fn may_wait_for_standbys() -> bool {
+    // SAFETY: a variable of this backend.
+    asks_for_standbys(unsafe { pg_sys::synchronous_commit }) && (are_named() || are_standbys_defined())
+}
+
+/// True where this value of synchronous_commit waits for standbys now: what SyncRepWaitForLSN looks at.
+fn waits_for_standbys(level: i32) -> bool {
+    asks_for_standbys(level) && are_standbys_defined()
+}
+
+/// True where this value of synchronous_commit asks for standbys to confirm what is committed, if there are any.
+fn asks_for_standbys(level: i32) -> bool {
+    let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
+    // SAFETY: a setting.
+    unsafe { pg_sys::max_wal_senders > 0 && level > local }
+}
+
+/// True where `synchronous_standby_names` has a value as far as this process has read its settings.
+fn are_named() -> bool {
+    // SAFETY: a setting: a C string, or null.
+    unsafe { !pg_sys::SyncRepStandbyNames.is_null() && *pg_sys::SyncRepStandbyNames != 0 }
+}
+
+/// True where there are synchronous standbys to wait for. After a reload each process reads the setting in its own time;
+/// what counts for all is what the checkpointer has written down.
+fn are_standbys_defined() -> bool {
+    // SAFETY: the byte after the positions, in shared memory. Its name and its meaning differ between minor releases,
+    // its place does not.
+    let noted = unsafe { (&raw const (*pg_sys::WalSndCtl).lsn).add(1).cast::<u8>().read_volatile() };
+    says_defined(noted, knows_bits(), are_named())
+}
+
+/// What the checkpointer's note says; of minor releases that know bits, nothing before it was written.
+fn says_defined(noted: u8, knows_bits: bool, is_named: bool) -> bool {
+    const WRITTEN: u8 = 1;
+    const DEFINED: u8 = 2;
+    match knows_bits {
+        true if noted & WRITTEN == 0 => is_named,
+        true => noted & DEFINED != 0,
+        false => noted != 0,
+    }
+}
+
+/// Whether the server that runs is of a minor release in which the note has bits (SYNC_STANDBY_INIT,
+/// SYNC_STANDBY_DEFINED); in those before it is a boolean. The headers that we were compiled with may be of another.
+fn knows_bits() -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        // SAFETY: a setting that always exists; a C string.
+        let version = unsafe {
+            let version = pg_sys::GetConfigOption(c"server_version_num".as_ptr(), true, false);
+            if version.is_null() { c"" } else { CStr::from_ptr(version) }
+        };
+        has_bits(version.to_str().ok().and_then(|version| version.parse().ok()).unwrap_or(0))
+    })
+}
+
+fn has_bits(version: u32) -> bool {
+    match version / 10_000 {
+        15 => version >= 150_013,
+        16 => version >= 160_009,
+        17 => version >= 170_005,
+        major => major >= 18,
     }
 }
 
@@ -121,5 +186,23 @@ mod tests {
         assert_eq!(end(3 * 8192 + 40), 3 * 8192 + 40);
         assert_eq!(end(segment + 40), segment);
         assert_eq!(end(segment + 24), segment + 24);
+    }
+
+    #[test]
+    fn the_note_on_standbys_is_read_as_the_server_means_it() {
+        // In minor releases with bits: not written yet, none, some.
+        assert!(!super::says_defined(0, true, false));
+        assert!(super::says_defined(0, true, true));
+        assert!(!super::says_defined(1, true, true));
+        assert!(super::says_defined(3, true, false));
+        // In those before: false, true.
+        assert!(!super::says_defined(0, false, true));
+        assert!(super::says_defined(1, false, false));
+    }
+
+    #[test]
+    fn each_minor_release_has_bits_or_not() {
+        assert!([150_013, 150_020, 160_009, 170_005, 180_000].into_iter().all(super::has_bits));
+        assert!(![150_012, 160_008, 170_004].into_iter().any(super::has_bits));
     }
 }

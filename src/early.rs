@@ -1,7 +1,7 @@
 //! Hot levels: let go early, answer late.
 //!
 //! PostgreSQL holds row locks while a commit is flushed, so that one level sells about as often as the disk flushes. It
-//! need not. A transaction that has changed a level commits in this order instead:
+//! need not. A transaction that has changed a level which others want, too, commits in this order instead:
 //!
 //! 1. PRE_COMMIT: the C variable `synchronous_commit` is remembered and set to off, for this commit.
 //! 2. PostgreSQL writes the commit record, makes the commit visible, and calls us at XACT_EVENT_COMMIT, where the variable
@@ -16,26 +16,27 @@
 //! simple, the extended and the pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background workers all
 //! pass through it.
 //!
+//! A level is wanted by others if the call found somebody at it or had to wait, if its last change was not on disk yet, if
+//! others were there a moment ago, or if somebody waits for this transaction when it commits. Where there is no such sign,
+//! nothing is won by letting go early: then all is as without us.
+//!
 //! The variable is assigned, and not set by SetConfigOption: that would run its assign hook, which derives how to wait
 //! for a standby from it, and step 3 would not wait.
 
 use std::cell::Cell;
-use std::ffi::c_void;
-use std::sync::OnceLock;
+use std::ffi::{c_int, c_void};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::durable;
 use crate::settings::{self, EarlyLockRelease};
+use crate::{citus, durable};
 
 /// How far this transaction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It has changed no level.
-    Idle,
-    /// It has changed a level.
-    Armed,
+    /// It goes on: has it changed a level, and does it know of others who want one that it takes?
+    Open { changed: bool, wanted: bool },
     /// It must not let go early.
     Forbidden,
     /// `synchronous_commit` is off for the commit; this is its value.
@@ -44,8 +45,11 @@ enum Stage {
     Committed,
 }
 
+/// The stage that each transaction begins with.
+const IDLE: Stage = Stage::Open { changed: false, wanted: false };
+
 thread_local! {
-    static STAGE: Cell<Stage> = const { Cell::new(Stage::Idle) };
+    static STAGE: Cell<Stage> = const { Cell::new(IDLE) };
 }
 
 /// Registers the callbacks, once in each backend.
@@ -58,15 +62,39 @@ pub fn hook() {
 }
 
 /// Notes that this transaction has changed a level. A rollback to a savepoint takes that not back: it does no harm.
-pub fn arm() {
-    if STAGE.get() == Stage::Idle {
-        STAGE.set(Stage::Armed);
+pub fn changed() {
+    if let Stage::Open { wanted, .. } = STAGE.get() {
+        STAGE.set(Stage::Open { changed: true, wanted });
     }
+}
+
+/// Notes that others want a level which this transaction takes.
+pub fn wanted() {
+    if let Stage::Open { changed, .. } = STAGE.get() {
+        STAGE.set(Stage::Open { changed, wanted: true });
+    }
+}
+
+/// Runs a statement that takes levels; says, too, whether it had to wait for a lock.
+pub fn watch<T>(statement: impl FnOnce() -> T) -> (T, bool) {
+    let before = last_wait();
+    (statement(), last_wait() != before)
+}
+
+/// When this process began to wait for a lock last: each wait starts the clock for deadlocks.
+fn last_wait() -> pg_sys::TimestampTz {
+    /// DEADLOCK_TIMEOUT in the enum TimeoutId.
+    const DEADLOCK: c_int = 1;
+    unsafe extern "C-unwind" {
+        fn get_timeout_start_time(timeout: c_int) -> pg_sys::TimestampTz;
+    }
+    // SAFETY: reads a variable of this process.
+    unsafe { get_timeout_start_time(DEADLOCK) }
 }
 
 /// Notes that this transaction does what must not be seen before it is durable: it sends messages.
 pub fn forbid() {
-    if matches!(STAGE.get(), Stage::Idle | Stage::Armed) {
+    if matches!(STAGE.get(), Stage::Open { .. }) {
         STAGE.set(Stage::Forbidden);
     }
 }
@@ -75,7 +103,11 @@ pub fn forbid() {
 unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
     match (event, STAGE.get()) {
-        (XACT_EVENT_PRE_COMMIT, Stage::Armed) if is_wanted() => lower(),
+        (XACT_EVENT_PRE_COMMIT, Stage::Open { changed: true, wanted })
+            if is_allowed() && (wanted || is_waited_for()) =>
+        {
+            lower();
+        }
         (XACT_EVENT_COMMIT, Stage::Lowered(value)) => {
             restore(value);
             STAGE.set(Stage::Committed);
@@ -83,10 +115,10 @@ unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type,
         // An error after PRE_COMMIT ends here: a serialization failure, a full queue of notifications.
         (XACT_EVENT_ABORT, Stage::Lowered(value)) => {
             restore(value);
-            STAGE.set(Stage::Idle);
+            STAGE.set(IDLE);
         }
         // A prepared transaction is flushed with its locks, by itself.
-        (XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PRE_PREPARE, _) => STAGE.set(Stage::Idle),
+        (XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PRE_PREPARE, _) => STAGE.set(IDLE),
         _ => {}
     }
 }
@@ -103,7 +135,7 @@ unsafe extern "C-unwind" fn at_release(
 ) {
     let is_ours = STAGE.get() == Stage::Committed;
     if is_ours && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && is_commit && is_top_level {
-        STAGE.set(Stage::Idle);
+        STAGE.set(IDLE);
         // SAFETY: the end of the commit record that this transaction has just written; interrupts are held off.
         unsafe { durable::flush_commit(pg_sys::XactLastCommitEnd) };
     }
@@ -128,26 +160,34 @@ fn restore(value: i32) {
     unsafe { pg_sys::synchronous_commit = value };
 }
 
-/// True where the setting allows it for this transaction, and nothing else forbids it.
-fn is_wanted() -> bool {
+/// True where the setting allows it for this transaction, and Citus, if it is loaded, takes no part in it.
+fn is_allowed() -> bool {
+    // SAFETY: asks for the state of the transaction.
+    let is_statement = || unsafe { !pg_sys::IsTransactionBlock() };
     let allowed = match settings::early_lock_release() {
         EarlyLockRelease::Off => false,
-        // SAFETY: asks for the state of the transaction.
-        EarlyLockRelease::Statement => unsafe { !pg_sys::IsTransactionBlock() },
+        // What is let go early beside a standby can be seen for as long as the standby is away.
+        EarlyLockRelease::Auto => is_statement() && !durable::may_wait_for_standbys(),
+        EarlyLockRelease::Statement => is_statement(),
         EarlyLockRelease::Transaction => true,
     };
-    allowed && !is_beside_citus()
+    allowed && !citus::may_coordinate()
 }
 
-/// True where Citus is loaded: it commits on other nodes at XACT_EVENT_COMMIT, before our flush.
-pub fn is_beside_citus() -> bool {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        // SAFETY: a C string that is set at the start of the server, or null.
-        let libraries = unsafe {
-            let list = pg_sys::shared_preload_libraries_string;
-            if list.is_null() { return false } else { std::ffi::CStr::from_ptr(list) }
+/// True where somebody waits for this transaction to end: for a row that it has changed, most likely a level.
+fn is_waited_for() -> bool {
+    // SAFETY: asks for the number of the transaction, and looks at the lock on it, which it holds if it has one.
+    unsafe {
+        let number = pg_sys::GetTopTransactionIdIfAny();
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: number.into_inner(),
+            locktag_field2: 0,
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
         };
-        libraries.to_string_lossy().split(',').any(|library| library.trim().trim_matches('"').ends_with("citus"))
-    })
+        number != pg_sys::InvalidTransactionId
+            && pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false)
+    }
 }

@@ -1,5 +1,6 @@
 //! How what went wrong becomes a PostgreSQL error. The one place that knows SQLSTATEs of the engine.
 
+use std::ffi::CStr;
 use std::fmt;
 
 use pg_stock_core::Fault;
@@ -25,6 +26,8 @@ pub enum Error {
     OldSnapshot,
     /// The wait for synchronous standbys was cut short.
     NotReplicated,
+    /// Citus has one of our tables.
+    Distributed(&'static CStr),
     /// PostgreSQL's programming interface refused a statement of ours.
     Spi(SpiError),
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Error {
             Error::NotReplicated => {
                 f.write_str("canceling statement because the wait for synchronous replication was cut short")
             }
+            Error::Distributed(table) => write!(f, "stock.{} is distributed by Citus", table.to_string_lossy()),
             Error::Spi(error) => write!(f, "pg_stock could not run a statement: {error}"),
         }
     }
@@ -71,6 +75,7 @@ impl Error {
             Error::Standby => "55000",
             Error::Written | Error::OldSnapshot => "25001",
             Error::NotReplicated => "57014",
+            Error::Distributed(_) => "0A000",
             Error::Spi(_) => "XX000",
         }
     }
@@ -107,6 +112,11 @@ impl Error {
             Error::NotReplicated => ErrorReport::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message, "pg_stock")
                 .set_detail("What it would report may not be on the standbys yet.")
                 .set_hint("Call again; or set synchronous_commit to local, not to wait for standbys."),
+            Error::Distributed(_) => {
+                ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "pg_stock")
+                    .set_detail("What makes overselling impossible are locks and keys on one node; on a table that is distributed, replicated or in the metadata of Citus they do not hold.")
+                    .set_hint("Restore a dump (pg_dump) into a database where the tables of the schema stock are plain. Tables of yours may be distributed beside them.")
+            }
             Error::Written | Error::OldSnapshot => {
                 ErrorReport::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message, "pg_stock")
                     .set_hint("Call it in a transaction of its own.")

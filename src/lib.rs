@@ -8,6 +8,7 @@
 //! | `store` | loads the facts, asks for a decision, stores its effects |
 //! | `early` | lets go of locks before the commit is flushed |
 //! | `durable` | nothing is told before it is on disk |
+//! | `citus` | what Citus says of a table and of a transaction, where it is loaded |
 //! | `board` | what backends and workers tell each other, in shared memory |
 //! | `latch` | sleep that anything may end |
 //! | `memory` | gives memory back after large work |
@@ -22,6 +23,7 @@
 
 mod api;
 mod board;
+mod citus;
 mod durable;
 mod early;
 mod error;

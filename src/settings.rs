@@ -22,8 +22,7 @@ static CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(0);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Worker);
 static CHANNEL_PREFIX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"stock"));
 static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
-static EARLY_LOCK_RELEASE: GucSetting<EarlyLockRelease> =
-    GucSetting::<EarlyLockRelease>::new(EarlyLockRelease::Statement);
+static EARLY_LOCK_RELEASE: GucSetting<EarlyLockRelease> = GucSetting::<EarlyLockRelease>::new(EarlyLockRelease::Auto);
 static EMIT_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -152,10 +151,10 @@ fn define_for_sessions() {
     );
     GucRegistry::define_enum_guc(
         c"pg_stock.early_lock_release",
-        c"Whether a level is unlocked while the commit is still being flushed.",
-        c"statement: where a single statement commits. transaction: also where BEGIN … COMMIT does. The client hears of the commit only when it is durable; others may see the change some milliseconds before. Never under remote_apply.",
+        c"Whether a level that others wait for is unlocked while the commit is still being flushed.",
+        c"auto: where a single statement commits, and no synchronous standby is waited for. statement: where a single statement commits. transaction: also where BEGIN … COMMIT does. The client hears of the commit only when it is durable; others may see the change before. Never under remote_apply.",
         &EARLY_LOCK_RELEASE,
-        GucContext::Userset,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
@@ -238,6 +237,9 @@ pub fn notify() -> Notify {
 /// Whether levels are unlocked before the commit is flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum EarlyLockRelease {
+    /// Outside transaction blocks, where no synchronous standby is waited for.
+    #[name = c"auto"]
+    Auto,
     /// Never.
     #[name = c"off"]
     Off,

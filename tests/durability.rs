@@ -12,7 +12,7 @@ use std::time::Duration;
 use pg_stock_tests::{Cluster, Database, invariants};
 use postgres::{Client, NoTls};
 
-use super::support::{eventually, stocked, value};
+use super::support::{eventually, sqlstate, stocked, value};
 
 const ROUNDS: usize = 10;
 /// How many attempts a control has to lose something; an attempt that loses nothing does not count.
@@ -124,7 +124,7 @@ fn crash_rounds(connections: usize) {
             .find(|(_, gone)| *gone > 0)
             .expect("synchronous_commit = off loses something, else the round proves nothing");
         control = (control.0 + sold, control.1 + gone);
-        let (sold, gone) = crash(&format!("early {round}"), "-c pg_stock.early_lock_release=statement");
+        let (sold, gone) = crash(&format!("early {round}"), "");
         assert_eq!(gone, 0, "round {round}, of {sold} acknowledged");
         kept = (kept.0 + sold, kept.1 + gone);
     }
@@ -148,10 +148,10 @@ fn a_crash_loses_nothing_that_was_acknowledged_to_64_connections() {
 /// The standby that takes over has everything that was acknowledged.
 #[test]
 fn a_promotion_loses_nothing_that_was_acknowledged() {
-    for round in 0..3 {
+    for (round, settings) in ["", "-c pg_stock.early_lock_release=statement"].iter().cycle().take(4).enumerate() {
         let (primary, standby, _) = with_synchronous_standby();
         let database = hot(&primary);
-        let acknowledged = sell(database, &format!("round {round}"), 16, "", || primary.kill());
+        let acknowledged = sell(database, &format!("round {round}"), 16, settings, || primary.kill());
         assert!(!acknowledged.is_empty());
         let mut successor = standby.connect(database.name());
         successor.batch_execute("SELECT pg_promote()").unwrap();
@@ -161,7 +161,8 @@ fn a_promotion_loses_nothing_that_was_acknowledged() {
     }
 }
 
-/// While the standby is cut off nobody is told "committed"; when it is back, everybody is.
+/// While the standby is cut off nobody is told "committed"; when it is back, everybody is. Early lock release is asked for,
+/// so that all are at it at once.
 #[test]
 fn nobody_is_told_committed_while_the_standby_is_cut_off() {
     let (primary, standby, mut admin) = with_synchronous_standby();
@@ -169,15 +170,22 @@ fn nobody_is_told_committed_while_the_standby_is_cut_off() {
     standby.stop(true);
     eventually("the standby is gone", || value(&mut admin, SYNCHRONOUS) == "0");
     let (told, connections) = (Mutex::new(0), 8);
+    let mut config = database.cluster.config(database.name());
+    config.options("-c pg_stock.early_lock_release=statement");
+    let mut rival = database.connect();
+    rival.batch_execute("BEGIN; SELECT FROM stock.level FOR NO KEY UPDATE").unwrap();
     std::thread::scope(|scope| {
         for number in 0..connections {
-            let told = &told;
+            let (told, config) = (&told, &config);
             scope.spawn(move || {
                 let call = format!("SELECT stock.reserve_stock('cut off {number}', 'hot', 'm', 1)");
-                database.connect().simple_query(&call).unwrap();
+                config.connect(NoTls).unwrap().simple_query(&call).unwrap();
                 *told.lock().unwrap() += 1;
             });
         }
+        let in_line = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        eventually("all want the level", || value(&mut admin, in_line) == connections.to_string());
+        rival.batch_execute("ROLLBACK").unwrap();
         // All of them have changed the one level, and wait: not for each other, but for the standby.
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         eventually("all wait for the standby", || value(&mut admin, waiting) == connections.to_string());
@@ -186,4 +194,57 @@ fn nobody_is_told_committed_while_the_standby_is_cut_off() {
     });
     assert_eq!(*told.lock().unwrap(), connections);
     invariants::assert_hold(&mut database.connect());
+}
+
+/// After a reload each process reads the settings in its own time. Whether a commit waits for a standby is what the
+/// checkpointer has noted; so it is for an answer, too.
+#[test]
+fn right_after_a_reload_an_answer_waits_as_a_commit_does() {
+    let cluster = Cluster::start(&["fsync=off", "statement_timeout=120s"]);
+    let database = cluster.database();
+    let [mut admin, mut session] = std::array::from_fn(|_| database.connect());
+    stocked(&mut session, "a", "m", 10);
+    let told = "SELECT outcome FROM stock.try_receive_stock('stock of a m', 'a', 'm', 10)";
+    let checkpointer = value(&mut admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+    let checkpointer: i32 = checkpointer.parse().expect("a process");
+    let name = |admin: &mut Client, names: &str| {
+        admin.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).unwrap();
+        admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+        eventually("the session knows", || value(admin, "SHOW synchronous_standby_names") == names);
+    };
+    let paused = Paused::begin(checkpointer);
+    name(&mut admin, "nobody");
+    eventually("the session knows", || value(&mut session, "SHOW synchronous_standby_names") == "nobody");
+    // The session asks for a standby, and the server does not know of it yet.
+    assert_eq!(value(&mut session, told), "received");
+    drop(paused);
+    let mut waits = database.connect();
+    waits.batch_execute("SET statement_timeout = '1s'").unwrap();
+    eventually("the server knows", || waits.simple_query(told).is_err());
+    let paused = Paused::begin(checkpointer);
+    name(&mut admin, "");
+    eventually("the session knows", || value(&mut waits, "SHOW synchronous_standby_names").is_empty());
+    // The server still waits for one that the session knows nothing of any more.
+    assert_eq!(sqlstate(&waits.simple_query(told).unwrap_err()), "57014");
+    drop(paused);
+    eventually("nobody is waited for", || waits.simple_query(told).is_ok());
+    assert_eq!(value(&mut waits, told), "received");
+}
+
+/// A process of a server that stands still as long as this lives.
+struct Paused(i32);
+
+impl Paused {
+    fn begin(pid: i32) -> Paused {
+        // SAFETY: a process of the test's own server.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+        Paused(pid)
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.0, libc::SIGCONT) };
+    }
 }

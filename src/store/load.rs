@@ -8,12 +8,13 @@ use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Micros, Name, Op
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
+use super::crowd;
 use super::datum::{self, Argument, Row};
-use super::direct::Tables;
+use super::direct::{FEW, Tables};
 use super::sql;
 use super::statement::query;
 use crate::error::Error;
-use crate::settings;
+use crate::{early, settings};
 
 /// The ledger entries of keys, oldest first.
 pub type History = HashMap<Name, Vec<Entry>>;
@@ -36,11 +37,12 @@ pub fn lock(tables: Option<&Tables>, levels: &BTreeSet<LevelId>) -> SpiResult<BT
         return Ok(levels.clone());
     }
     let locked = |row: Row<'_>| LevelId { sku: row.name(0), location: row.name(1) };
-    let rows = match levels.first().filter(|_| levels.len() == 1) {
-        Some(at) => query(&sql::LOCK_LEVEL, &[datum::text(&at.sku), datum::text(&at.location)], locked)?,
-        None => query(&sql::LOCK_LEVELS, &[skus(levels), locations(levels)], locked)?,
-    };
-    Ok(rows.into_iter().collect())
+    let (rows, has_waited) = early::watch(|| match levels.first().filter(|_| levels.len() == 1) {
+        Some(at) => query(&sql::LOCK_LEVEL, &[datum::text(&at.sku), datum::text(&at.location)], locked),
+        None => query(&sql::LOCK_LEVELS, &[skus(levels), locations(levels)], locked),
+    });
+    levels.iter().take(FEW).for_each(|at| crowd::note(at, has_waited));
+    Ok(rows?.into_iter().collect())
 }
 
 /// True where a reservation that the requests act on has lines at levels that were not read: it was made between the

@@ -5,6 +5,7 @@
 //! it will change something. A one-line reserve is then stored under a guard; everything else locks its levels in their
 //! one order, reads again what may have changed, and decides again.
 
+mod crowd;
 pub mod datum;
 mod direct;
 mod expire;
@@ -25,7 +26,7 @@ use pg_stock_core::{Answer, Decision, Facts, Fault, LevelId, Name, Request, deci
 use pgrx::spi::SpiError;
 
 use crate::error::Error;
-use crate::{durable, memory};
+use crate::{citus, durable, memory};
 
 /// Registers what PostgreSQL calls back; once, when the library is loaded.
 pub fn register() {
@@ -75,6 +76,7 @@ impl From<Fault> for Setback {
 /// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
 /// transactions is durable.
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    refuse_where_distributed()?;
     let answers = answers_to(requests)?;
     if answers.iter().any(Answer::reports_the_past) {
         durable::flush_before_an_answer()?;
@@ -116,6 +118,14 @@ fn find_damaged(requests: &[Request], first: usize, damaged: &mut BTreeSet<usize
         }
         (Err(Setback::Failed(error)), _) => Err(error),
         (Ok(()) | Err(Setback::Settled(_)), _) => unreachable!("what is tried is undone"),
+    }
+}
+
+/// Citus runs a statement on a distributed table on other nodes, one by one, and does not lock there what must be locked.
+fn refuse_where_distributed() -> Result<(), Error> {
+    match citus::is_talking().then(direct::distributed).flatten() {
+        Some(table) => Err(Error::Distributed(table)),
+        None => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ use pg_stock_core::{Answer, Decision, Effects, Entry, Hold, Level, LevelId, Micr
 use pgrx::spi::SpiResult;
 
 use super::Setback;
+use super::crowd;
 use super::datum::{self, Argument, int, line, opt_int, text, time};
 use super::direct::{FEW, Step, Tables};
 use super::sql;
@@ -63,7 +64,7 @@ pub fn locked(tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback>
 /// Lets the worker know that there is something to tell, or tells it.
 fn tell(effects: &Effects) -> SpiResult<()> {
     board::changed();
-    early::arm();
+    early::changed();
     notify::announce(effects)
 }
 
@@ -78,7 +79,9 @@ fn update_level(guard: &Guard, change: &LevelChange, due: Micros) -> SpiResult<O
         version: row.int(3),
         ..change.after.clone()
     };
-    Ok(query(&sql::GUARDED_UPDATE, &args, level)?.pop())
+    let (rows, has_waited) = early::watch(|| query(&sql::GUARDED_UPDATE, &args, level));
+    crowd::note(&guard.at, has_waited);
+    Ok(rows?.pop())
 }
 
 /// The deadline that the level's earliest must not lie after.

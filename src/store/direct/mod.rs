@@ -41,10 +41,12 @@ use self::queue::Place;
 use self::shape::Deed;
 use self::table::{Snapshot, Table};
 use self::version::Version;
+use super::crowd;
 use super::datum::Row;
-use crate::{early, settings};
+use crate::{citus, settings};
 
 pub use self::shape::register;
+pub use self::table::distributed;
 
 /// What became of a change by the short way.
 pub enum Step {
@@ -72,6 +74,7 @@ pub struct Tables {
 struct Seen {
     position: ItemPointerData,
     is_busy: bool,
+    is_fresh: bool,
 }
 
 impl Tables {
@@ -84,7 +87,7 @@ impl Tables {
                 && !pg_sys::RecoveryInProgress()
                 && !pg_sys::IsInParallelMode()
         };
-        if !plain || !settings::direct_access() || early::is_beside_citus() {
+        if !plain || !settings::direct_access() || citus::is_silent() {
             return None;
         }
         Some(Tables { seen: Cell::new(None) })
@@ -95,7 +98,7 @@ impl Tables {
         let (table, ledger) = (Table::open(&columns::LEVEL, Deed::Read)?, Table::open(&columns::LEDGER, Deed::Read)?);
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
-        self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy() }));
+        self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy(), is_fresh: found.is_fresh() }));
         let known = ledger.find(&columns::LEDGER_KEY, &[Condition::Text(key)], &snapshot)?;
         known.is_none().then(|| columns::level(&found))
     }
@@ -141,8 +144,11 @@ impl Tables {
     pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Step {
         let Some(table) = Table::open(&columns::LEVEL, Deed::Update) else { return Step::Elsewhere };
         // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
-        let mut seen = self.seen.take().filter(|seen| !seen.is_busy);
+        let seen = self.seen.take();
+        let mut is_wanted = seen.is_some_and(|seen| seen.is_busy || seen.is_fresh);
+        let mut seen = seen.filter(|seen| !seen.is_busy);
         let place = if seen.is_some() { Place::none() } else { Place::take(&guard.at) };
+        is_wanted |= place.has_waited;
         for _ in 0..ATTEMPTS {
             let snapshot = Snapshot::take();
             let again = seen.take().and_then(|seen| table.at(seen.position, &snapshot, |row| is_level(row, &guard.at)));
@@ -156,10 +162,13 @@ impl Tables {
             if !after.is_sound() {
                 return Step::Elsewhere;
             }
+            is_wanted |= found.is_busy() || found.is_fresh();
             if replace_level(&found, &guard.at, &after, guard.now, &snapshot) {
+                crowd::note(&guard.at, is_wanted);
                 place.keep();
                 return Step::Done(after);
             }
+            is_wanted = true;
         }
         Step::Refused
     }
@@ -238,7 +247,9 @@ fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> bool {
     {
         let snapshot = Snapshot::take();
         let Some(level) = find_level(table, at, &snapshot) else { return false };
-        if !(may_wait_in_line && level.is_busy()) {
+        let is_busy = level.is_busy();
+        crowd::note(at, is_busy || level.is_fresh());
+        if !(may_wait_in_line && is_busy) {
             return level.lock(&snapshot) && is_level(&level, at);
         }
     }

@@ -18,35 +18,45 @@ const KIND: u16 = 0x5354;
 const MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
 
 /// A place in the line of a level, held until the transaction ends if it is kept, or its subtransaction is rolled back.
-pub struct Place(Option<pg_sys::LOCKTAG>);
+pub struct Place {
+    tag: Option<pg_sys::LOCKTAG>,
+    /// Whether others were in the line before.
+    pub has_waited: bool,
+}
 
 impl Place {
     /// No place, where there is no line.
     pub fn none() -> Self {
-        Place(None)
+        Place { tag: None, has_waited: false }
     }
 
     /// Waits for its turn, if the transaction holds nothing yet.
     pub fn take(at: &LevelId) -> Self {
         // SAFETY: asks for the state of the transaction.
         if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
-            return Place(None);
+            return Place::none();
         }
         let tag = tag(at);
-        // SAFETY: as pg_advisory_xact_lock does.
-        unsafe { pg_sys::LockAcquire(&tag, MODE, false, false) };
-        Place(Some(tag))
+        // SAFETY: as pg_try_advisory_xact_lock and pg_advisory_xact_lock do.
+        let has_waited = unsafe {
+            let at_once = pg_sys::LockAcquire(&tag, MODE, false, true);
+            at_once == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL && {
+                pg_sys::LockAcquire(&tag, MODE, false, false);
+                true
+            }
+        };
+        Place { tag: Some(tag), has_waited }
     }
 
     /// Keeps it until the transaction ends.
     pub fn keep(mut self) {
-        self.0 = None;
+        self.tag = None;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(tag) = self.0.take_if(|_| !std::thread::panicking()) {
+        if let Some(tag) = self.tag.take_if(|_| !std::thread::panicking()) {
             // SAFETY: the lock was taken by `take`; after an error, PostgreSQL releases it.
             unsafe { pg_sys::LockRelease(&tag, MODE, false) };
         }

@@ -10,6 +10,8 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{FromDatum, IntoDatum};
 
+use crate::citus;
+
 /// What a table is like if nobody but sql/tables.sql had a hand in it.
 pub struct Shape {
     /// Its name in the schema stock.
@@ -151,8 +153,11 @@ pub unsafe fn is_allowed(relation: pg_sys::Relation, deed: Deed) -> bool {
 unsafe fn examine(relation: pg_sys::Relation, shape: &Shape) -> Findings {
     unsafe {
         let sequence = defaults(relation, shape);
-        let is_plain =
-            is_plain_heap(relation) && has_columns(relation, shape) && has_check(relation, shape) && sequence.is_some();
+        let is_plain = is_plain_heap(relation)
+            && has_columns(relation, shape)
+            && has_check(relation, shape)
+            && sequence.is_some()
+            && !citus::has((*relation).rd_id);
         Findings { is_plain, triggers: triggers(relation, shape), sequence: sequence.unwrap_or(pg_sys::InvalidOid) }
     }
 }

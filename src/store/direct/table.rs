@@ -8,9 +8,11 @@ use std::ptr::addr_of_mut;
 
 use pgrx::pg_sys::{self, ItemPointerData};
 
+use super::columns;
 use super::index::{Condition, Index, Scan};
 use super::shape::{self, Deed, Findings, Shape};
 use super::version::Version;
+use crate::citus;
 
 /// How many versions of a row are followed at most, before the index is asked.
 const MOST_STEPS: usize = 2_000;
@@ -228,6 +230,12 @@ impl Table {
 /// The page of a position.
 fn block(position: &ItemPointerData) -> pg_sys::BlockNumber {
     u32::from(position.ip_blkid.bi_hi) << 16 | u32::from(position.ip_blkid.bi_lo)
+}
+
+/// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in another way.
+pub fn distributed() -> Option<&'static CStr> {
+    let tables = [columns::LEVEL.name, columns::HOLD.name, columns::LEDGER.name, c"buyer_quantity"];
+    tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
 }
 
 /// The oids of the schema stock and of what has this name in it.

@@ -55,9 +55,36 @@ impl<'t> Version<'t> {
         self.header().t_ctid
     }
 
-    /// Whether somebody has replaced or locked it, or is about to; maybe in vain.
+    /// Whether somebody else replaces it, keeps others from replacing it, or has replaced it by now. A foreign key that
+    /// refers to it (FOR KEY SHARE) keeps nobody from anything.
     pub fn is_busy(&self) -> bool {
-        u32::from(self.header().t_infomask) & pg_sys::HEAP_XMAX_INVALID == 0
+        // Mostly nobody is there, which is seen without a lock on the page.
+        u32::from(self.header().t_infomask) & pg_sys::HEAP_XMAX_INVALID == 0 && {
+            let (marks, whose) = self.marks();
+            is_marked_by_others(marks, whose)
+        }
+    }
+
+    /// Whether the commit that made it was not on disk when it was read: PostgreSQL does not mark a version as committed
+    /// before. So its transaction let go early, or waits for no flush.
+    pub fn is_fresh(&self) -> bool {
+        let header = self.header();
+        // SAFETY: a version of a table has these fields; asks for the state of the transaction.
+        u32::from(header.t_infomask) & pg_sys::HEAP_XMIN_COMMITTED == 0
+            && unsafe { !pg_sys::TransactionIdIsCurrentTransactionId(header.t_choice.t_heap.t_xmin) }
+    }
+
+    /// The marks of a version that belong together, and who set them: while others may write there, read under a lock.
+    fn marks(&self) -> (u32, pg_sys::TransactionId) {
+        // SAFETY: the slot holds a row of the heap, and pins its page, which is locked for the moment.
+        unsafe {
+            let page = (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer;
+            pg_sys::LockBuffer(page, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let header = self.header();
+            let marks = (u32::from(header.t_infomask), header.t_choice.t_heap.t_xmax);
+            pg_sys::LockBuffer(page, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            marks
+        }
     }
 
     fn header(&self) -> &pg_sys::HeapTupleHeaderData {
@@ -183,6 +210,40 @@ impl<'t> Version<'t> {
         }
         insert::next_command();
         Some(row.position())
+    }
+}
+
+/// Whether others replace, have replaced or lock a version with such marks; a mere FOR KEY SHARE does not count.
+fn is_marked_by_others(marks: u32, whose: pg_sys::TransactionId) -> bool {
+    let has = |bits: u32| marks & bits != 0;
+    let is_locked_only = has(pg_sys::HEAP_XMAX_LOCK_ONLY);
+    // Of several who mark it, too, the strongest lock stands here.
+    let is_key_share = is_locked_only && marks & pg_sys::HEAP_LOCK_MASK == pg_sys::HEAP_XMAX_KEYSHR_LOCK;
+    if has(pg_sys::HEAP_XMAX_INVALID) || is_key_share {
+        return false;
+    }
+    if !has(pg_sys::HEAP_XMAX_IS_MULTI) {
+        return is_at_work(whose, !is_locked_only);
+    }
+    let mut members = null_mut();
+    // SAFETY: a multixact that marks a version which a snapshot of ours sees; the array has as many members, if any.
+    unsafe {
+        let count = pg_sys::GetMultiXactIdMembers(whose, &mut members, false, is_locked_only);
+        let members = if count > 0 { std::slice::from_raw_parts(members, count as usize) } else { &[] };
+        members
+            .iter()
+            .filter(|member| member.status != pg_sys::MultiXactStatus::MultiXactStatusForKeyShare)
+            .any(|member| is_at_work(member.xid, member.status >= pg_sys::MultiXactStatus::MultiXactStatusNoKeyUpdate))
+    }
+}
+
+/// Whether another transaction is under way, or, of one that replaces a version, has committed.
+fn is_at_work(transaction: pg_sys::TransactionId, replaces: bool) -> bool {
+    // SAFETY: asks for the state of transactions.
+    unsafe {
+        !pg_sys::TransactionIdIsCurrentTransactionId(transaction)
+            && (pg_sys::TransactionIdIsInProgress(transaction)
+                || (replaces && pg_sys::TransactionIdDidCommit(transaction)))
     }
 }
 
