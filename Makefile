@@ -41,7 +41,7 @@ test-database: stage ## inside the database
 	@rm -rf $(STAGE)/pgrx-data
 
 test-outside: test-packages stage ## over real connections: races, interruptions, dumps, hostile input
-	cargo test -p pg_stock_tests --test outside
+	scripts/test-outside.sh $(CONFIG)
 
 test-settings: test-packages stage ## the promises of the core again, with each other way to let go and to write
 	for setting in early_lock_release=off early_lock_release=transaction direct_access=off; do \

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod damage;
+mod citus;
 mod direct;
 mod dump;
 mod durability;
