@@ -1,7 +1,10 @@
--- What the benchmark against peers needs beside setup.sql: the SKU of the sale that sells out, and the hand-written
+-- What the benchmark against peers needs beside setup.sql: the SKU of the sale that sells out, orders, and the hand-written
 -- function for orders of several lines.
 SELECT count(*) FROM stock.receive_stock('delivery 0', 'sku-0', 'main', 100);
 INSERT INTO hand.level VALUES ('sku-0', 'main', 100, 0, 0, 1);
+
+-- The orders of a shop that keeps them beside the stock.
+CREATE TABLE hand.orders (key text PRIMARY KEY, sku text NOT NULL, placed_at timestamptz NOT NULL DEFAULT clock_timestamp());
 
 -- As hand.reserve, for all lines of an order or none. It takes them in one order, so that no two orders wait for each other.
 CREATE FUNCTION hand.reserve_lines(k text, lines jsonb) RETURNS TABLE (outcome text, replayed boolean)

@@ -34,6 +34,18 @@ pub enum Contestant {
     /// try_reserve_stock by SQL statements, without direct access to the tables
     #[value(name = "pg_stock-sql")]
     PgStockSql,
+    /// The order's own row and its reserve, in one statement
+    #[value(name = "order-statement")]
+    OrderStatement,
+    /// BEGIN, the order's own row, its reserve, COMMIT, as installed
+    #[value(name = "order-block")]
+    OrderBlock,
+    /// The same without early lock release
+    #[value(name = "order-block-off")]
+    OrderBlockOff,
+    /// The same with early lock release also of transactions
+    #[value(name = "order-block-transaction")]
+    OrderBlockTransaction,
     /// reserve_many with 10 orders in each call
     #[value(name = "pg_stock-batch-10")]
     Batch10,
@@ -46,8 +58,9 @@ pub enum Contestant {
 }
 
 use Contestant::{
-    Batch10, Batch100, Batch1000, Function, FunctionNotify, PgStock, PgStockOff, PgStockRaise, PgStockSql, RedisAlways,
-    RedisEverysec, Select, Transaction, Update,
+    Batch10, Batch100, Batch1000, Function, FunctionNotify, OrderBlock, OrderBlockOff, OrderBlockTransaction,
+    OrderStatement, PgStock, PgStockOff, PgStockRaise, PgStockSql, RedisAlways, RedisEverysec, Select, Transaction,
+    Update,
 };
 
 impl Contestant {
@@ -70,6 +83,10 @@ impl Contestant {
                 PgStockRaise,
                 PgStockOff,
                 PgStockSql,
+                OrderStatement,
+                OrderBlock,
+                OrderBlockOff,
+                OrderBlockTransaction,
                 Batch10,
                 Batch100,
                 Batch1000,
@@ -108,10 +125,16 @@ impl Contestant {
     /// What its sessions set first.
     pub fn setting(self) -> &'static str {
         match self {
-            PgStockOff => "SET pg_stock.early_lock_release = off",
+            PgStockOff | OrderBlockOff => "SET pg_stock.early_lock_release = off",
+            OrderBlockTransaction => "SET pg_stock.early_lock_release = transaction",
             PgStockSql => "SET pg_stock.direct_access = off",
             _ => "",
         }
+    }
+
+    /// Whether it orders in a transaction block.
+    pub fn is_block(self) -> bool {
+        matches!(self, OrderBlock | OrderBlockOff | OrderBlockTransaction)
     }
 
     /// The statement that it sends for an order of this work; of one that sends several, none.
@@ -136,10 +159,16 @@ impl Contestant {
                 "SELECT outcome, replayed FROM stock.try_reserve_stock($1, $2, 'main', 1)"
             }
             PgStockRaise => "SELECT outcome, replayed FROM stock.reserve_stock($1, $2, 'main', 1)",
+            OrderStatement => {
+                "WITH placed AS (INSERT INTO hand.orders (key, sku) VALUES ($1, $2) RETURNING key, sku)
+                 SELECT reserved.outcome, reserved.replayed
+                   FROM placed, stock.reserve_stock(placed.key, placed.sku, 'main', 1) reserved"
+            }
             Batch10 | Batch100 | Batch1000 => {
                 "SELECT request, outcome, replayed FROM stock.reserve_many(($1::text)::jsonb)"
             }
             Transaction | RedisAlways | RedisEverysec => return None,
+            OrderBlock | OrderBlockOff | OrderBlockTransaction => return None,
         })
     }
 }

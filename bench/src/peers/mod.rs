@@ -2,6 +2,7 @@
 
 mod arena;
 mod axis;
+mod block;
 mod contestant;
 mod driver;
 mod goals;

@@ -5,6 +5,7 @@ use serde_json::json;
 use tokio_postgres::{Client, Row, Statement};
 
 use super::Failure;
+use super::block::Block;
 use super::contestant::Contestant;
 use super::transaction::Transaction;
 use super::work::{Order, Outcome, Work};
@@ -36,6 +37,8 @@ pub enum Session {
     Batch(Client, Statement),
     /// Several statements for one order.
     Transaction(Transaction),
+    /// Several statements for one order, of which one is a call.
+    Block(Block),
     /// A script for one order.
     Script(MultiplexedConnection, redis::Script),
 }
@@ -55,6 +58,9 @@ impl Session {
         };
         let client = connect(config).await?;
         client.batch_execute(contestant.setting()).await?;
+        if contestant.is_block() {
+            return Ok(Session::Block(Block::prepare(client).await?));
+        }
         let Some(sql) = contestant.statement(work) else {
             return Ok(Session::Transaction(Transaction::prepare(client).await?));
         };
@@ -88,6 +94,7 @@ impl Session {
                 same(answer, count)?
             }
             Session::Transaction(transaction) => transaction.reserve(first).await?,
+            Session::Block(block) => block.order(first).await?,
             Session::Script(connection, script) => run_script(connection, script, first).await?,
         };
         Ok(vec![one])
