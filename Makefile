@@ -20,7 +20,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-feed lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-feed lint install package clean setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -60,6 +60,9 @@ bench-full: demo-packages stage-release ## the same with all work, contestants a
 
 bench-expiry: stage-release ## how late holds come back, and what it costs buyers (about eight minutes); ARGS='--only lateness' for less
 	cargo run --quiet --release -p pg_stock_bench -- expiry $(ARGS)
+
+bench-batches: stage-release ## what batches cost on databases that were never analysed, restored, analysed (about two minutes)
+	cargo run --quiet --release -p pg_stock_bench -- batches $(ARGS)
 
 bench-feed: stage-release ## what notifications cost buyers, and how soon they come (about six minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- feed $(ARGS)

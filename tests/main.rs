@@ -1,8 +1,8 @@
 //! Tests from outside: real connections, a real server. One file for each promise.
 
 mod bad_input;
-mod damage;
 mod citus;
+mod damage;
 mod direct;
 mod dump;
 mod durability;

@@ -1,6 +1,8 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers.
-//! `stock-bench expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come. All run on a private throwaway PostgreSQL.
+//! `stock-bench expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
+//! `stock-bench batches`: what batches cost without statistics. All run on a private throwaway PostgreSQL.
 
+mod batches;
 mod cache;
 mod connection;
 mod expiry;
@@ -30,6 +32,8 @@ enum What {
     Peers(Box<peers::Peers>),
     /// Measure how late holds expire, what a sweep costs buyers, and what an old snapshot costs both.
     Expiry(expiry::Expiry),
+    /// Measure what batches cost where PostgreSQL knows nothing of the tables.
+    Batches(batches::Batches),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         What::FlashSale(sale) => flash_sale::run(&sale),
         What::Peers(peers) => peers::run(&peers),
         What::Expiry(expiry) => expiry::run(&expiry),
+        What::Batches(batches) => batches::run(&batches),
         What::Feed(feed) => feed::run(&feed),
     }
 }

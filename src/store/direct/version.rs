@@ -52,14 +52,15 @@ impl<'t> Version<'t> {
 
     /// Where the version after it lies; itself, if there is none.
     pub fn next(&self) -> ItemPointerData {
-        self.header().t_ctid
+        // SAFETY: a version of a table has these fields.
+        unsafe { (&raw const (*self.header()).t_ctid).read_volatile() }
     }
 
     /// Whether somebody else replaces it, keeps others from replacing it, or has replaced it by now. A foreign key that
     /// refers to it (FOR KEY SHARE) keeps nobody from anything.
     pub fn is_busy(&self) -> bool {
         // Mostly nobody is there, which is seen without a lock on the page.
-        u32::from(self.header().t_infomask) & pg_sys::HEAP_XMAX_INVALID == 0 && {
+        self.bits() & pg_sys::HEAP_XMAX_INVALID == 0 && {
             let (marks, whose) = self.marks();
             is_marked_by_others(marks, whose)
         }
@@ -68,10 +69,12 @@ impl<'t> Version<'t> {
     /// Whether the commit that made it was not on disk when it was read: PostgreSQL does not mark a version as committed
     /// before. So its transaction let go early, or waits for no flush.
     pub fn is_fresh(&self) -> bool {
-        let header = self.header();
         // SAFETY: a version of a table has these fields; asks for the state of the transaction.
-        u32::from(header.t_infomask) & pg_sys::HEAP_XMIN_COMMITTED == 0
-            && unsafe { !pg_sys::TransactionIdIsCurrentTransactionId(header.t_choice.t_heap.t_xmin) }
+        self.bits() & pg_sys::HEAP_XMIN_COMMITTED == 0
+            && unsafe {
+                let creator = (&raw const (*self.header()).t_choice.t_heap.t_xmin).read_volatile();
+                !pg_sys::TransactionIdIsCurrentTransactionId(creator)
+            }
     }
 
     /// The marks of a version that belong together, and who set them: while others may write there, read under a lock.
@@ -80,17 +83,23 @@ impl<'t> Version<'t> {
         unsafe {
             let page = (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer;
             pg_sys::LockBuffer(page, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let header = self.header();
-            let marks = (u32::from(header.t_infomask), header.t_choice.t_heap.t_xmax);
+            let marks = (self.bits(), (&raw const (*self.header()).t_choice.t_heap.t_xmax).read_volatile());
             pg_sys::LockBuffer(page, pg_sys::BUFFER_LOCK_UNLOCK as i32);
             marks
         }
     }
 
-    fn header(&self) -> &pg_sys::HeapTupleHeaderData {
+    /// The marks of a version, as they are at this moment.
+    fn bits(&self) -> u32 {
+        // SAFETY: a version of a table has these fields.
+        u32::from(unsafe { (&raw const (*self.header()).t_infomask).read_volatile() })
+    }
+
+    /// Its header, on a page that others may write to at any moment: no reference to it must be made.
+    fn header(&self) -> *const pg_sys::HeapTupleHeaderData {
         let mut copied = false;
         // SAFETY: the slot holds a row of the heap, and pins its page.
-        unsafe { &*(*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data }
+        unsafe { (*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data }
     }
 
     /// A column, counted from 0.
