@@ -29,11 +29,13 @@ mod version;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
 use pgrx::pg_sys::{self, ItemPointerData};
+use pgrx::prelude::*;
 
 use self::columns::Origin;
 use self::index::Condition;
@@ -63,6 +65,24 @@ pub const FEW: usize = 16;
 /// How often a level is read again because somebody else changed it meanwhile who does not stand in the queue.
 const ATTEMPTS: usize = 3;
 
+/// The majors of PostgreSQL with which the short way was tested: what it calls may mean something else in another.
+const TESTED: [u32; 4] = [15, 16, 17, 18];
+
+/// Whether the short way was tested with this server; where it was not, each process says so once.
+fn is_tested() -> bool {
+    static IS_TESTED: OnceLock<bool> = OnceLock::new();
+    *IS_TESTED.get_or_init(|| {
+        let major = pg_sys::PG_VERSION_NUM / 10_000;
+        let is_tested = TESTED.contains(&major);
+        if !is_tested {
+            let text =
+                format!("pg_stock was not tested with PostgreSQL {major}, and uses SQL statements for everything");
+            ereport!(PgLogLevel::LOG, PgSqlErrorCode::ERRCODE_WARNING, text);
+        }
+        is_tested
+    })
+}
+
 /// The tables, where the short way leads to them.
 pub struct Tables {
     /// What the glance saw.
@@ -87,7 +107,7 @@ impl Tables {
                 && !pg_sys::RecoveryInProgress()
                 && !pg_sys::IsInParallelMode()
         };
-        if !plain || !settings::direct_access() || citus::is_silent() {
+        if !plain || !settings::direct_access() || citus::is_silent() || !is_tested() {
             return None;
         }
         Some(Tables { seen: Cell::new(None) })
