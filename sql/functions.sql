@@ -344,7 +344,7 @@ COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS 'Allows 
 -- Reads.
 
 CREATE FUNCTION stock.available(sku text, location text) RETURNS bigint
-LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'available_wrapper';
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'available_wrapper';
 COMMENT ON FUNCTION stock.available(text, text) IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free. NULL for an unknown level.';
 
 CREATE FUNCTION stock.reservation(key text) RETURNS TABLE (

@@ -202,6 +202,13 @@ impl Slot {
         self.database.store(0, SeqCst);
     }
 
+    /// Gives the slot back, unless a backend has said meanwhile that the extension is there.
+    fn free_if_nothing_is_here(&self) {
+        if self.process.compare_exchange(NOTHING_HERE, NOT_SERVED, SeqCst, SeqCst).is_ok() {
+            self.free();
+        }
+    }
+
     /// True where a worker would find something to do.
     fn is_waiting(&self) -> bool {
         self.earliest.load(SeqCst) < NEVER || self.changed.load(SeqCst)
@@ -316,9 +323,15 @@ pub fn report_in_the_way(database: u32) {
 }
 
 fn report(database: u32, end: i32) {
-    if let Some(board) = board() {
-        board.found.store(end, SeqCst);
-        board.probed.store(database, SeqCst);
+    let Some(board) = board() else { return };
+    board.found.store(end, SeqCst);
+    board.probed.store(database, SeqCst);
+    // A slot that a worker or a change has left behind says the same.
+    if let Some(slot) = board.slot(database) {
+        let before = slot.process.load(SeqCst);
+        if !is_alive(before) {
+            slot.process.compare_exchange(before, end, SeqCst, SeqCst).ok();
+        }
     }
 }
 
@@ -360,9 +373,11 @@ impl Post {
         self.0.trouble.begin(error, now);
     }
 
-    /// Notes that nothing is wrong any more.
+    /// Notes that nothing is wrong any more, whoever has noted that something was.
     pub fn end_trouble(self) {
-        self.0.trouble.end();
+        if self.0.trouble.since.load(SeqCst) < NEVER {
+            self.0.trouble.end();
+        }
     }
 
     /// Notes what keeps the worker from its work.
@@ -438,9 +453,11 @@ pub fn end(database: u32) -> End {
     let Some(board) = board() else { return End::Failed };
     let slot = board.slot(database);
     let probed = || (board.probed.load(SeqCst) == database).then(|| board.found.load(SeqCst));
-    match slot.map(|slot| slot.process.load(SeqCst)).or_else(probed) {
+    let found = slot.map(|slot| slot.process.load(SeqCst)).or_else(probed);
+    board.probed.compare_exchange(database, 0, SeqCst, SeqCst).ok();
+    match found {
         Some(NOTHING_HERE) => {
-            slot.inspect(|slot| slot.free());
+            slot.inspect(|slot| slot.free_if_nothing_is_here());
             End::NothingHere
         }
         Some(IN_THE_WAY) => End::InTheWay,

@@ -66,10 +66,9 @@ pub fn flush_within(patience: Duration, level: i32) -> bool {
 /// # Safety
 /// Outside recovery.
 unsafe fn has_arrived(end: u64, level: i32) -> bool {
-    use pg_sys::SyncCommitLevel::{SYNCHRONOUS_COMMIT_REMOTE_APPLY, SYNCHRONOUS_COMMIT_REMOTE_WRITE};
+    // Under remote_apply, too, SyncRepWaitForLSN waits for the flush only, where no commit record asks for more.
     let mode = match level as u32 {
-        SYNCHRONOUS_COMMIT_REMOTE_WRITE => pg_sys::SYNC_REP_WAIT_WRITE,
-        SYNCHRONOUS_COMMIT_REMOTE_APPLY => pg_sys::SYNC_REP_WAIT_APPLY,
+        pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_WRITE => pg_sys::SYNC_REP_WAIT_WRITE,
         _ => pg_sys::SYNC_REP_WAIT_FLUSH,
     };
     // SAFETY: a position in shared memory that is read at once.

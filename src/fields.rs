@@ -100,9 +100,21 @@ unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
         } else if is_again {
             put_back(error);
             pg_sys::FreeErrorData(error);
+        } else if LAST.get().as_ref().is_some_and(|last| is_same(last, &*error)) {
+            // The same once more, on its way through another call: it has lost what the first copy has.
+            pg_sys::FreeErrorData(error);
         } else {
             replace_last(error);
         }
+    }
+}
+
+unsafe fn is_same(one: &ErrorData, other: &ErrorData) -> bool {
+    unsafe {
+        one.lineno == other.lineno
+            && text(one.message) == text(other.message)
+            && text(one.detail) == text(other.detail)
+            && text(one.hint) == text(other.hint)
     }
 }
 
@@ -120,7 +132,7 @@ unsafe fn replace_last(error: *mut ErrorData) {
 unsafe fn put_back(error: *const ErrorData) {
     unsafe {
         let Some(last) = LAST.get().as_ref() else { return };
-        if last.lineno != (*error).lineno || text(last.message) != text((*error).message) {
+        if !is_same(last, &*error) {
             return;
         }
         let is_there = |field: &*mut c_char| !field.is_null();

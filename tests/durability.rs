@@ -248,3 +248,25 @@ impl Drop for Paused {
         unsafe { libc::kill(self.0, libc::SIGCONT) };
     }
 }
+
+/// An answer waits for the standby to have it on disk, also where commits of the session wait for it to be applied: no
+/// record asks the standby to tell how far it has applied what somebody else has written.
+#[test]
+fn an_answer_under_remote_apply_does_not_wait_for_what_is_never_told() {
+    let (primary, standby, _admin) = with_synchronous_standby();
+    let database = primary.database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client.batch_execute("SELECT stock.reserve_stock('k', 'a', 'm', 1)").unwrap();
+    standby.connect("postgres").batch_execute("SELECT pg_wal_replay_pause()").unwrap();
+    client.batch_execute("SELECT stock.receive_stock('r', 'a', 'm', 1)").unwrap();
+    client.batch_execute("SET synchronous_commit = remote_apply; SET statement_timeout = '20s'").unwrap();
+    for text in ["try_reserve_stock('k', 'a', 'm', 1)", "reservation('k')", "snapshot()"] {
+        client
+            .batch_execute(&format!("SELECT * FROM stock.{text}"))
+            .unwrap_or_else(|error| panic!("{text}: {error:?}"));
+    }
+    standby.connect("postgres").batch_execute("SELECT pg_wal_replay_resume()").unwrap();
+    client.batch_execute("SET synchronous_commit = on").unwrap();
+    invariants::assert_hold(&mut client);
+}

@@ -101,6 +101,25 @@ fn an_error_that_a_block_catches_leaves_nothing_behind() {
     finish(database);
 }
 
+/// The planner hook is in everybody's way: what others' statements raise while they are planned arrives as it was raised.
+#[test]
+fn errors_of_other_statements_while_they_are_planned_are_left_alone() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client
+        .batch_execute(
+            "CREATE FUNCTION folded(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
+             BEGIN RAISE 'not while planning' USING ERRCODE = 'ZZ123', CONSTRAINT = 'some_constraint'; END $$",
+        )
+        .unwrap();
+    let error = client.simple_query("SELECT folded(1)").unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.constraint()), ("ZZ123", Some("some_constraint")));
+    assert!(error.where_().is_some_and(|context| context.contains("PL/pgSQL function folded(integer)")), "{error:?}");
+    finish(database);
+}
+
 #[test]
 fn text_that_is_not_utf_8_arrives_as_it_is() {
     let mut admin = cluster().connect("postgres");

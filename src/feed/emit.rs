@@ -35,8 +35,8 @@ pub struct Emitted {
 
 /// Tells of about `most` ledger rows' changes when this transaction commits. Writes nothing where there are none.
 ///
-/// Standbys are waited for before the first message, and not again at the end: a commit that tells something holds a lock
-/// that every other one that does must take, in all databases.
+/// Standbys are waited for before the first message: a commit that tells something holds a lock that every other one that
+/// does must take, in all databases, and should find them ready.
 pub fn emit(most: usize) -> Result<Emitted, Error> {
     let Some(news) = look()? else { return Ok(Emitted::default()) };
     settings::commit_durably();

@@ -86,7 +86,7 @@ pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
 
 /// As [`run`], but requests on keys on which the tables contradict each other are left out; gives their places.
 pub fn run_what_is_sound(requests: &[Request]) -> Result<(Vec<Answer>, BTreeSet<usize>), Error> {
-    match subtransaction::attempt(expire::is_lasting, || run(requests).map_err(Setback::from)) {
+    match subtransaction::attempt(is_damage, || run(requests).map_err(Setback::from)) {
         Ok(answers) => return Ok((answers, BTreeSet::new())),
         Err(Setback::Caught(_) | Setback::Failed(Error::Corrupted(_))) => {}
         Err(Setback::Failed(error)) => return Err(error),
@@ -99,9 +99,14 @@ pub fn run_what_is_sound(requests: &[Request]) -> Result<(Vec<Answer>, BTreeSet<
     Ok((answers, damaged))
 }
 
+/// Whether an error with this SQLSTATE says that the tables contradict each other: a constraint, or PostgreSQL's own word.
+fn is_damage(sqlstate: &str) -> bool {
+    sqlstate.starts_with("23") || sqlstate.starts_with("XX")
+}
+
 /// Finds requests that fail by themselves, by halves. Whatever is tried is undone, with its locks.
 fn find_damaged(requests: &[Request], first: usize, damaged: &mut BTreeSet<usize>) -> Result<(), Error> {
-    let tried = subtransaction::attempt(expire::is_lasting, || {
+    let tried = subtransaction::attempt(is_damage, || {
         run(requests)?;
         Err::<(), _>(Setback::Outrun)
     });

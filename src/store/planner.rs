@@ -65,17 +65,46 @@ pub fn register() {
     }
 }
 
-/// Plans a query: one of the engine under its conditions and without the values of its parameters.
-#[pg_guard]
+/// Plans a query. Those of others go on as they came, by a way on which nothing of an error is lost: no guard, and nothing
+/// here that an error must not jump over.
 unsafe extern "C-unwind" fn plan(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: c_int,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    unsafe extern "C-unwind" {
+        #[link_name = "standard_planner"]
+        fn plan_as_ever(
+            query: *mut pg_sys::Query,
+            text: *const c_char,
+            options: c_int,
+            params: pg_sys::ParamListInfo,
+        ) -> *mut pg_sys::PlannedStmt;
+    }
     // SAFETY: a C string or null; the arguments are passed on as they came.
     unsafe {
         let is_ours = !text.is_null() && CStr::from_ptr(text).to_bytes().starts_with(MARK.as_bytes());
+        match EARLIER_PLANNER {
+            _ if is_ours || IS_OURS.get() => plan_guarded(query, text, options, params, is_ours),
+            Some(earlier) => earlier(query, text, options, params),
+            None => plan_as_ever(query, text, options, params),
+        }
+    }
+}
+
+/// Plans a query: one of the engine under its conditions and without the values of its parameters; or one of somebody
+/// else's while one of the engine is being planned.
+#[pg_guard]
+unsafe extern "C-unwind" fn plan_guarded(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    params: pg_sys::ParamListInfo,
+    is_ours: bool,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the arguments are passed on as they came.
+    unsafe {
         let _as_before = Ours { before: IS_OURS.replace(is_ours) };
         let _conditions = is_ours.then(Conditions::fix);
         let params = if is_ours { null_mut() } else { params };

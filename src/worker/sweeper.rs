@@ -103,9 +103,8 @@ fn look_around(post: Post, failures: &mut u32) -> Finding {
     let told = post.take_earliest();
     let finding = match process::attempt(|| what_is_missing().unwrap_or_else(|| work(post, told))) {
         Ok(finding) => {
-            if std::mem::take(failures) > 0 {
-                post.end_trouble();
-            }
+            *failures = 0;
+            post.end_trouble();
             finding
         }
         Err(failure) => {

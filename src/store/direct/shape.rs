@@ -3,7 +3,7 @@
 //! All that a statement would heed is compared by content, names of columns and the text of checks and defaults included,
 //! and the answer is kept until PostgreSQL says that something about the table may have changed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char};
 
@@ -106,6 +106,8 @@ impl Findings {
 
 thread_local! {
     static FINDINGS: RefCell<HashMap<pg_sys::Oid, Findings>> = RefCell::default();
+    /// How often something changed.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers the callback that forgets what is no longer so; once, when the library is loaded.
@@ -117,6 +119,7 @@ pub fn register() {
 /// Something about a relation, or (an invalid oid) about all, may have changed.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget(_arg: Datum, relation: pg_sys::Oid) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
     FINDINGS.with_borrow_mut(|known| {
         if relation == pg_sys::InvalidOid {
             known.clear();
@@ -135,9 +138,16 @@ pub unsafe fn findings(relation: pg_sys::Relation, shape: &Shape) -> Findings {
     if let Some(known) = FINDINGS.with_borrow(|known| known.get(&id).copied()) {
         return known;
     }
-    let found = unsafe { examine(relation, shape) };
-    FINDINGS.with_borrow_mut(|known| known.insert(id, found));
-    found
+    loop {
+        let before = CHANGES.get();
+        let found = unsafe { examine(relation, shape) };
+        // While it was examined PostgreSQL may have heard of a change.
+        if CHANGES.get() == before {
+            FINDINGS.with_borrow_mut(|known| known.insert(id, found));
+            return found;
+        }
+        pgrx::check_for_interrupts!();
+    }
 }
 
 /// Whether the current user has the right to do this, as a statement would ask.
@@ -265,10 +275,10 @@ impl Drop for Unquoted {
 unsafe fn triggers(relation: pg_sys::Relation, shape: &Shape) -> u32 {
     let all = match unsafe { (*relation).trigdesc.as_ref() } {
         None => &[],
-        Some(description) => unsafe {
-            std::slice::from_raw_parts(description.triggers, description.numtriggers as usize)
-        },
+        Some(about) => unsafe { std::slice::from_raw_parts(about.triggers, about.numtriggers as usize) },
     };
+    // Copied: opening an index may have PostgreSQL make the description anew.
+    let all: Vec<pg_sys::Trigger> = all.to_vec();
     let acting = all.iter().filter(|trigger| !unsafe { looks_at_constants_only(trigger, shape) });
     acting.fold(0, |types, trigger| types | trigger.tgtype as u32)
 }
@@ -276,12 +286,12 @@ unsafe fn triggers(relation: pg_sys::Relation, shape: &Shape) -> u32 {
 /// Whether a trigger belongs to a foreign key of another table that refers to columns which we never change. PostgreSQL
 /// has it do nothing where the row keeps these (RI_FKey_pk_upd_check_required); a delete it does look at.
 unsafe fn looks_at_constants_only(trigger: &pg_sys::Trigger, shape: &Shape) -> bool {
+    let is_constant = |key: Vec<i16>| key.iter().all(|column| shape.constant.contains(column));
     unsafe {
         trigger.tgisinternal
             && trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_DELETE == 0
             && pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32
-            && key_columns(trigger.tgconstrindid)
-                .is_some_and(|key| key.iter().all(|column| shape.constant.contains(column)))
+            && key_columns(trigger.tgconstrindid).is_some_and(is_constant)
     }
 }
 
