@@ -258,6 +258,8 @@ fn an_answer_under_remote_apply_does_not_wait_for_what_is_never_told() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 10);
     client.batch_execute("SELECT stock.reserve_stock('k', 'a', 'm', 1)").unwrap();
+    // The first one begins the generation, and so writes.
+    client.batch_execute("SELECT * FROM stock.snapshot()").unwrap();
     standby.connect("postgres").batch_execute("SELECT pg_wal_replay_pause()").unwrap();
     client.batch_execute("SELECT stock.receive_stock('r', 'a', 'm', 1)").unwrap();
     client.batch_execute("SET synchronous_commit = remote_apply; SET statement_timeout = '20s'").unwrap();
