@@ -71,7 +71,7 @@ RETURNS TABLE (outcome text, sku text, location text, on_hand bigint, reserved b
 LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'snapshot_wrapper';
-COMMENT ON FUNCTION stock.snapshot(text, integer) IS 'All levels, max_rows (1 to 100,000) in a page (outcome level), and then one closing row: more_levels (call again with its next_cursor), complete (its next_cursor is for stock.changes_since), or resynchronise (begin anew without a cursor). Pages may be read in transactions of their own: what changes meanwhile is among the changes since. The first call in a life of the database writes that it has begun, which a read-only session cannot (25006). Refused on a standby (55000), in a transaction that has written (25001).';
+COMMENT ON FUNCTION stock.snapshot(text, integer) IS 'All levels, max_rows (1 to 100,000) in a page (outcome level), and then one closing row: more_levels (call again with its next_cursor), complete (its next_cursor is for stock.changes_since), or resynchronise (begin anew without a cursor). Pages may be read in transactions of their own: what changes meanwhile is among the changes since. The first call in a life of the database writes that it has begun, unless it is in a transaction block or read-only. Refused on a standby (55000), in a transaction that has written (25001).';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Sending.

@@ -172,7 +172,7 @@ RETURNS TABLE (key text, status text, outcome text, mismatch text, agrees boolea
 LANGUAGE c ROWS 100 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'settle_wrapper';
-COMMENT ON FUNCTION stock.settle(jsonb) IS 'Confirms the reservations of paid orders and releases those of cancelled ones: [{"key", "status"}] with the status paid or cancelled, at most 10,000, each key once; NULL: none. All in one transaction that locks in one order. For each order: what the confirm or release came to (outcome), how the stock disagreed (mismatch: paid_not_confirmed, paid_but_expired, paid_but_released, paid_in_part, paid_but_returned, paid_but_unknown, cancelled_but_held, cancelled_but_confirmed; NULL: not at all), and whether it agrees now. Again: the same answers, but no mismatch for what was put right.';
+COMMENT ON FUNCTION stock.settle(jsonb) IS 'Confirms the reservations of paid orders and releases those of cancelled ones: [{"key", "status"}] with the status paid or cancelled, at most 10,000, each key once; NULL: none. All in one transaction that locks in one order. For each order: what the confirm or release came to (outcome), how the stock disagreed (mismatch: paid_not_confirmed, paid_but_expired, paid_but_released, paid_in_part, paid_but_returned, paid_but_unknown, cancelled_but_held, cancelled_but_confirmed, damaged; NULL: not at all), and whether it agrees now. Again: the same answers, but no mismatch for what was put right.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Expiry by pg_cron, where that is installed. Its functions are named in EXECUTE only: they need not exist. The caller

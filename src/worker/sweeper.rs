@@ -152,7 +152,7 @@ fn work(post: Post, told: Micros) -> Finding {
         process::active(c"pg_stock: looking around", what_is_in_the_way)
     };
     post.pause(pause);
-    // While nothing has happened a sweep costs nothing, and sees when that changes.
+    // While nothing has happened the sweep itself sees when that changes.
     if matches!(pause, Pause::None | Pause::NothingYet) {
         return process::active(c"pg_stock: expiring holds", || sweep(told));
     }
