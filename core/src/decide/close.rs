@@ -202,7 +202,7 @@ fn earlier(
     let last = entries.last()?;
     let same = match lines {
         Some(lines) => replay::same_lines(&entries, lines),
-        None => operation == Operation::Extend || took_all(history, &entries, last.recorded_at, open),
+        None => operation == Operation::Extend || took_all(history, &entries, last, open),
     };
     if same {
         return Some(replay::answers(work, request, &entries, lines, outcome));
@@ -216,15 +216,16 @@ fn earlier(
 
 /// True where an earlier request, whose entries are given, left nothing that its operation could have taken: then
 /// "all that is open" names the lines that it took. What came later is told by the versions of the levels that it
-/// changed, and by the time on others.
-fn took_all(history: &[Entry], entries: &[&Entry], at: Micros, open: &dyn Fn(&LineStanding) -> i64) -> bool {
+/// changed; on others by the time, and by the place in the history where two requests have the same.
+fn took_all(history: &[Entry], entries: &[&Entry], last: &Entry, open: &dyn Fn(&LineStanding) -> i64) -> bool {
     let version = |entry: &Entry| entries.iter().find(|taken| taken.at == entry.at).map(|taken| taken.version);
-    let is_earlier = |entry: &&Entry| match version(entry).filter(|_| entry.operation.changes_level()) {
-        Some(version) => entry.version <= version,
-        None => entry.recorded_at <= at,
+    let end = history.iter().position(|entry| entry == last);
+    let is_earlier = |(place, entry): &(usize, &Entry)| match version(entry) {
+        Some(version) if entry.operation.changes_level() => entry.version <= version,
+        _ => (entry.recorded_at, Some(*place)) <= (last.recorded_at, end),
     };
-    let earlier: Vec<&Entry> = history.iter().filter(is_earlier).collect();
-    Standing::at(earlier, at).lines.iter().all(|line| open(line) == 0)
+    let earlier: Vec<&Entry> = history.iter().enumerate().filter(is_earlier).map(|(_, entry)| entry).collect();
+    Standing::at(earlier, last.recorded_at).lines.iter().all(|line| open(line) == 0)
 }
 
 fn all_parts(

@@ -8,7 +8,7 @@ use database::Database;
 use naive::Naive;
 use pg_stock_core::facts::LevelId;
 use pg_stock_core::limits::SECOND;
-use pg_stock_core::{Action, Line, Name, Outcome, Request};
+use pg_stock_core::{Action, Answer, Line, Name, Outcome, Request};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -133,7 +133,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// How many random histories one run tries; each has about forty requests.
-const HISTORIES: u32 = 4_000;
+const HISTORIES: u32 = 10_000;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
@@ -197,6 +197,33 @@ fn a_batch_equals_its_requests_in_turn() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A confirm of one line, then of the other by an operation key, at the same time of the clock: "all that is open" is
+/// not what the first one asked for, whatever followed it.
+#[test]
+fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
+    let at = |location: &str| LevelId { sku: "s0".into(), location: location.into() };
+    let line = |number, location| Line { number, at: at(location), quantity: 1, expected_version: None };
+    let request = |key: &str, operation_key: &str, action| Request {
+        number: 1,
+        key: key.into(),
+        operation_key: operation_key.into(),
+        reason: Name::default(),
+        action,
+    };
+    let mut database = Database::default();
+    for location in ["l0", "l1"] {
+        database.run(&[request(location, "", Action::Receive { at: at(location), quantity: 1 })]);
+    }
+    let reserve = Action::Reserve { lines: vec![line(1, "l1"), line(2, "l0")], ttl: Some(SECOND), buyer: None };
+    database.run(&[request("k0", "", reserve)]);
+    database.run(&[request("k0", "", Action::Confirm { lines: Some(vec![line(1, "l0")]) })]);
+    database.run(&[request("k0", "p1", Action::Confirm { lines: None })]);
+    let outcomes = |answers: Vec<Answer>| answers.iter().map(|answer| answer.outcome).collect::<Vec<_>>();
+    let all = |operation_key| request("k0", operation_key, Action::Confirm { lines: None });
+    assert_eq!(outcomes(database.run(&[all("")])), [Outcome::KeyConflict, Outcome::KeyConflict]);
+    assert_eq!(outcomes(database.run(&[all("p1")])), [Outcome::Confirmed], "the rest is what this one asked for");
 }
 
 /// A late confirm takes the units of an overdue hold whose own confirm comes later in the same batch.
