@@ -22,6 +22,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Pause after an emission failed; doubled with each failure more, up to a minute.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After an emission the worker rests this many times as long as it took: what buyers pay for being heard has a bound.
+const REST: u32 = 3;
+/// The longest of these rests.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// How long standbys are waited for.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(1);
@@ -65,7 +69,7 @@ impl Emitter {
             }
             match emit(may_tell) {
                 Ok(Sent::NotHere) => return None,
-                Ok(Sent::Sent(more)) if may_tell => self.succeeded(more),
+                Ok(Sent::Sent(more)) if may_tell => self.succeeded(more, now.elapsed()),
                 // Only looked around; or somebody reads or sends the feed in a transaction of his own.
                 Ok(Sent::Sent(_)) | Err(Failure::Locked) => {}
                 Err(Failure::Error(error)) => self.failed(&error),
@@ -77,9 +81,11 @@ impl Emitter {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    fn succeeded(&mut self, more: bool) {
+    fn succeeded(&mut self, more: bool, took: Duration) {
         self.failures = 0;
-        self.not_before = Instant::now() + settings::emit_interval();
+        // More than one emission can tell is news that somebody waits for.
+        let rest = if more { Duration::ZERO } else { (took * REST).min(LONGEST_REST) };
+        self.not_before = Instant::now() + settings::emit_interval().max(rest);
         if more {
             self.look_at = self.not_before;
         }
