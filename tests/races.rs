@@ -444,3 +444,87 @@ fn an_answer_does_not_count_units_twice_that_were_given_back_meanwhile() {
     });
     finish(database);
 }
+
+/// Each subtransaction that writes takes an id, and more than 64 in a transaction make every snapshot of the server dearer.
+#[test]
+fn calls_of_one_transaction_have_one_transaction_id() {
+    for way in ["on", "off"] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        for sku in ["a", "b"] {
+            stocked(&mut client, sku, "m", 1_000);
+        }
+        let lines = r#"[{"sku":"a","location":"m","quantity":2},{"sku":"b","location":"m","quantity":2}]"#;
+        let mut script = String::from("BEGIN;");
+        for order in 0..20 {
+            let calls = [
+                format!("reserve_stock('o{order}', '{lines}')"),
+                format!("extend_reservation('o{order}', '1 hour')"),
+                format!("confirm_stock('o{order}')"),
+                format!("return_stock('o{order}')"),
+                format!("receive_stock('r{order}', 'a', 'm', 1)"),
+                format!("adjust_stock('a{order}', 'b', 'm', -1, 'broken')"),
+                format!("sell_stock('s{order}', 'a', 'm', 1)"),
+                format!("reserve_stock('l{order}', 'a', 'm', 1)"),
+                format!("release_stock('l{order}')"),
+                format!("set_limits('f{order}', 'b', 'm', safety_stock => {order})"),
+            ];
+            for call in calls {
+                script += &format!("SELECT * FROM stock.{call};");
+            }
+        }
+        client.batch_execute(&script).unwrap();
+        let rows = "FROM stock.ledger WHERE xmin::text <> pg_current_xact_id()::text AND key NOT LIKE 'stock of %'";
+        assert_eq!(value(&mut client, &format!("SELECT count(*) {rows}")), "0", "{way}");
+        client.batch_execute("COMMIT").unwrap();
+        finish(database);
+    }
+}
+
+/// One key from two sessions for levels that differ, so that no lock of a level keeps them apart: the second waits for the
+/// claim of the first, and then either has its effect or leaves nothing behind.
+#[test]
+fn a_key_that_is_claimed_for_other_levels_meanwhile_leaves_nothing_behind() {
+    let lines = |one: &str, other: &str| {
+        format!(r#"[{{"sku":"{one}","location":"m","quantity":1}},{{"sku":"{other}","location":"m","quantity":1}}]"#)
+    };
+    let pairs = |end: &str| {
+        [
+            (format!("try_receive_stock('r{end}', 'a', 'm', 1)"), format!("try_receive_stock('r{end}', 'b', 'm', 1)")),
+            (
+                format!("try_confirm_stock('order{end}', '{}', 'p')", lines("a", "b")),
+                format!("try_confirm_stock('order{end}', '{}', 'p')", lines("c", "d")),
+            ),
+            (
+                format!("try_reserve_stock('k{end}', '{}')", lines("a", "b")),
+                format!("try_reserve_stock('k{end}', '{}')", lines("c", "d")),
+            ),
+        ]
+    };
+    for (way, end) in [("on", "COMMIT"), ("on", "ROLLBACK"), ("off", "COMMIT"), ("off", "ROLLBACK")] {
+        let database = database();
+        let [mut first, mut second, mut watcher] = std::array::from_fn(|_| database.connect());
+        ["a", "b", "c", "d"].iter().for_each(|sku| stocked(&mut first, sku, "m", 10));
+        let all = lines("a", "b").replace(']', ",") + &lines("c", "d")[1..];
+        call(&mut first, &format!("reserve_stock('order{end}', '{all}')")).unwrap();
+        let process = backend(&mut second);
+        for (one, other) in pairs(end) {
+            first.batch_execute(&format!("SET pg_stock.direct_access = {way}; BEGIN")).unwrap();
+            second.batch_execute(&format!("SET pg_stock.direct_access = {way}; BEGIN")).unwrap();
+            call(&mut first, &one).unwrap();
+            let rows = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| call(&mut second, &other).unwrap());
+                wait_for_lock(&mut watcher, process);
+                first.batch_execute(end).unwrap();
+                waiting.join().unwrap()
+            });
+            let conflicts = rows.iter().all(|row| row.outcome == "key_conflict");
+            assert_eq!(conflicts, end == "COMMIT", "{way} {other}: {rows:?}");
+            second.batch_execute("COMMIT").unwrap();
+            let changed = value(&mut watcher, "SELECT count(*) FROM stock.verify()");
+            assert_eq!(changed, "0", "{way} {other}");
+        }
+        finish(database);
+    }
+}

@@ -22,7 +22,7 @@ pub use expire::{expire, forget, is_restoring, is_subscribed};
 use load::History;
 pub use load::now;
 use pg_stock_core::standing::Standing;
-use pg_stock_core::{Answer, Decision, Facts, Fault, LevelId, Name, Request, decide};
+use pg_stock_core::{Action, Answer, Decision, Facts, Fault, LevelId, Name, Request, decide};
 use pgrx::spi::SpiError;
 
 use crate::error::Error;
@@ -162,7 +162,7 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
         }
     }
     for attempt in 0..ATTEMPTS {
-        match subtransaction::run(|| locked(tables, requests, &levels, keys_are_new && attempt == 0)) {
+        match attempt_locked(tables, requests, &levels, keys_are_new && attempt == 0) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
             Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(tables, requests)?.0),
@@ -191,13 +191,42 @@ fn unlocked(tables: Option<&direct::Tables>, decision: Decision) -> Result<Optio
     if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(tables, decision) }
 }
 
-/// Decides and stores under the locks of all levels concerned.
-fn locked(
+/// Decides and stores under the locks of all levels concerned. What is outrun leaves nothing behind.
+///
+/// A subtransaction would always see to that. But each that writes has a transaction id of its own, and a transaction with
+/// more than 64 of them makes every snapshot of the server dearer; so there is one only where something must be undone.
+fn attempt_locked(
     tables: Option<&direct::Tables>,
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
     keys_are_new: bool,
 ) -> Result<Vec<Answer>, Setback> {
+    let judge = || decide_under_locks(tables, requests, levels, keys_are_new);
+    let store = |decision: Decision| write::locked(tables, &decision.effects).map(|()| decision.answers);
+    if !may_keep_its_locks(requests) {
+        return subtransaction::run(|| store(judge()?));
+    }
+    let decision = judge()?;
+    if write::is_outrun_at_once_or_never(&decision.effects) {
+        store(decision)
+    } else {
+        subtransaction::run(|| store(decision))
+    }
+}
+
+/// Whether a try that is outrun may keep the locks that it has, for the next begins with the same. A batch, and a
+/// transfer to a level that is made meanwhile, may have to lock others first.
+fn may_keep_its_locks(requests: &[Request]) -> bool {
+    matches!(requests, [request] if !matches!(request.action, Action::Transfer { .. }))
+}
+
+/// The decision under the locks of all levels concerned. It changes something.
+fn decide_under_locks(
+    tables: Option<&direct::Tables>,
+    requests: &[Request],
+    levels: &BTreeSet<LevelId>,
+    keys_are_new: bool,
+) -> Result<Decision, Setback> {
     let held = load::lock(tables, levels)?;
     let judge = |keys_are_new| {
         let facts = match keys_are_new {
@@ -216,11 +245,7 @@ fn locked(
         decision = judge(false);
     }
     let decision = decision?;
-    if decision.effects.is_empty() {
-        return Err(Setback::Settled(decision.answers));
-    }
-    write::locked(tables, &decision.effects)?;
-    Ok(decision.answers)
+    if decision.effects.is_empty() { Err(Setback::Settled(decision.answers)) } else { Ok(decision) }
 }
 
 /// Units of a level that may still be promised; `None` for an unknown level.

@@ -41,13 +41,29 @@ pub fn guarded(tables: Option<&Tables>, mut decision: Decision) -> Result<Option
     Ok(Some(decision.answers))
 }
 
+/// Whether effects that cannot be stored because others were first leave nothing behind: they claim one key and create
+/// no level. The claims of a key have lines from 1 on, so that the first one finds what is taken.
+pub fn is_outrun_at_once_or_never(effects: &Effects) -> bool {
+    effects.levels.values().all(|change| change.before.is_some()) && is_of_one_key(&effects.entries)
+}
+
+fn is_of_one_key<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> bool {
+    let mut keys = entries.into_iter().map(|entry| (&entry.key, entry.operation));
+    keys.next().is_some_and(|first| keys.all(|key| key == first))
+}
+
 /// Stores effects that were decided under the locks of their levels.
 pub fn locked(tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback> {
     let Some(now) = effects.entries.first().map(|entry| entry.recorded_at) else { return Ok(()) };
     let mut entries: Vec<&Entry> = effects.entries.iter().collect();
     entries.sort_by(|a, b| (&a.key, a.line).cmp(&(&b.key, b.line)));
-    if claim(tables, &entries)? < entries.len() {
-        return Err(Setback::Outrun);
+    match claim(tables, &entries)? {
+        all if all == entries.len() => {}
+        0 => return Err(Setback::Outrun),
+        some if is_outrun_at_once_or_never(effects) => {
+            expect(some, entries.len(), "a key has claims, but none on its first line")?;
+        }
+        _ => return Err(Setback::Outrun),
     }
     if !create_levels(effects, now)? {
         return Err(Setback::Outrun);
@@ -110,14 +126,23 @@ fn claim_guarded(tables: Option<&Tables>, effects: &Effects) -> SpiResult<bool> 
     Ok(true)
 }
 
-/// Writes ledger rows; says how many were written, fewer than given where a key was taken.
+/// Writes ledger rows; says how many were written, fewer than given where a key was taken. Of one key none is written
+/// where the first is taken.
 fn claim(tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
     if let Some(claimed) = tables.and_then(|tables| tables.claim(entries)) {
         return Ok(claimed);
     }
-    if let [entry] = entries {
-        return claim_one(entry);
+    match entries {
+        [first, rest @ ..] if is_of_one_key(entries.iter().copied()) => match (claim_one(first)?, rest) {
+            (0, _) => Ok(0),
+            (_, []) => Ok(1),
+            (_, rest) => Ok(1 + claim_many(rest)?),
+        },
+        entries => claim_many(entries),
     }
+}
+
+fn claim_many(entries: &[&Entry]) -> SpiResult<usize> {
     let now = entries.first().map_or(0, |entry| entry.recorded_at);
     let each = || entries.iter().copied();
     let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
