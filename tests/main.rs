@@ -1,5 +1,6 @@
 //! Tests from outside: real connections, a real server. One file for each promise.
 
+mod answers;
 mod bad_input;
 mod citus;
 mod damage;

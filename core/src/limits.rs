@@ -42,7 +42,11 @@ pub fn json_size(path: &str, bytes: usize) -> Result<(), Fault> {
         .hint("Split the call."))
 }
 
-/// Takes a key, SKU, location or buyer of 1 to 200 bytes.
+/// What the keys begin with that pg_stock makes itself; no caller's may.
+pub const OWN_PREFIX: &str = "pg_stock:";
+
+/// Takes a SKU, location or buyer of 1 to 200 bytes: no control characters, and neither a blank nor a byte order mark at
+/// either end, for these come from spreadsheets and forms and make another name that looks the same.
 pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     match bytes.len() {
         0 => Err(Fault::invalid(path, format!("{path} must not be empty"))
@@ -50,7 +54,37 @@ pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
         n if n > MAX_NAME_BYTES => Err(Fault::invalid(path, format!("{path} is too long"))
             .detail(format!("It has {n} bytes; at most {MAX_NAME_BYTES} are allowed."))
             .hint("Use a shorter identifier.")),
-        _ => Ok(Name::from(bytes)),
+        _ => match blemish(bytes) {
+            Some(blemish) => Err(Fault::invalid(path, format!("{path} {blemish}"))
+                .detail(format!("It is \"{}\".", bytes.escape_ascii()))
+                .hint("Trim it where it comes from; other characters are taken as they are.")),
+            None => Ok(Name::from(bytes)),
+        },
+    }
+}
+
+/// Takes a key or an operation key: a name that does not begin as those that pg_stock makes itself.
+pub fn key(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
+    let name = name(path, bytes)?;
+    if bytes.starts_with(OWN_PREFIX.as_bytes()) {
+        return Err(Fault::invalid(path, format!("{path} must not begin with \"{OWN_PREFIX}\""))
+            .detail(format!("It is \"{name}\"."))
+            .hint("These are the keys that pg_stock makes itself; take another."));
+    }
+    Ok(name)
+}
+
+/// What makes a name unlike what is seen of it, if anything does. Where the bytes are not UTF-8, ASCII alone is judged.
+fn blemish(bytes: &[u8]) -> Option<&'static str> {
+    let is_blank = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}');
+    let (is_control, is_blank_at_an_end) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text.contains(char::is_control), text.starts_with(is_blank) || text.ends_with(is_blank)),
+        Err(_) => (bytes.iter().any(u8::is_ascii_control), bytes.trim_ascii().len() < bytes.len()),
+    };
+    match (is_control, is_blank_at_an_end) {
+        (true, _) => Some("must not contain control characters"),
+        (_, true) => Some("must not begin or end with a blank"),
+        _ => None,
     }
 }
 

@@ -12,8 +12,10 @@ use crate::outcome::Outcome;
 use crate::request::{Action, Request};
 use crate::standing::{Claim, LineStanding, Standing};
 
-/// Operation key and reason of what a settlement does: it claims its own confirm and release, once for each order.
-const SETTLE: &str = "settle";
+/// Operation key of what a settlement does: it claims its own confirm and release, once for each order.
+const OPERATION_KEY: &str = "pg_stock:settle";
+/// Its reason.
+const REASON: &str = "settle";
 
 /// What the shop says of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl Order {
             Status::Paid => Action::Confirm { lines: None },
             Status::Cancelled => Action::Release { lines: None },
         };
-        Request { number, key: self.key.clone(), operation_key: SETTLE.into(), reason: SETTLE.into(), action }
+        Request { number, key: self.key.clone(), operation_key: OPERATION_KEY.into(), reason: REASON.into(), action }
     }
 }
 

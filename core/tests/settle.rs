@@ -122,7 +122,7 @@ fn each_order_is_judged_by_its_own_answers() {
     let orders = [order("a", Status::Paid), order("b", Status::Cancelled), order("c", Status::Paid)];
     let requests = requests(&orders);
     assert_eq!(requests.iter().map(|request| request.number).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(requests.iter().all(|request| request.operation_key == "settle".into()));
+    assert!(requests.iter().all(|request| request.operation_key == "pg_stock:settle".into()));
     let standing = |line| Standing { claim: Claim::Reserved, lines: vec![line] };
     let standings = [standing(line(1, 1, 0, 0, 0)), standing(line(1, 0, 1, 0, 0)), standing(line(1, 1, 0, 0, 0))];
     let answers = [

@@ -39,12 +39,23 @@ impl Arguments {
         self.opt_int(place).ok_or_else(|| missing(name))
     }
 
-    /// A key, SKU, location or buyer.
+    /// An idempotency key.
+    pub fn key(&self, place: usize) -> Result<Name, Fault> {
+        limits::key("key", self.bytes(place).ok_or_else(|| missing("key"))?)
+    }
+
+    /// An operation key; NULL means none.
+    pub fn operation_key(&self, place: usize) -> Result<Name, Fault> {
+        let key = self.bytes(place).map(|bytes| limits::key("operation_key", bytes)).transpose()?;
+        Ok(key.unwrap_or_default())
+    }
+
+    /// A SKU or location.
     pub fn name(&self, place: usize, name: &str) -> Result<Name, Fault> {
         limits::name(name, self.bytes(place).ok_or_else(|| missing(name))?)
     }
 
-    /// A buyer or operation key that may be NULL.
+    /// A buyer that may be NULL.
     pub fn opt_name(&self, place: usize, name: &str) -> Result<Option<Name>, Fault> {
         self.bytes(place).map(|bytes| limits::name(name, bytes)).transpose()
     }

@@ -84,7 +84,7 @@ fn try_unfreeze(fcinfo: pg_sys::FunctionCallInfo) {
 /// Runs the action that the arguments after the key make, for the reason they give.
 fn run(fcinfo: pg_sys::FunctionCallInfo, read: impl Fn(&Arguments) -> Result<(Action, Name), Fault>) {
     let args = Arguments::of(fcinfo);
-    let requests = args.name(0, "key").and_then(|key| {
+    let requests = args.key(0).and_then(|key| {
         let (action, reason) = read(&args)?;
         Ok(vec![Request { reason, ..request(key, action) }])
     });

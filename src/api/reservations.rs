@@ -14,7 +14,7 @@ use crate::settings;
 #[pg_extern(sql = false)]
 fn try_reserve_line(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let key = args.name(0, "key")?;
+        let key = args.key(0)?;
         let lines = vec![line(args, 6)?];
         let (ttl, buyer) = (Some(args.ttl(4)?), args.opt_name(5, "buyer")?);
         Ok(vec![request(key, Action::Reserve { lines, ttl, buyer })])
@@ -26,7 +26,7 @@ fn try_reserve_line(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, lines, options) = (args.name(0, "key")?, args.lines(1)?, args.options(2, true)?);
+        let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, true)?);
         let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
         Ok(vec![request(key, Action::Reserve { lines, ttl, buyer: options.buyer })])
     };
@@ -37,7 +37,7 @@ fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn try_sell_line(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, lines) = (args.name(0, "key")?, vec![line(args, 5)?]);
+        let (key, lines) = (args.key(0)?, vec![line(args, 5)?]);
         let buyer = args.opt_name(4, "buyer")?;
         Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer })])
     };
@@ -48,7 +48,7 @@ fn try_sell_line(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, lines, options) = (args.name(0, "key")?, args.lines(1)?, args.options(2, false)?);
+        let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, false)?);
         Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer: options.buyer })])
     };
     answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
@@ -92,9 +92,9 @@ fn try_return(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn try_extend(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let key = args.name(0, "key")?;
+        let key = args.key(0)?;
         let action = Action::Extend { ttl: args.required_ttl(1)? };
-        let operation_key = args.opt_name(2, "operation_key")?.unwrap_or_default();
+        let operation_key = args.operation_key(2)?;
         Ok(vec![Request { operation_key, ..request(key, action) }])
     };
     answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
@@ -103,8 +103,8 @@ fn try_extend(fcinfo: pg_sys::FunctionCallInfo) {
 /// Confirm, release and return take the same arguments, the first without a reason.
 fn close(fcinfo: pg_sys::FunctionCallInfo, action: fn(Option<Vec<Line>>) -> Action, with_reason: bool) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, action) = (args.name(0, "key")?, action(args.opt_lines(1)?));
-        let operation_key = args.opt_name(2, "operation_key")?.unwrap_or_default();
+        let (key, action) = (args.key(0)?, action(args.opt_lines(1)?));
+        let operation_key = args.operation_key(2)?;
         let reason = if with_reason { args.opt_reason(3)? } else { Name::default() };
         Ok(vec![Request { operation_key, reason, ..request(key, action) }])
     };

@@ -72,7 +72,7 @@ pub fn requests(json: &[u8], most: usize) -> Result<Vec<BatchRequest>, Fault> {
         .map(|(place, raw)| {
             let path = format_args!("requests[{place}]");
             Ok(BatchRequest {
-                key: limits::name(format_args!("{path}.key"), &raw.key.0)?,
+                key: limits::key(format_args!("{path}.key"), &raw.key.0)?,
                 lines: check_lines(format_args!("{path}.lines"), raw.lines)?,
                 options: check_options(path, raw.ttl, raw.buyer)?,
             })
@@ -232,17 +232,19 @@ fn join(path: Arguments<'_>, first: &mut Line, again: Line) -> Result<(), Fault>
     }
 }
 
-/// Reads an integer from JSON: no fraction, no exponent, no text.
+/// Reads an integer from JSON: no exponent, no text, and no fraction but 0, which some drivers send with whole numbers.
 fn integer(path: Arguments<'_>, raw: &RawValue) -> Result<i64, Fault> {
     let text = raw.get();
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = whole.strip_prefix('-').unwrap_or(whole);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_integer || !fraction.bytes().all(|byte| byte == b'0') {
         let shown: String = text.chars().take(40).collect();
         return Err(Fault::invalid(path, format!("{path} must be an integer"))
             .detail(format!("It is {shown}."))
             .hint("Give a whole number without quotes."));
     }
-    text.parse().map_err(|_| {
+    whole.parse().map_err(|_| {
         Fault::overflow(path, format!("{path} is out of range"))
             .detail(format!("It has {} digits.", digits.len()))
             .hint(format!("At most {} units are allowed.", limits::MAX_QUANTITY))
@@ -263,6 +265,33 @@ mod tests {
         let lines = lines(br#"[{"sku":"s","location":"l","quantity":2,"expected_version":7}]"#).expect("sound");
         assert_eq!(lines.len(), 1);
         assert_eq!((lines[0].number, lines[0].quantity, lines[0].expected_version), (1, 2, Some(7)));
+    }
+
+    #[test]
+    fn whole_numbers_pass_with_a_fraction_of_nothing() {
+        for quantity in ["2", "2.0", "2.00"] {
+            let json = format!(r#"[{{"sku":"s","location":"l","quantity":{quantity},"expected_version":{quantity}}}]"#);
+            let lines = lines(json.as_bytes()).expect("sound");
+            assert_eq!((lines[0].quantity, lines[0].expected_version), (2, Some(2)));
+        }
+    }
+
+    #[test]
+    fn names_are_what_is_seen_of_them() {
+        for sku in [" s", "s ", "\u{feff}s", "s\u{a0}", "s\u{200b}", "s\nt", "s\u{7}", "s\u{85}t", "\t"] {
+            let json = serde_json::json!([{"sku": sku, "location": "l", "quantity": 1}]).to_string();
+            assert_eq!(fault(&json).path, "lines[0].sku", "{sku:?}");
+        }
+        for sku in ["s t", "Größe 42", "日本", "-", "pg_stock:s"] {
+            let json = serde_json::json!([{"sku": sku, "location": "l", "quantity": 1}]).to_string();
+            assert_eq!(lines(json.as_bytes()).expect(sku)[0].at.sku, sku.into());
+        }
+    }
+
+    #[test]
+    fn keys_of_our_own_are_refused() {
+        let json = br#"[{"key":"pg_stock:k","lines":[{"sku":"s","location":"l","quantity":1}]}]"#;
+        assert_eq!(requests(json, 10).expect_err("ours").path, "requests[0].key");
     }
 
     #[test]

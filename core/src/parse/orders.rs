@@ -42,7 +42,7 @@ fn check_order(place: usize, raw: &RawOrder) -> Result<Order, Fault> {
             .detail(format!("It is \"{shown}\"."))
             .hint("Leave orders out that are neither.")
     })?;
-    Ok(Order { key: limits::name(format_args!("orders[{place}].key"), &raw.key.0)?, status })
+    Ok(Order { key: limits::key(format_args!("orders[{place}].key"), &raw.key.0)?, status })
 }
 
 /// Two statuses of one order could contradict each other.

@@ -116,10 +116,12 @@ fn settlement() -> impl Strategy<Value = Vec<(Name, Action, Name)>> {
         2 => lines().prop_map(|lines| Action::Confirm { lines }),
         1 => lines().prop_map(|lines| Action::Release { lines }),
     ];
-    (Just(keys).prop_shuffle(), vec((action, prop_oneof!["", "p1", "settle"]), 1..5)).prop_map(|(keys, asked)| {
-        let named = |(key, (action, part)): (Name, (Action, String))| (key, action, part.as_str().into());
-        keys.into_iter().zip(asked).map(named).collect()
-    })
+    (Just(keys).prop_shuffle(), vec((action, prop_oneof!["", "p1", "pg_stock:settle"]), 1..5)).prop_map(
+        |(keys, asked)| {
+            let named = |(key, (action, part)): (Name, (Action, String))| (key, action, part.as_str().into());
+            keys.into_iter().zip(asked).map(named).collect()
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
