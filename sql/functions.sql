@@ -265,8 +265,8 @@ BEGIN
     IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; raises a refusal. expected_version is the version that was seen when counting began; NULL: unchecked. Never below what is reserved.';
-COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; returns a refusal as a row. expected_version is the version that was seen when counting began; NULL: unchecked. Never below what is reserved.';
+COMMENT ON FUNCTION stock.set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; raises a refusal. expected_version is the version that was seen when counting began; NULL: unchecked, and an article that is new here gets its level, with 0 units, too. Never below what is reserved.';
+COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; returns a refusal as a row. expected_version is the version that was seen when counting began; NULL: unchecked, and an article that is new here gets its level, with 0 units, too. Never below what is reserved.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Moves goods to another location, and creates the level there if it is new.
@@ -345,7 +345,7 @@ COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS 'Allows 
 
 CREATE FUNCTION stock.available(sku text, location text) RETURNS bigint
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'available_wrapper';
-COMMENT ON FUNCTION stock.available(text, text) IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free. NULL for an unknown level.';
+COMMENT ON FUNCTION stock.available(text, text) IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free; 0 while the level is frozen. NULL for an unknown level.';
 
 CREATE FUNCTION stock.reservation(key text) RETURNS TABLE (
     line integer, sku text, location text, buyer text, quantity bigint, held bigint, confirmed bigint, released bigint,

@@ -2,7 +2,7 @@
 
 CREATE VIEW stock.levels AS
 SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock,
-       greatest(0, l.on_hand - l.reserved - l.safety_stock + due.overdue) AS available,
+       CASE WHEN l.frozen THEN 0 ELSE greatest(0, l.on_hand - l.reserved - l.safety_stock + due.overdue) END AS available,
        due.overdue, l.buyer_limit, l.frozen, l.version, l.updated_at
   FROM stock.level l
  CROSS JOIN LATERAL (
@@ -17,7 +17,7 @@ COMMENT ON COLUMN stock.levels.location IS 'Where it lies.';
 COMMENT ON COLUMN stock.levels.on_hand IS 'Units physically there.';
 COMMENT ON COLUMN stock.levels.reserved IS 'Units promised to open holds, overdue ones included.';
 COMMENT ON COLUMN stock.levels.safety_stock IS 'Units that are never promised.';
-COMMENT ON COLUMN stock.levels.available IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free.';
+COMMENT ON COLUMN stock.levels.available IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free; 0 while the level is frozen.';
 COMMENT ON COLUMN stock.levels.overdue IS 'Units in holds past their deadline.';
 COMMENT ON COLUMN stock.levels.buyer_limit IS 'Most units that one buyer may hold and have bought; NULL: no limit.';
 COMMENT ON COLUMN stock.levels.frozen IS 'While true, nothing is sold or transferred from here.';

@@ -49,3 +49,75 @@ fn keys_that_pg_stock_makes_itself_are_its_own() {
     assert!(call(&mut client, "try_reserve_stock('again', 'pg_stock:sku', 'm', 1)").is_ok(), "a SKU may be called so");
     finish(database);
 }
+
+#[test]
+fn nothing_is_available_while_a_level_is_frozen() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 5);
+    outcome(&mut client, "freeze_level('recall', 'a', 'm', 'glass')");
+    let said = |client: &mut postgres::Client| {
+        let sources = [
+            "SELECT stock.available('a', 'm')",
+            "SELECT available FROM stock.levels",
+            "SELECT available FROM stock.snapshot() WHERE sku = 'a'",
+            "SELECT available FROM stock.try_reserve_stock('o', 'a', 'm', 6)",
+            "SELECT available FROM stock.ledger ORDER BY position DESC LIMIT 1",
+        ];
+        sources.map(|source| value(client, source))
+    };
+    assert_eq!(said(&mut client), ["0"; 5]);
+    // Goods may come and be counted meanwhile; the page still offers nothing.
+    assert_eq!(outcome(&mut client, "receive_stock('more', 'a', 'm', 1)"), "received");
+    assert_eq!(outcome(&mut client, "adjust_stock('less', 'a', 'm', -1, 'broken')"), "adjusted");
+    assert_eq!(said(&mut client), ["0"; 5]);
+    outcome(&mut client, "unfreeze_level('cleared', 'a', 'm', 'looked at')");
+    assert_eq!(said(&mut client), ["5"; 5]);
+    finish(database);
+}
+
+#[test]
+fn an_article_that_has_none_can_be_known() {
+    let database = database();
+    let mut client = database.connect();
+    assert_eq!(outcome(&mut client, "try_set_stock('count', 'new', 'm', 0, 7)"), "unknown_level");
+    assert_eq!(outcome(&mut client, "set_stock('count', 'new', 'm', 0, NULL)"), "set");
+    assert_eq!(outcome(&mut client, "try_reserve_stock('o', 'new', 'm', 1)"), "insufficient_stock");
+    assert_eq!(outcome(&mut client, "set_stock('other', 'newer', 'm', 3, NULL)"), "set");
+    assert_eq!(outcome(&mut client, "reserve_stock('o', 'newer', 'm', 3)"), "reserved");
+    let first = call(&mut client, "try_set_stock('count', 'new', 'm', 0, NULL)").unwrap();
+    assert!(first[0].replayed, "{first:?}");
+    finish(database);
+}
+
+/// Safety stock and limit per buyer are for who would buy; this order is paid, and its goods are there.
+#[test]
+fn a_late_confirm_takes_what_is_there_before_safety_stock_and_limit() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 3);
+    for swept in [false, true] {
+        let order = format!("order {swept}");
+        outcome(&mut client, &format!("reserve_stock('{order}', 'a', 'm', 1, '1 ms', 'b')"));
+        value(&mut client, "SELECT pg_sleep(0.01)");
+        if swept {
+            value(&mut client, "SELECT stock.expire_reservations(10)");
+        }
+        outcome(&mut client, &format!("set_limits('limits {swept}', 'a', 'm', 100, 1)"));
+        assert_eq!(
+            outcome(&mut client, &format!("try_reserve_stock('new {swept}', 'a', 'm', 1, NULL, 'c')")),
+            "insufficient_stock"
+        );
+        assert_eq!(outcome(&mut client, &format!("try_confirm_stock('{order}')")), "confirmed_late");
+        outcome(&mut client, &format!("set_limits('none {swept}', 'a', 'm', 0, 0)"));
+    }
+    // Not what was promised to another, and nothing that was recalled.
+    outcome(&mut client, "reserve_stock('late', 'a', 'm', 1, '1 ms')");
+    value(&mut client, "SELECT pg_sleep(0.01)");
+    outcome(&mut client, "reserve_stock('other', 'a', 'm', 1)");
+    assert_eq!(outcome(&mut client, "try_confirm_stock('late')"), "reservation_expired");
+    outcome(&mut client, "release_stock('other')");
+    outcome(&mut client, "freeze_level('recall', 'a', 'm', 'glass')");
+    assert_eq!(outcome(&mut client, "try_confirm_stock('late')"), "level_frozen");
+    finish(database);
+}

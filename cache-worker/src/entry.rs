@@ -9,7 +9,8 @@ pub struct Level {
     pub sku: String,
     /// Where it lies.
     pub location: String,
-    /// What may still be promised: `max(0, on_hand - reserved - safety_stock)`. Overdue holds do not count as free here.
+    /// What may still be promised: `max(0, on_hand - reserved - safety_stock)`, and 0 while the level is frozen. Overdue
+    /// holds do not count as free here.
     pub available: i64,
     /// Units that are there.
     pub on_hand: i64,
@@ -24,9 +25,10 @@ pub struct Level {
 }
 
 impl Level {
-    /// What may be promised by these counters alone: it depends on nothing but the level's version.
-    pub fn available_of(on_hand: i64, reserved: i64, safety_stock: i64) -> i64 {
-        on_hand.saturating_sub(reserved).saturating_sub(safety_stock).max(0)
+    /// The level with what may be promised by its counters alone: that depends on nothing but its version.
+    pub fn counted(self) -> Level {
+        let free = self.on_hand.saturating_sub(self.reserved).saturating_sub(self.safety_stock).max(0);
+        Level { available: if self.frozen { 0 } else { free }, ..self }
     }
 }
 
@@ -81,8 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_available_is_never_negative() {
-        assert_eq!(Level::available_of(10, 2, 1), 7);
-        assert_eq!(Level::available_of(1, 0, 5), 0);
+    fn what_is_available_is_never_negative_and_nothing_while_frozen() {
+        let available = |on_hand, reserved, safety_stock, frozen| {
+            let (sku, location) = ("a".to_owned(), "m".to_owned());
+            let level = Level { sku, location, available: 0, on_hand, reserved, safety_stock, frozen, version: 1 };
+            level.counted().available
+        };
+        assert_eq!(available(10, 2, 1, false), 7);
+        assert_eq!(available(1, 0, 5, false), 0);
+        assert_eq!(available(10, 2, 1, true), 0);
     }
 }

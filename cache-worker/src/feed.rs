@@ -245,11 +245,12 @@ fn level(row: &Row, first: usize) -> Result<Level, Error> {
     Ok(Level {
         sku: row.try_get(first)?,
         location: row.try_get(first + 1)?,
-        available: Level::available_of(on_hand, reserved, safety_stock),
+        available: 0,
         on_hand,
         reserved,
         safety_stock,
         frozen: row.try_get(first + 5)?,
         version: row.try_get(first + 6)?,
-    })
+    }
+    .counted())
 }

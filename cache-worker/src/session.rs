@@ -317,9 +317,9 @@ impl Drop for Session<'_> {
 }
 
 /// Keeps the newest state of each level.
-fn fold(levels: &mut HashMap<(String, String), Level>, mut level: Level, changes: &mut Changes) {
+fn fold(levels: &mut HashMap<(String, String), Level>, level: Level, changes: &mut Changes) {
     changes.count(&level);
-    level.available = Level::available_of(level.on_hand, level.reserved, level.safety_stock);
+    let level = level.counted();
     let named = (level.sku.clone(), level.location.clone());
     match levels.get(&named) {
         Some(known) if known.version > level.version => {}

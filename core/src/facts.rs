@@ -65,9 +65,15 @@ impl Level {
         0 <= self.reserved && self.reserved <= self.on_hand
     }
 
-    /// What may still be promised: overdue holds count as free.
+    /// What may still be promised: overdue holds count as free, and nothing is promised of a frozen level.
     pub fn available(&self) -> i64 {
-        (self.free() + self.overdue).max(0)
+        if self.frozen { 0 } else { (self.free() + self.overdue).max(0) }
+    }
+
+    /// What may still be promised by the counters alone, so that one version has one value: overdue holds count as held
+    /// until they are given back.
+    pub fn announced(&self) -> i64 {
+        if self.frozen { 0 } else { self.free().max(0) }
     }
 }
 

@@ -49,7 +49,7 @@ pub enum Action {
     Receive { at: LevelId, quantity: i64 },
     /// Correct the stock by a difference.
     Adjust { at: LevelId, delta: i64, expected_version: Option<i64> },
-    /// Correct the stock to what was counted.
+    /// Correct the stock to what was counted; creates the level, where no version of it was seen.
     Set { at: LevelId, on_hand: i64, expected_version: Option<i64> },
     /// Move goods to another location of the same SKU; creates the level there.
     Transfer { from: LevelId, to: LevelId, quantity: i64 },

@@ -71,6 +71,7 @@ pub fn level_cells() -> Vec<Cell> {
         ("sell", reserve(UNITS, None)),
         ("receive", Action::Receive { at: there.clone(), quantity: 1 }),
         ("adjust by -1", Action::Adjust { at: there.clone(), delta: -1, expected_version: None }),
+        ("set to 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: None }),
         ("set to 1, expecting version 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1) }),
         ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1 }),
         ("set_limits", Action::SetLimits { at: there.clone(), safety_stock: Some(1), buyer_limit: None }),

@@ -89,7 +89,7 @@ fn columns(state: &State) -> [Column; 9] {
         rows::int(level.on_hand),
         rows::int(level.reserved),
         rows::int(level.safety_stock),
-        rows::int(level.free().max(0)),
+        rows::int(level.announced()),
         rows::flag(level.frozen),
         rows::int(level.version),
         rows::int(state.updated_at),

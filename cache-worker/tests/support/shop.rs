@@ -165,11 +165,13 @@ impl<'c> Shop<'c> {
 
 /// What a database has.
 pub fn in_database(client: &mut Client) -> Levels {
-    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version FROM stock.level";
+    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version,
+                      CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock) END
+                 FROM stock.level";
     let rows = client.query(sql, &[]).expect("levels");
     let level = |row: &postgres::Row| {
         let (on_hand, reserved, safety_stock) = (row.get(2), row.get(3), row.get(4));
-        let available = Level::available_of(on_hand, reserved, safety_stock);
+        let available = row.get(7);
         let (sku, location, frozen, version) = (row.get(0), row.get(1), row.get(5), row.get(6));
         Level { sku, location, available, on_hand, reserved, safety_stock, frozen, version }
     };

@@ -36,7 +36,8 @@ pub(super) fn confirm(work: &mut Work, request: &Request, lines: Option<&[Line]>
     }))
 }
 
-/// In time, the units are there by right; late, they must be free.
+/// In time, the units are there by right; late, they must be there and promised to nobody else. That the order is paid
+/// comes before the safety stock and the limit per buyer: these are for who would buy.
 fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold>, Outcome> {
     if part.standing.live() > 0 {
         return Ok(Vec::new());
@@ -46,11 +47,9 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     }
     let own = if part.standing.overdue { part.standing.held } else { 0 };
     let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
-    if work.cover(part.at(), part.quantity - own - level.free(), Some(&request.key)).is_none() {
-        return Err(Outcome::ReservationExpired);
-    }
-    let line = Line { number: part.number, at: part.at().clone(), quantity: part.quantity, expected_version: None };
-    work.take_free(&line, part.standing.buyer.as_ref(), Some((&request.key, own)))
+    let shortage = part.quantity - own - (level.on_hand - level.reserved);
+    let covering = work.cover(part.at(), shortage, Some(&request.key)).ok_or(Outcome::ReservationExpired)?;
+    if level.frozen { Err(Outcome::LevelFrozen) } else { Ok(covering) }
 }
 
 fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), Fault> {

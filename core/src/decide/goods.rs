@@ -83,6 +83,8 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
         Action::Adjust { at, delta, expected_version } => {
             judge_stock(work, at, *expected_version, |on_hand| on_hand + delta)
         }
+        // Who has counted an article that is new here makes its level, with nothing in it, too.
+        Action::Set { at, expected_version: None, .. } if work.level(at).is_none() => Ok(Vec::new()),
         Action::Set { at, on_hand, expected_version } => judge_stock(work, at, *expected_version, |_| *on_hand),
         Action::Transfer { from, quantity, .. } => {
             if work.level(from).is_some_and(|level| level.frozen) {

@@ -171,7 +171,7 @@ impl Work {
     }
 
     /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue holds to close first.
-    /// `own` are the key whose overdue hold is to be confirmed and the units in it, which count as free to itself.
+    /// `own` are the key whose overdue hold is to hold again and the units in it, which count as free to itself.
     pub fn take_free(
         &self,
         line: &Line,

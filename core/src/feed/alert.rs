@@ -5,7 +5,7 @@ use crate::facts::Level;
 /// A state of a level that somebody should know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alert {
-    /// Nothing may be promised any more.
+    /// Nothing may be promised any more: all is promised, or the level is frozen.
     SoldOut,
     /// Less than the safety stock is left unpromised: goods were lost, or the safety stock was raised.
     BelowSafetyStock,
@@ -18,7 +18,7 @@ impl Alert {
     /// True while the level is in this state. Overdue holds count as held until they are given back.
     pub fn holds(self, level: &Level) -> bool {
         match self {
-            Alert::SoldOut => level.free() <= 0,
+            Alert::SoldOut => level.announced() == 0,
             Alert::BelowSafetyStock => level.free() < 0,
         }
     }
@@ -64,5 +64,8 @@ mod tests {
         assert_eq!(from(level(5, 0, 0), level(5, 0, 6)), [(Alert::SoldOut, true), (Alert::BelowSafetyStock, true)]);
         assert_eq!(from(level(5, 0, 6), level(9, 0, 6)), [(Alert::SoldOut, false), (Alert::BelowSafetyStock, false)]);
         assert_eq!(from(level(5, 1, 0), level(5, 2, 0)), []);
+        let frozen = |level| Level { frozen: true, ..level };
+        assert_eq!(from(level(5, 1, 0), frozen(level(5, 1, 0))), [(Alert::SoldOut, true)]);
+        assert_eq!(from(frozen(level(5, 5, 0)), level(5, 5, 0)), []);
     }
 }

@@ -30,8 +30,7 @@ pub struct LevelState {
 }
 
 impl LevelState {
-    /// A level with its names. What is available follows from the counters alone, so that one version has one value:
-    /// overdue holds count as held until they are given back.
+    /// A level with its names.
     pub fn new(sku: String, location: String, level: &Level) -> LevelState {
         LevelState {
             sku,
@@ -39,7 +38,7 @@ impl LevelState {
             on_hand: level.on_hand,
             reserved: level.reserved,
             safety_stock: level.safety_stock,
-            available: level.free().max(0),
+            available: level.announced(),
             frozen: level.frozen,
             version: level.version,
         }

@@ -112,6 +112,10 @@ impl Naive {
         self.levels.get(at).map_or(0, |level| level.on_hand - self.promised(at) - level.safety_stock)
     }
 
+    fn available(&self, at: &LevelId) -> i64 {
+        if self.levels[at].frozen { 0 } else { self.free(at).max(0) }
+    }
+
     pub fn run(&mut self, request: &Request) -> Vec<Seen> {
         match &request.action {
             Action::Reserve { lines, ttl, buyer } => self.reserve(request, lines, *ttl, buyer.as_ref()),
@@ -142,7 +146,7 @@ impl Naive {
         let part = self.orders.get(key).and_then(|parts| find(parts, at?));
         let deadline = part.filter(|_| state == State::Held).map(|part| part.deadline);
         let known = at.filter(|at| self.levels.contains_key(at) && !replayed);
-        (at.cloned(), quantity, outcome, state, replayed, deadline, known.map(|at| self.free(at).max(0)))
+        (at.cloned(), quantity, outcome, state, replayed, deadline, known.map(|at| self.available(at)))
     }
 
     fn rows(&self, key: &Name, lines: &[(LevelId, i64)], outcome: impl Fn(&LevelId) -> Outcome) -> Vec<Seen> {
@@ -398,11 +402,11 @@ impl Naive {
         if operation != Operation::Confirm || part.live(self.now) > 0 {
             return None;
         }
-        if !self.confirm_late || self.free(&part.at) < line.1 {
+        let level = &self.levels[&part.at];
+        if !self.confirm_late || level.on_hand - self.promised(&part.at) < line.1 {
             return Some(Outcome::ReservationExpired);
         }
-        let again = Line { number: 1, at: part.at.clone(), quantity: line.1, expected_version: None };
-        self.why_not(&again, part.buyer.as_ref())
+        level.frozen.then_some(Outcome::LevelFrozen)
     }
 
     fn goods(&mut self, request: &Request) -> Vec<Seen> {
@@ -449,6 +453,7 @@ impl Naive {
     fn why_not_goods(&self, action: &Action) -> Option<Outcome> {
         let (at, becomes, version): (&LevelId, i64, Option<i64>) = match action {
             Action::Receive { .. } => return None,
+            Action::Set { at, expected_version: None, .. } if !self.levels.contains_key(at) => return None,
             Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
                 return (!self.levels.contains_key(at)).then_some(Outcome::UnknownLevel);
             }

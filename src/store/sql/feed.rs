@@ -95,11 +95,11 @@ pub static STATES_AFTER: Statement = Statement::new(
     &[T, T, I],
 );
 
-/// Levels that are sold out or below their safety stock, and those of which that was announced.
+/// Levels that are sold out, frozen or below their safety stock, and those of which that was announced.
 pub static ALARMING_STATES: Statement = Statement::new(
     "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
    FROM stock.level l
-  WHERE l.on_hand - l.reserved <= l.safety_stock
+  WHERE l.on_hand - l.reserved <= l.safety_stock OR l.frozen
      OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = l.sku AND a.location = l.location)",
     &[],
 );
