@@ -121,3 +121,57 @@ fn a_late_confirm_takes_what_is_there_before_safety_stock_and_limit() {
     assert_eq!(outcome(&mut client, "try_confirm_stock('late')"), "level_frozen");
     finish(database);
 }
+
+#[test]
+fn equal_parts_of_an_order_have_keys_of_their_own() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    let piece = |units: i64| format!(r#"'[{{"sku":"a","location":"m","quantity":{units}}}]'"#);
+    for (operation, prepare) in [("confirm", ""), ("release", ""), ("return", "confirm_stock")] {
+        let order = format!("order for {operation}");
+        outcome(&mut client, &format!("reserve_stock('{order}', 'a', 'm', 3)"));
+        if !prepare.is_empty() {
+            outcome(&mut client, &format!("{prepare}('{order}')"));
+        }
+        let part = |key: &str, units: i64| format!("{operation}_stock('{order}', {}{key})", piece(units));
+        let error = call(&mut client, &part("", 1)).expect_err("a part without a key");
+        let report = error.as_db_error().expect("from the server");
+        assert_eq!(report.code().code(), "22023", "{report:?}");
+        assert!(report.detail().unwrap().contains("1 of the 3"), "{report:?}");
+        assert!(report.hint().unwrap().contains("key of its own"), "{report:?}");
+        let first = call(&mut client, &part(", 'one'", 1)).unwrap();
+        let again = call(&mut client, &part(", 'one'", 1)).unwrap();
+        let second = call(&mut client, &part(", 'two'", 1)).unwrap();
+        assert_eq!((first[0].replayed, again[0].replayed, second[0].replayed), (false, true, false), "{operation}");
+        // The rest is all that is open, whether named or not.
+        assert!(!call(&mut client, &part("", 1)).unwrap()[0].replayed, "{operation}");
+    }
+    assert_eq!(value(&mut client, "SELECT on_hand || ' ' || reserved FROM stock.level"), "7 0");
+    finish(database);
+}
+
+#[test]
+fn lines_keep_the_numbers_that_the_reservation_gave_them() {
+    let database = database();
+    let mut client = database.connect();
+    ["i", "j", "k"].iter().for_each(|sku| stocked(&mut client, sku, "m", 5));
+    let lines = |skus: &[&str]| {
+        let line = |sku: &&str| format!(r#"{{"sku":"{sku}","location":"m","quantity":1}}"#);
+        format!("'[{}]'", skus.iter().map(line).collect::<Vec<_>>().join(","))
+    };
+    let mut numbers = |text: &str| {
+        let rows = client.query(&format!("SELECT line, sku FROM stock.{text}"), &[]).unwrap();
+        rows.iter().map(|row| format!("{}{}", row.get::<_, i32>(0), row.get::<_, &str>(1))).collect::<Vec<_>>()
+    };
+    numbers(&format!("reserve_stock('o', {})", lines(&["i", "j", "k"])));
+    assert_eq!(numbers(&format!("confirm_stock('o', {}, 'parcel')", lines(&["j"]))), ["2j"]);
+    assert_eq!(numbers("extend_reservation('o', '1 hour')"), ["1i", "3k"]);
+    assert_eq!(numbers("confirm_stock('o', NULL, 'rest')"), ["1i", "3k"]);
+    assert_eq!(numbers("confirm_stock('o', NULL, 'rest')"), ["1i", "3k"], "a repeat");
+    assert_eq!(numbers(&format!("return_stock('o', {}, 'back')", lines(&["k", "i"]))), ["1i", "3k"]);
+    assert_eq!(numbers(&format!("try_release_stock('o', {})", lines(&["x", "k"]))), ["3k", "4x"], "4 is not of it");
+    let error = call(&mut client, "confirm_stock('o', NULL, 'more')").expect_err("all is confirmed");
+    assert!(error.as_db_error().unwrap().detail().unwrap().contains("Line 3: SKU \"k\""), "{error:?}");
+    finish(database);
+}

@@ -9,7 +9,7 @@ use crate::outcome::{Outcome, State};
 pub struct Answer {
     /// The request's place in the batch, from 1.
     pub request: i32,
-    /// The line's place in the request, from 1.
+    /// The line's place in the request that reserved it, or in this one where that reserves nothing; from 1.
     pub line: i32,
     /// The key.
     pub key: Name,

@@ -180,7 +180,9 @@ impl Outcome {
                 "Check the key; a reservation whose transaction was rolled back never existed."
             }
             Outcome::MoreThanHeld => "See stock.reservation(key) for what is left.",
-            Outcome::UnknownLevel => "Check the SKU and the location; stock.receive_stock and stock.set_stock create a level.",
+            Outcome::UnknownLevel => {
+                "Check the SKU and the location; stock.receive_stock and stock.set_stock create a level."
+            }
             Outcome::LevelFrozen => "Wait until stock.unfreeze_level is called for it, or take another location.",
             Outcome::VersionConflict => "Read the level again and decide anew.",
             Outcome::BuyerRequired => "Name the buyer.",

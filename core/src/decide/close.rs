@@ -17,7 +17,7 @@ pub(super) fn confirm(work: &mut Work, request: &Request, lines: Option<&[Line]>
     };
     let standing = work.standing(&request.key);
     let open = |line: &LineStanding| line.live() + line.lapsed();
-    let parts = match parts(work, request, lines, &standing, &open, &outcome) {
+    let parts = match parts(work, request, lines, &standing, &open, &outcome)? {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
@@ -60,7 +60,7 @@ fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), 
         reserved_delta: if held { -part.quantity } else { 0 },
         buyer: part.standing.buyer.clone(),
         expires_at: late.then_some(part.standing.deadline),
-        ..work.entry(request, Operation::Confirm, part.number, part.at(), part.quantity)
+        ..work.entry(request, Operation::Confirm, part.claim, part.at(), part.quantity)
     };
     work.post(confirm)?;
     if held {
@@ -75,7 +75,7 @@ pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>
     if matches!(standing.claim, Claim::Free | Claim::Cancelled) {
         return cancel(work, request, lines, standing.claim == Claim::Cancelled);
     }
-    let parts = match parts(work, request, lines, &standing, &LineStanding::live, &|_| Outcome::Released) {
+    let parts = match parts(work, request, lines, &standing, &LineStanding::live, &|_| Outcome::Released)? {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
@@ -83,7 +83,7 @@ pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>
         let release = Entry {
             reserved_delta: -part.quantity,
             buyer: part.standing.buyer.clone(),
-            ..work.entry(request, Operation::Release, part.number, part.at(), part.quantity)
+            ..work.entry(request, Operation::Release, part.claim, part.at(), part.quantity)
         };
         work.post(release)?;
         shrink(work, request, part);
@@ -109,7 +109,7 @@ fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: 
 /// Takes confirmed goods back into the stock.
 pub(super) fn give_back(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
     let standing = work.standing(&request.key);
-    let parts = match parts(work, request, lines, &standing, &LineStanding::returnable, &|_| Outcome::Returned) {
+    let parts = match parts(work, request, lines, &standing, &LineStanding::returnable, &|_| Outcome::Returned)? {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
@@ -117,7 +117,7 @@ pub(super) fn give_back(work: &mut Work, request: &Request, lines: Option<&[Line
         let entry = Entry {
             on_hand_delta: part.quantity,
             buyer: part.standing.buyer.clone(),
-            ..work.entry(request, Operation::Return, part.number, part.at(), part.quantity)
+            ..work.entry(request, Operation::Return, part.claim, part.at(), part.quantity)
         };
         work.post(entry)?;
     }
@@ -127,7 +127,7 @@ pub(super) fn give_back(work: &mut Work, request: &Request, lines: Option<&[Line
 /// Moves the deadline of everything still held to `ttl` from now, never earlier than it was.
 pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<Vec<Answer>, Fault> {
     let standing = work.standing(&request.key);
-    let parts = match parts(work, request, None, &standing, &LineStanding::live, &|_| Outcome::Extended) {
+    let parts = match parts(work, request, None, &standing, &LineStanding::live, &|_| Outcome::Extended)? {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
@@ -136,7 +136,7 @@ pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<
         let entry = Entry {
             buyer: part.standing.buyer.clone(),
             expires_at: Some(deadline),
-            ..work.entry(request, Operation::Extend, part.number, part.at(), part.quantity)
+            ..work.entry(request, Operation::Extend, part.claim, part.at(), part.quantity)
         };
         work.post(entry)?;
         work.leave(part.at(), part.standing.deadline);
@@ -152,7 +152,8 @@ pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<
 
 /// The units of one line of a reservation that a request concerns.
 struct Part {
-    number: i32,
+    /// The line of the claim: from 1 on, so that two requests under one key collide.
+    claim: i32,
     quantity: i64,
     standing: LineStanding,
 }
@@ -172,19 +173,32 @@ fn parts(
     standing: &Standing,
     open: &dyn Fn(&LineStanding) -> i64,
     outcome: &dyn Fn(&Entry) -> Outcome,
-) -> Result<Vec<Part>, Vec<Answer>> {
+) -> Result<Result<Vec<Part>, Vec<Answer>>, Fault> {
     if let Some(answers) = earlier(work, request, lines, open, outcome) {
-        return Err(answers);
+        return Ok(Err(answers));
     }
-    match standing.claim {
-        Claim::Free => return Err(unknown(work, request, lines, Outcome::UnknownReservation)),
-        Claim::Cancelled => return Err(unknown(work, request, lines, Outcome::AlreadyReleased)),
-        Claim::Reserved | Claim::Sold => {}
+    let parts = match (standing.claim, lines) {
+        (Claim::Free, _) => Err(unknown(work, request, lines, Outcome::UnknownReservation)),
+        (Claim::Cancelled, _) => Err(unknown(work, request, lines, Outcome::AlreadyReleased)),
+        (Claim::Reserved | Claim::Sold, None) => all_parts(work, request, standing, open),
+        (Claim::Reserved | Claim::Sold, Some(lines)) => named_parts(work, request, standing, lines, open),
+    };
+    if let Ok(parts) = &parts {
+        check_operation_key(request, parts, standing.lines.iter().map(open).sum())?;
     }
-    match lines {
-        None => all_parts(work, request, standing, open),
-        Some(lines) => named_parts(work, request, standing, lines, open),
+    Ok(parts)
+}
+
+/// Two equal parts of one reservation can only be told from a repeat by keys of their own.
+fn check_operation_key(request: &Request, parts: &[Part], open: i64) -> Result<(), Fault> {
+    let named: i64 = parts.iter().map(|part| part.quantity).sum();
+    if named == open || !request.operation_key.is_empty() {
+        return Ok(());
     }
+    let word = request.action.operation().word();
+    Err(Fault::invalid("operation_key", "operation_key must be given where the lines name less than all that is open")
+        .detail(format!("The lines name {named} of the {open} units that can be taken by this {word}."))
+        .hint("Give each part a key of its own, 'parcel 1' say: then a repeat is told from another part like it."))
 }
 
 /// The answer, where this operation key was used before.
@@ -236,7 +250,7 @@ fn all_parts(
     let parts: Vec<Part> = (standing.lines.iter())
         .filter(|line| open(line) > 0)
         .zip(1..)
-        .map(|(line, number)| Part { number, quantity: open(line), standing: line.clone() })
+        .map(|(line, claim)| Part { claim, quantity: open(line), standing: line.clone() })
         .collect();
     if parts.is_empty() {
         let outcome = |line: &LineStanding| nothing_left(request, line);
@@ -259,7 +273,7 @@ fn named_parts(
             match open(found) {
                 0 => Err(nothing_left(request, found)),
                 left if line.quantity > left => Err(too_many(request, found)),
-                _ => Ok(Part { number: line.number, quantity: line.quantity, standing: found.clone() }),
+                _ => Ok(Part { claim: line.number, quantity: line.quantity, standing: found.clone() }),
             }
         })
         .collect();
@@ -308,15 +322,13 @@ fn refuse_parts(work: &Work, request: &Request, parts: &[Part], refused: &[Optio
     (parts.iter().zip(refused))
         .map(|(part, outcome)| {
             let outcome = outcome.unwrap_or(Outcome::NotApplied);
-            work.answer(request, part.number, Some(part.at()), part.quantity, outcome)
+            work.answer(request, part.claim, Some(part.at()), part.quantity, outcome)
         })
         .collect()
 }
 
 fn accept(work: &Work, request: &Request, parts: &[Part], outcome: impl Fn(&Part) -> Outcome) -> Vec<Answer> {
-    (parts.iter())
-        .map(|part| work.answer(request, part.number, Some(part.at()), part.quantity, outcome(part)))
-        .collect()
+    (parts.iter()).map(|part| work.answer(request, part.claim, Some(part.at()), part.quantity, outcome(part))).collect()
 }
 
 fn shrink(work: &mut Work, request: &Request, part: &Part) {

@@ -257,6 +257,9 @@ impl Work {
         if request.action.concerns_reservation() {
             let standing = self.standing(&request.key);
             answers.iter_mut().for_each(|answer| tell_state(answer, &standing));
+            if request.action.acts_on_reservation() {
+                number_as_reserved(answers, &standing);
+            }
         }
     }
 
@@ -279,6 +282,17 @@ impl Work {
             self.effects.bounds.insert(at.clone());
         }
     }
+}
+
+/// Gives answers the numbers that their lines have in the reservation, which is what callers know them by. Lines that it
+/// has not come after its last.
+fn number_as_reserved(answers: &mut [Answer], standing: &Standing) {
+    let last = standing.lines.iter().map(|line| line.line).max().unwrap_or(0);
+    for answer in answers.iter_mut() {
+        let line = answer.at.as_ref().and_then(|at| standing.line(at));
+        answer.line = line.map_or(last + answer.line, |line| line.line);
+    }
+    answers.sort_by_key(|answer| answer.line);
 }
 
 /// What the answer's line is now, whatever was asked.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::{
-    Answer, Effects, Entry, Facts, Hold, Level, LevelId, Micros, Name, Operation, Request, decide, expire,
+    Answer, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name, Operation, Request, decide, expire,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,11 +32,16 @@ impl Default for Database {
 
 impl Database {
     pub fn run(&mut self, requests: &[Request]) -> Vec<Answer> {
-        let decision = decide(self.facts(), requests).expect("quantities are small");
+        self.try_run(requests).expect("sound requests")
+    }
+
+    /// As [`Database::run`], of requests that may have to be raised as bad input.
+    pub fn try_run(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Fault> {
+        let decision = decide(self.facts(), requests)?;
         let refused = decision.answers.iter().all(|answer| answer.outcome.is_refusal() || answer.replayed);
         assert_eq!(decision.effects.is_empty(), refused, "refusals and replays write nothing, all else does");
         self.store(&decision.effects);
-        decision.answers
+        Ok(decision.answers)
     }
 
     /// Closes the overdue holds of a level, as a sweeper does.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::LevelId;
-use pg_stock_core::{Action, Answer, Line, Micros, Name, Operation, Outcome, Request, State};
+use pg_stock_core::{Action, Answer, Fault, Line, Micros, Name, Operation, Outcome, Request, State};
 
 use crate::database::Database;
 
@@ -73,18 +73,27 @@ impl Default for Naive {
 
 /// What is compared of an answer: where, how much, outcome, state, replayed, deadline; and, unless it is a replay,
 /// what is available.
-type Seen = (Option<LevelId>, i64, Outcome, State, bool, Option<Micros>, Option<i64>);
+type Row = (Option<LevelId>, i64, Outcome, State, bool, Option<Micros>, Option<i64>);
+
+/// A row and the number of its line.
+type Seen = (i32, Row);
+
+/// A call that must be raised as bad input.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bad;
 
 impl Naive {
-    pub fn seen(&self, answers: &[Answer]) -> Vec<Seen> {
-        answers
+    pub fn seen(&self, answers: Result<Vec<Answer>, Fault>) -> Result<Vec<Seen>, Bad> {
+        let seen = answers
+            .map_err(|_| Bad)?
             .iter()
             .map(|answer| {
                 let available = answer.available.filter(|_| !answer.replayed);
-                let Answer { at, quantity, outcome, state, replayed, expires_at, .. } = answer.clone();
-                (at, quantity, outcome, state, replayed, expires_at, available)
+                let Answer { line, at, quantity, outcome, state, replayed, expires_at, .. } = answer.clone();
+                (line, (at, quantity, outcome, state, replayed, expires_at, available))
             })
-            .collect()
+            .collect();
+        Ok(seen)
     }
 
     /// Levels and holds in force must agree; versions are taken over, for expiry raises them too.
@@ -116,15 +125,35 @@ impl Naive {
         if self.levels[at].frozen { 0 } else { self.free(at).max(0) }
     }
 
-    pub fn run(&mut self, request: &Request) -> Vec<Seen> {
-        match &request.action {
+    pub fn run(&mut self, request: &Request) -> Result<Vec<Seen>, Bad> {
+        let rows = match &request.action {
             Action::Reserve { lines, ttl, buyer } => self.reserve(request, lines, *ttl, buyer.as_ref()),
-            Action::Confirm { lines } => self.close(request, lines.as_deref()),
-            Action::Release { lines } => self.close(request, lines.as_deref()),
-            Action::Return { lines } => self.close(request, lines.as_deref()),
-            Action::Extend { .. } => self.close(request, None),
+            Action::Confirm { lines } => self.close(request, lines.as_deref())?,
+            Action::Release { lines } => self.close(request, lines.as_deref())?,
+            Action::Return { lines } => self.close(request, lines.as_deref())?,
+            Action::Extend { .. } => self.close(request, None)?,
             _ => self.goods(request),
-        }
+        };
+        // A line of a reservation keeps the number that it got there; what it has not comes behind.
+        let parts = self.orders.get(&request.key).filter(|_| request.action.acts_on_reservation());
+        let parts: Vec<&LevelId> = parts.into_iter().flatten().map(|part| &part.at).collect();
+        let number = |at: &Option<LevelId>| parts.iter().position(|part| Some(*part) == at.as_ref());
+        let numbered = (1..).zip(rows).map(|(place, row)| {
+            let behind = parts.len() as i32 + place;
+            (number(&row.0).map_or(behind, |place| place as i32 + 1), row)
+        });
+        let mut numbered: Vec<Seen> = numbered.collect();
+        numbered.sort_by_key(|(line, _)| *line);
+        Ok(numbered)
+    }
+
+    /// Requests in turn; nothing stands if one of them is bad.
+    pub fn run_all(&mut self, requests: &[Request]) -> Result<Vec<Seen>, Bad> {
+        let mut after = self.clone();
+        let rows: Result<Vec<_>, Bad> = requests.iter().map(|request| after.run(request)).collect();
+        let rows = rows?.into_iter().flatten().collect();
+        *self = after;
+        Ok(rows)
     }
 
     fn state(&self, key: &Name, at: Option<&LevelId>) -> State {
@@ -141,7 +170,7 @@ impl Naive {
         }
     }
 
-    fn row(&self, key: &Name, at: Option<&LevelId>, quantity: i64, outcome: Outcome, replayed: bool) -> Seen {
+    fn row(&self, key: &Name, at: Option<&LevelId>, quantity: i64, outcome: Outcome, replayed: bool) -> Row {
         let state = self.state(key, at);
         let part = self.orders.get(key).and_then(|parts| find(parts, at?));
         let deadline = part.filter(|_| state == State::Held).map(|part| part.deadline);
@@ -149,11 +178,11 @@ impl Naive {
         (at.cloned(), quantity, outcome, state, replayed, deadline, known.map(|at| self.available(at)))
     }
 
-    fn rows(&self, key: &Name, lines: &[(LevelId, i64)], outcome: impl Fn(&LevelId) -> Outcome) -> Vec<Seen> {
+    fn rows(&self, key: &Name, lines: &[(LevelId, i64)], outcome: impl Fn(&LevelId) -> Outcome) -> Vec<Row> {
         lines.iter().map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), false)).collect()
     }
 
-    fn refusals(&self, key: &Name, lines: &[(LevelId, i64)], refused: &[Option<Outcome>]) -> Vec<Seen> {
+    fn refusals(&self, key: &Name, lines: &[(LevelId, i64)], refused: &[Option<Outcome>]) -> Vec<Row> {
         let row = |((at, quantity), outcome): (&(LevelId, i64), &Option<Outcome>)| {
             self.row(key, Some(at), *quantity, outcome.unwrap_or(Outcome::NotApplied), false)
         };
@@ -161,13 +190,13 @@ impl Naive {
     }
 
     /// The answer of a repeat, in the order in which its lines stand now.
-    fn repeat(&self, key: &Name, claim: &Claim, order: Option<&[(LevelId, i64)]>) -> Vec<Seen> {
+    fn repeat(&self, key: &Name, claim: &Claim, order: Option<&[(LevelId, i64)]>) -> Vec<Row> {
         let lines = order.map_or_else(|| claim.lines.clone(), <[_]>::to_vec);
         let outcome = |at: &LevelId| claim.outcome.iter().find(|(place, _)| place == at).expect("recorded").1;
         lines.iter().map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), true)).collect()
     }
 
-    fn reserve(&mut self, request: &Request, lines: &[Line], ttl: Option<Micros>, buyer: Option<&Name>) -> Vec<Seen> {
+    fn reserve(&mut self, request: &Request, lines: &[Line], ttl: Option<Micros>, buyer: Option<&Name>) -> Vec<Row> {
         let asked = pairs(lines);
         let place = (request.key.clone(), Operation::Reserve, Name::default());
         let extra = format!("{buyer:?} {}", ttl.is_some());
@@ -255,12 +284,12 @@ impl Naive {
         }
     }
 
-    fn close(&mut self, request: &Request, lines: Option<&[Line]>) -> Vec<Seen> {
+    fn close(&mut self, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Row>, Bad> {
         let operation = request.action.operation();
         let key = &request.key;
         let named = lines.map(pairs);
         if let Some(rows) = self.without_order(request, named.as_deref()) {
-            return rows;
+            return Ok(rows);
         }
         let place = (key.clone(), operation, request.operation_key.clone());
         if let Some(claim) = self.claims.get(&place) {
@@ -268,18 +297,23 @@ impl Naive {
                 Some(named) => same(&claim.lines, named),
                 None => claim.took_all,
             };
-            return match (equal, &named) {
+            return Ok(match (equal, &named) {
                 (true, _) => self.repeat(key, claim, named.as_deref()),
                 (false, Some(named)) => self.rows(key, named, |_| Outcome::KeyConflict),
                 (false, None) => self.rows(key, &self.whole(key), |_| Outcome::KeyConflict),
-            };
+            });
         }
         let parts = self.orders[key].clone();
         let asked = match named {
             Some(named) => {
                 let refused: Vec<_> = named.iter().map(|line| self.why_not_close(operation, &parts, line)).collect();
                 if refused.iter().any(Option::is_some) {
-                    return self.refusals(key, &named, &refused);
+                    return Ok(self.refusals(key, &named, &refused));
+                }
+                let all: i64 = parts.iter().map(|part| self.may(operation, part)).sum();
+                let some: i64 = named.iter().map(|(_, quantity)| quantity).sum();
+                if some < all && request.operation_key.is_empty() {
+                    return Err(Bad);
                 }
                 named
             }
@@ -288,14 +322,14 @@ impl Naive {
                 let open: Vec<_> = open.map(|part| (part.at.clone(), self.may(operation, part))).collect();
                 if open.is_empty() {
                     let why = |at: &LevelId| self.nothing(operation, find(&parts, at).expect("its own part"));
-                    return self.rows(key, &self.whole(key), why);
+                    return Ok(self.rows(key, &self.whole(key), why));
                 }
                 open
             }
         };
         let refused: Vec<_> = asked.iter().map(|line| self.why_not_late(operation, &parts, line)).collect();
         if refused.iter().any(Option::is_some) {
-            return self.refusals(key, &asked, &refused);
+            return Ok(self.refusals(key, &asked, &refused));
         }
         let late = |at: &LevelId| find(&parts, at).is_some_and(|part| part.live(self.now) == 0);
         let outcomes: HashMap<LevelId, Outcome> = (asked.iter())
@@ -316,7 +350,7 @@ impl Naive {
         let parts = &self.orders[key];
         let took_all = operation == Operation::Extend || parts.iter().all(|part| self.may(operation, part) == 0);
         self.claim(place, &asked, String::new(), took_all, |at| outcomes[at]);
-        self.rows(key, &asked, |at| outcomes[at])
+        Ok(self.rows(key, &asked, |at| outcomes[at]))
     }
 
     fn apply_close(&mut self, request: &Request, at: &LevelId, quantity: i64) {
@@ -346,7 +380,7 @@ impl Naive {
     }
 
     /// The answers where the key has no reservation.
-    fn without_order(&mut self, request: &Request, named: Option<&[(LevelId, i64)]>) -> Option<Vec<Seen>> {
+    fn without_order(&mut self, request: &Request, named: Option<&[(LevelId, i64)]>) -> Option<Vec<Row>> {
         let key = &request.key;
         if self.orders.contains_key(key) {
             return None;
@@ -409,7 +443,7 @@ impl Naive {
         level.frozen.then_some(Outcome::LevelFrozen)
     }
 
-    fn goods(&mut self, request: &Request) -> Vec<Seen> {
+    fn goods(&mut self, request: &Request) -> Vec<Row> {
         let asked: Vec<(LevelId, i64)> = match &request.action {
             Action::Receive { at, quantity } => vec![(at.clone(), *quantity)],
             Action::Adjust { at, delta, .. } => vec![(at.clone(), *delta)],
@@ -429,7 +463,7 @@ impl Naive {
             Action::Freeze { .. } => (String::new(), Outcome::Frozen),
             _ => (String::new(), Outcome::Unfrozen),
         };
-        let stateless = |rows: Vec<Seen>| {
+        let stateless = |rows: Vec<Row>| {
             rows.into_iter().map(|row| (row.0, row.1, row.2, State::None, row.4, None, row.6)).collect()
         };
         let place = (request.key.clone(), request.action.operation(), Name::default());
