@@ -5,15 +5,27 @@ use postgres::fallible_iterator::FallibleIterator;
 use super::support::shop::layout;
 use super::support::{Shop, eventually, report};
 
-/// Replaces the units in so many entries.
+/// Stocks as many SKUs, and waits until the database has told of them: a message that comes late would put right what
+/// is falsified.
+fn stock(shop: &Shop<'_>, skus: usize) {
+    shop.stock(skus);
+    let mut client = shop.connect();
+    let behind = "SELECT coalesce(max(changes_behind), 1) FROM stock.feed_lag";
+    eventually("all is told", || client.query_one(behind, &[]).expect(behind).get::<_, i64>(0) == 0);
+}
+
+/// Replaces the units in so many entries, in one step: a check sees all of them or none.
 fn falsify(shop: &Shop<'_>, entries: usize) {
     let mut connection = shop.redis.connect();
+    let mut step = redis::pipe();
+    step.atomic();
     for nth in 0..entries {
         let key = layout().level(&format!("s{nth}"), "main");
         let text: String = redis::cmd("GET").arg(&key).query(&mut connection).expect("an entry");
         let text = text.replace(r#""on_hand":1000000"#, r#""on_hand":7"#);
-        let () = redis::cmd("SET").arg(&key).arg(text).arg("KEEPTTL").query(&mut connection).expect("a write");
+        step.cmd("SET").arg(&key).arg(text).arg("KEEPTTL").ignore();
     }
+    let () = step.query(&mut connection).expect("a write");
     assert_ne!(shop.in_cache(), shop.in_database());
 }
 
@@ -22,7 +34,7 @@ const ALL: &[&str] = &["--check-percent", "100", "--check-every", "500ms"];
 #[test]
 fn up_to_one_percent_is_put_right_one_by_one() {
     let shop = Shop::open();
-    shop.stock(1_000);
+    stock(&shop, 1_000);
     let worker = shop.worker_in_step(ALL);
     let epoch = shop.epoch();
     falsify(&shop, 10);
@@ -34,7 +46,7 @@ fn up_to_one_percent_is_put_right_one_by_one() {
 #[test]
 fn more_than_one_percent_rebuilds_everything_and_tells_the_database() {
     let shop = Shop::open();
-    shop.stock(1_000);
+    stock(&shop, 1_000);
     let worker = shop.worker_in_step(ALL);
     let mut listener = shop.connect();
     listener.batch_execute("LISTEN stock_alert").expect("to listen");
@@ -53,7 +65,7 @@ fn more_than_one_percent_rebuilds_everything_and_tells_the_database() {
 #[test]
 fn an_invented_entry_an_unreadable_one_and_a_false_denial_are_found() {
     let shop = Shop::open();
-    shop.stock(1_000);
+    stock(&shop, 1_000);
     let _worker = shop.worker_in_step(ALL);
     let epoch = shop.epoch();
     let invented = layout().level("invented", "main");
@@ -69,7 +81,7 @@ fn an_invented_entry_an_unreadable_one_and_a_false_denial_are_found() {
 #[test]
 fn a_busy_shop_gives_no_false_alarm_and_checked_entries_live_on() {
     let shop = Shop::open();
-    shop.stock(300);
+    stock(&shop, 300);
     let worker = shop.worker_in_step(&[ALL, &["--entry-ttl", "5s"]].concat());
     let epoch = shop.epoch();
     for _ in 0..60 {
@@ -86,7 +98,7 @@ fn a_busy_shop_gives_no_false_alarm_and_checked_entries_live_on() {
 #[test]
 fn a_check_on_demand_tells_what_it_found() {
     let shop = Shop::open();
-    shop.stock(200);
+    stock(&shop, 200);
     let check = || {
         let mut worker = shop.worker(&["--check-now", "--check-percent", "100"]);
         (worker.end().code(), worker.output())
