@@ -23,11 +23,11 @@ mod tests {
     #[pg_test]
     fn late_confirms_can_be_refused() {
         stocked(&[("a", 10)]);
-        Spi::run("SET LOCAL pg_stock.confirm_late = off").unwrap();
+        Spi::run("SET LOCAL pg_stock.retake_lapsed = off").unwrap();
         answers("reserve_stock('o', 'a', 'm', 1, '1 ms')");
         value("SELECT pg_sleep(0.005)::text");
         assert_eq!(answers("try_confirm_stock('o')"), "reservation_expired expired 10 2");
-        Spi::run("SET LOCAL pg_stock.confirm_late = on").unwrap();
+        Spi::run("SET LOCAL pg_stock.retake_lapsed = on").unwrap();
         assert_eq!(answers("try_confirm_stock('o')"), "confirmed_late confirmed 9 3");
     }
 }

@@ -4,6 +4,7 @@
 --
 --   holds     reserve_stock  sell_stock  confirm_stock  release_stock  return_stock  extend_reservation  reserve_many
 --   goods     receive_stock  adjust_stock  set_stock  transfer_stock  set_limits  freeze_level  unfreeze_level
+--   keys      reopen_key
 --   reads     available  reservation  verify
 --
 -- No two functions of one name accept the same number of arguments, so that a driver that sends untyped parameters
@@ -197,22 +198,22 @@ COMMENT ON FUNCTION stock.return_stock(text, jsonb, text, text) IS 'Takes confir
 COMMENT ON FUNCTION stock.try_return_stock(text, jsonb, text, text) IS 'Takes confirmed units back into the stock; returns a refusal as a row. Without lines: all that was confirmed and not yet returned; never more than was confirmed.';
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Moves the deadline of what is still held to ttl from now, never earlier than it was.
+-- Moves the deadline of what is still held to ttl from now, never earlier than it was; holds lapsed units again.
 
-CREATE FUNCTION stock.try_extend_reservation(key text, ttl interval, operation_key text DEFAULT NULL)
+CREATE FUNCTION stock.try_extend_reservation(key text, ttl interval)
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'try_extend_wrapper';
 
-CREATE FUNCTION stock.extend_reservation(key text, ttl interval, operation_key text DEFAULT NULL)
+CREATE FUNCTION stock.extend_reservation(key text, ttl interval)
 RETURNS SETOF stock.answer
 LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN QUERY SELECT * FROM stock.try_extend_reservation($1, $2, $3);
+    RETURN QUERY SELECT * FROM stock.try_extend_reservation($1, $2);
     IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.extend_reservation(text, interval, text) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; raises a refusal. To extend a second time, give another operation_key.';
-COMMENT ON FUNCTION stock.try_extend_reservation(text, interval, text) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; returns a refusal as a row. To extend a second time, give another operation_key.';
+COMMENT ON FUNCTION stock.extend_reservation(text, interval) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; units whose hold has lapsed are held again if they are there (extended_late, unless pg_stock.retake_lapsed is off). Raises a refusal. Call it as often as you like: the greatest deadline counts, up to pg_stock.max_hold after the reserve.';
+COMMENT ON FUNCTION stock.try_extend_reservation(text, interval) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; units whose hold has lapsed are held again if they are there (extended_late, unless pg_stock.retake_lapsed is off). Returns a refusal as a row. Call it as often as you like: the greatest deadline counts, up to pg_stock.max_hold after the reserve.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Adds goods that arrived, and creates the level if it is new.
@@ -339,6 +340,24 @@ END
 $$;
 COMMENT ON FUNCTION stock.unfreeze_level(text, text, text, text) IS 'Allows sales and transfers from a level again; raises a refusal.';
 COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS 'Allows sales and transfers from a level again; returns a refusal as a row.';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Makes a key usable again that was released before it was reserved.
+
+CREATE FUNCTION stock.try_reopen_key(key text, reason text)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'try_reopen_wrapper';
+
+CREATE FUNCTION stock.reopen_key(key text, reason text)
+RETURNS SETOF stock.answer
+LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM stock.try_reopen_key($1, $2);
+    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
+END
+$$;
+COMMENT ON FUNCTION stock.reopen_key(text, text) IS 'Makes a key usable again that was released before it was reserved, by a mistyped number say; raises a refusal. The ledger keeps both.';
+COMMENT ON FUNCTION stock.try_reopen_key(text, text) IS 'Makes a key usable again that was released before it was reserved, by a mistyped number say; returns a refusal as a row. The ledger keeps both.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Reads.

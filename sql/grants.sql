@@ -1,7 +1,7 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
 --   read        the views, and the functions that only look
 --   operate     reserve, sell, confirm, release, return, extend
---   administer  receive, adjust, set, transfer, limits, freeze, expire, settle, emit changes
+--   administer  receive, adjust, set, transfer, limits, freeze, reopen, expire, settle, emit changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -21,6 +21,7 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('set_limits', 'administer'), ('try_set_limits', 'administer'),
        ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
        ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
+       ('reopen_key', 'administer'), ('try_reopen_key', 'administer'),
        ('expire_reservations', 'administer'), ('expire_all', 'administer'),
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'), ('settle', 'administer')

@@ -129,8 +129,8 @@ COMMENT ON COLUMN stock.ledger.position IS 'Order of insertion; not a cursor, fo
 COMMENT ON COLUMN stock.ledger.xact IS 'The transaction that wrote the row.';
 COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the database''s clock.';
 COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
-COMMENT ON COLUMN stock.ledger.operation IS 'reserve, confirm, release, expire, cancel, extend, return, receive, adjust, set, transfer, set_limits, freeze or unfreeze.';
-COMMENT ON COLUMN stock.ledger.operation_key IS 'Tells several operations of one kind under one key apart; empty unless given.';
+COMMENT ON COLUMN stock.ledger.operation IS 'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, transfer, set_limits, freeze or unfreeze.';
+COMMENT ON COLUMN stock.ledger.operation_key IS 'Tells several operations of one kind under one key apart; empty unless given. Those that begin with pg_stock: are made by pg_stock.';
 COMMENT ON COLUMN stock.ledger.line IS 'The line of the request; of an expire, the line of the reservation.';
 COMMENT ON COLUMN stock.ledger.sku IS 'What changed; NULL for a cancellation.';
 COMMENT ON COLUMN stock.ledger.location IS 'Where it changed; NULL for a cancellation.';

@@ -72,7 +72,7 @@ WITH entry AS (
            sum(g.on_hand_delta) OVER chain AS on_hand_sum,
            sum(g.reserved_delta) OVER chain AS reserved_sum
       FROM stock.ledger g
-     WHERE g.operation NOT IN ('extend', 'cancel')
+     WHERE NOT (g.operation IN ('cancel', 'reopen') OR g.operation = 'extend' AND g.reserved_delta = 0)
     WINDOW chain AS (PARTITION BY g.sku, g.location ORDER BY g.version, g.position)
 ), total AS (
     SELECT e.sku, e.location,
@@ -104,12 +104,17 @@ WITH entry AS (
     SELECT e.sku, e.location, e.buyer,
            sum(CASE WHEN e.operation = 'reserve' THEN e.quantity
                     WHEN e.operation IN ('release', 'expire', 'return') THEN -e.quantity
+                    WHEN e.operation = 'extend' THEN e.reserved_delta
                     WHEN e.operation = 'confirm' AND e.reserved_delta = 0 THEN e.quantity ELSE 0 END) AS quantity
       FROM entry e WHERE e.buyer IS NOT NULL GROUP BY e.sku, e.location, e.buyer
 )
 SELECT NULL, NULL, 'the sequence stock.ledger_position_seq is behind the ledger', last.position::text, s.last_value::text
   FROM (SELECT max(g.position) AS position FROM stock.ledger g) last, stock.ledger_position_seq s
  WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
+UNION ALL
+SELECT NULL, NULL, 'the ledger is empty beside levels: no key is known any more; was it restored with a column of one''s own?',
+       'rows', 'none'
+ WHERE EXISTS (SELECT FROM stock.level) AND NOT EXISTS (SELECT FROM stock.ledger)
 UNION ALL
 SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger', c.expected, c.found
   FROM level v
@@ -138,7 +143,7 @@ UNION ALL
 SELECT g.sku, g.location, 'a ledger row contradicts itself', format('the deltas of %s %s', g.operation, g.quantity),
        format('on_hand %s, reserved %s (position %s)', g.on_hand_delta, g.reserved_delta, g.position)
   FROM stock.ledger g
- WHERE g.operation <> 'cancel'
+ WHERE g.operation NOT IN ('cancel', 'reopen')
    AND NOT coalesce(CASE
        WHEN g.operation = 'reserve' THEN (g.on_hand_delta, g.reserved_delta) = (0, g.quantity)
        WHEN g.operation = 'confirm' THEN g.on_hand_delta = -g.quantity
@@ -147,7 +152,8 @@ SELECT g.sku, g.location, 'a ledger row contradicts itself', format('the deltas 
        WHEN g.operation IN ('receive', 'adjust', 'return') THEN (g.on_hand_delta, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'set' THEN (g.on_hand_after, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'transfer' THEN (abs(g.on_hand_delta), g.reserved_delta) = (g.quantity, 0)
-       WHEN g.operation IN ('extend', 'set_limits', 'freeze', 'unfreeze') THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
+       WHEN g.operation = 'extend' THEN g.on_hand_delta = 0 AND g.reserved_delta IN (0, g.quantity)
+       WHEN g.operation IN ('set_limits', 'freeze', 'unfreeze') THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
        END, false)
 UNION ALL
 SELECT coalesce(h.sku, o.sku), coalesce(h.location, o.location),

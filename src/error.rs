@@ -20,6 +20,8 @@ pub enum Error {
     Contended,
     /// The change feed is not to be had on a standby.
     Standby,
+    /// Nothing is changed on a standby.
+    ReadOnly,
     /// The change feed is not to be had in a transaction that has written.
     Written,
     /// The change feed is not to be had with a snapshot older than the cursor.
@@ -51,6 +53,7 @@ impl fmt::Display for Error {
             Error::Corrupted(what) => f.write_str(what),
             Error::Contended => f.write_str("could not settle the request because of concurrent changes"),
             Error::Standby => f.write_str("the change feed cannot be read on a standby"),
+            Error::ReadOnly => f.write_str("stock cannot be changed on a standby"),
             Error::Written => f.write_str("the change feed cannot be read in a transaction that has written"),
             Error::OldSnapshot => f.write_str("the cursor is newer than the snapshot of this transaction"),
             Error::NotReplicated => {
@@ -73,6 +76,7 @@ impl Error {
             Error::Corrupted(_) => "XX001",
             Error::Contended => "40001",
             Error::Standby => "55000",
+            Error::ReadOnly => "25006",
             Error::Written | Error::OldSnapshot => "25001",
             Error::NotReplicated => "57014",
             Error::Distributed(_) => "0A000",
@@ -107,6 +111,11 @@ impl Error {
             Error::Standby => {
                 ErrorReport::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, "pg_stock")
                     .set_detail("A standby does not know which transactions are still running.")
+                    .set_hint("Connect to the primary.")
+            }
+            Error::ReadOnly => {
+                ErrorReport::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, message, "pg_stock")
+                    .set_detail("What a standby shows may be out of date, so that a refusal from it could be wrong, too.")
                     .set_hint("Connect to the primary.")
             }
             Error::NotReplicated => ErrorReport::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message, "pg_stock")

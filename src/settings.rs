@@ -2,8 +2,8 @@
 
 use std::ffi::CString;
 
-use pg_stock_core::Micros;
 use pg_stock_core::limits::{self, MAX_TTL, SECOND};
+use pg_stock_core::{Fault, Micros};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
@@ -11,7 +11,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 const MAX_CONTEXT_BYTES: usize = 1_000;
 
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
-static CONFIRM_LATE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static MIN_TTL: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_TTL_SET: GucSetting<i32> = GucSetting::<i32>::new((MAX_TTL / SECOND) as i32);
+static MAX_HOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
+static RETAKE_LAPSED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
 static MAX_BATCH_LINES: GucSetting<i32> = GucSetting::<i32>::new(limits::MAX_BATCH_LINES as i32);
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(128);
@@ -141,11 +144,41 @@ fn define_for_sessions() {
         GucContext::Userset,
         GucFlags::UNIT_S,
     );
+    GucRegistry::define_int_guc(
+        c"pg_stock.min_ttl",
+        c"The shortest time to live that a call may ask for.",
+        c"A number without a unit is taken for seconds, in an interval too: this finds callers who meant minutes. 0: no limit.",
+        &MIN_TTL,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_stock.max_ttl",
+        c"The longest time to live that a call may ask for.",
+        c"At most 366 days. It finds callers who meant milliseconds.",
+        &MAX_TTL_SET,
+        1,
+        (MAX_TTL / SECOND) as i32,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_stock.max_hold",
+        c"The longest time from a reserve to its last deadline, however often it is extended.",
+        c"An extension gets no further. 0: no limit.",
+        &MAX_HOLD,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
     GucRegistry::define_bool_guc(
-        c"pg_stock.confirm_late",
-        c"Whether a confirm that comes after the deadline takes the units again if they are still there.",
+        c"pg_stock.retake_lapsed",
+        c"Whether a confirm or an extension that comes after the deadline takes the units again if they are still there.",
         c"If off, it is refused as reservation_expired.",
-        &CONFIRM_LATE,
+        &RETAKE_LAPSED,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -367,14 +400,36 @@ pub fn default_ttl() -> Micros {
     Micros::from(DEFAULT_TTL.get()) * SECOND
 }
 
-/// Whether a late confirm may take units again.
-pub fn confirm_late() -> bool {
-    CONFIRM_LATE.get()
+/// Takes a time to live that a DBA allows.
+pub fn check_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Micros, Fault> {
+    let least = Micros::from(MIN_TTL.get()) * (SECOND / 1_000);
+    let most = Micros::from(MAX_TTL_SET.get()) * SECOND;
+    limits::ttl_between(path, ttl, ("pg_stock.min_ttl", least), ("pg_stock.max_ttl", most))
 }
 
-/// The text that each ledger row keeps; cut between characters, so that it never fails a sale.
+/// Takes a time to live with which a reserve may begin.
+pub fn check_first_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Micros, Fault> {
+    let most = max_hold().unwrap_or(MAX_TTL);
+    limits::ttl_between(path, check_ttl(path, ttl)?, ("", 0), ("pg_stock.max_hold", most))
+}
+
+/// The longest time from a reserve to its last deadline.
+pub fn max_hold() -> Option<Micros> {
+    Some(MAX_HOLD.get()).filter(|most| *most > 0).map(|most| Micros::from(most) * SECOND)
+}
+
+/// Whether a late confirm or extension may take units again.
+pub fn retake_lapsed() -> bool {
+    RETAKE_LAPSED.get()
+}
+
+/// The text that each ledger row keeps unless its request has one of its own.
 pub fn context() -> Option<Vec<u8>> {
-    let text = CONTEXT.get()?.into_bytes();
+    short_context(CONTEXT.get()?.into_bytes())
+}
+
+/// As much of a context as a ledger row keeps: cut between characters, so that it never fails a sale.
+pub fn short_context(text: Vec<u8>) -> Option<Vec<u8>> {
     let length = text.len().min(MAX_CONTEXT_BYTES);
     // SAFETY: `text` has at least `length` bytes and is in the encoding of the database.
     let kept = unsafe { pg_sys::pg_mbcliplen(text.as_ptr().cast(), text.len() as i32, length as i32) };

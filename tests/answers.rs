@@ -1,6 +1,8 @@
 //! What a caller is told is true today, and what he sends is taken for what he sees.
 
-use super::support::{call, database, finish, outcome, raised, stocked, value};
+use pg_stock_tests::Cluster;
+
+use super::support::{at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked, value};
 
 #[test]
 fn whole_numbers_pass_and_names_are_what_is_seen_of_them() {
@@ -173,5 +175,288 @@ fn lines_keep_the_numbers_that_the_reservation_gave_them() {
     assert_eq!(numbers(&format!("try_release_stock('o', {})", lines(&["x", "k"]))), ["3k", "4x"], "4 is not of it");
     let error = call(&mut client, "confirm_stock('o', NULL, 'more')").expect_err("all is confirmed");
     assert!(error.as_db_error().unwrap().detail().unwrap().contains("Line 3: SKU \"k\""), "{error:?}");
+    finish(database);
+}
+
+/// The buyer comes back to the pay page, or the shop opens a cancelled order again: what is told must be so today.
+#[test]
+fn a_repeat_says_reserved_only_while_something_is() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 2);
+    let reserve = |key: &str, ttl: &str| format!("reserve_stock('{key}', 'a', 'm', 1, '{ttl}')");
+    for swept in [false, true] {
+        let order = format!("lapsed, swept {swept}");
+        outcome(&mut client, &reserve(&order, "1 ms"));
+        value(&mut client, "SELECT pg_sleep(0.01)");
+        if swept {
+            value(&mut client, "SELECT stock.expire_reservations(10)");
+        }
+        assert_eq!(outcome(&mut client, &format!("try_{}", reserve(&order, "1 hour"))), "reservation_expired");
+        assert_eq!(raised(&mut client, &reserve(&order, "1 hour")), "ST006");
+    }
+    outcome(&mut client, &reserve("cancelled", "1 hour"));
+    outcome(&mut client, "release_stock('cancelled')");
+    assert_eq!(raised(&mut client, &reserve("cancelled", "1 hour")), "ST005");
+    let json = r#"[{"sku":"a","location":"m","quantity":1}]"#;
+    let batch = format!(r#"reserve_many('[{{"key":"cancelled","lines":{json}}}]')"#);
+    assert_eq!(outcome(&mut client, &batch), "already_released");
+    // While something is held or confirmed the first answer stands, also of an order of which a part has ended.
+    for end in ["confirm_stock('kept')", "return_stock('kept')"] {
+        outcome(&mut client, &reserve("kept", "1 hour"));
+        outcome(&mut client, end);
+        let again = call(&mut client, &reserve("kept", "1 hour")).unwrap();
+        assert_eq!((again[0].outcome.as_str(), again[0].replayed), ("reserved", true), "{end}");
+    }
+    finish(database);
+}
+
+#[test]
+fn an_extension_takes_effect_as_often_as_it_is_asked_for() {
+    for way in ["on", "off"] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        stocked(&mut client, "a", "m", 1);
+        outcome(&mut client, "reserve_stock('o', 'a', 'm', 1, '1 minute')");
+        let mut until = |ttl: &str| {
+            let sql = format!(
+                "SELECT outcome, replayed, extract(epoch FROM expires_at)::float8 FROM stock.extend_reservation('o', '{ttl}')"
+            );
+            let row = client.query_one(&sql, &[]).unwrap();
+            (row.get::<_, String>(0), row.get::<_, bool>(1), row.get::<_, f64>(2))
+        };
+        let (_, _, first) = until("2 minutes");
+        let (outcome_again, replayed, second) = until("30 minutes");
+        assert_eq!((outcome_again.as_str(), replayed), ("extended", false));
+        assert!(second > first + 1_600.0, "{first} {second}");
+        let (_, replayed, third) = until("10 minutes");
+        assert_eq!((third, replayed), (second, true), "never earlier than it was");
+        let all: Vec<f64> = at_once(database, 8, |number, client| {
+            let sql = format!(
+                "SELECT extract(epoch FROM expires_at)::float8 FROM stock.extend_reservation('o', '{} hours')",
+                number + 1
+            );
+            client.query_one(&sql, &[]).unwrap().get(0)
+        });
+        let greatest = all.into_iter().fold(0.0, f64::max);
+        let held = "SELECT extract(epoch FROM expires_at)::float8 FROM stock.holds";
+        assert_eq!(client.query_one(held, &[]).unwrap().get::<_, f64>(0), greatest);
+        finish(database);
+    }
+}
+
+#[test]
+fn a_lapsed_hold_is_held_again_while_its_units_are_there() {
+    for (way, swept) in [("on", false), ("on", true), ("off", false), ("off", true)] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        stocked(&mut client, "a", "m", 2);
+        outcome(&mut client, "set_limits('two each', 'a', 'm', 0, 2)");
+        let lapse = |client: &mut postgres::Client, text: &str| {
+            outcome(client, text);
+            value(client, "SELECT pg_sleep(0.01)");
+            if swept {
+                value(client, "SELECT stock.expire_reservations(10)");
+            }
+        };
+        // Twice, for each lapse is an end of its own.
+        lapse(&mut client, "reserve_stock('o', 'a', 'm', 2, '1 ms', 'b')");
+        lapse(&mut client, "extend_reservation('o', '1 ms')");
+        let extend = "try_extend_reservation('o', '1 hour')";
+        client.batch_execute("SET pg_stock.retake_lapsed = off").unwrap();
+        assert_eq!(outcome(&mut client, extend), "reservation_expired");
+        client.batch_execute("RESET pg_stock.retake_lapsed").unwrap();
+        outcome(&mut client, "freeze_level('recall', 'a', 'm', 'glass')");
+        assert_eq!(outcome(&mut client, extend), "level_frozen");
+        outcome(&mut client, "unfreeze_level('cleared', 'a', 'm', 'looked at')");
+        let rows = call(&mut client, extend).unwrap();
+        assert_eq!((rows[0].outcome.as_str(), rows[0].state.as_str()), ("extended_late", "held"), "{way} {swept}");
+        assert_eq!(outcome(&mut client, "try_reserve_stock('p', 'a', 'm', 1, NULL, 'c')"), "insufficient_stock");
+        assert_eq!(outcome(&mut client, "try_confirm_stock('o')"), "confirmed");
+        outcome(&mut client, "return_stock('o')");
+        // Somebody else has them.
+        lapse(&mut client, "reserve_stock('late', 'a', 'm', 1, '1 ms', 'd')");
+        outcome(&mut client, "reserve_stock('quick', 'a', 'm', 2, NULL, 'e')");
+        assert_eq!(outcome(&mut client, "try_extend_reservation('late', '1 hour')"), "reservation_expired");
+        finish(database);
+    }
+}
+
+#[test]
+fn a_dba_bounds_how_long_units_are_held() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client.batch_execute("SET pg_stock.min_ttl = '1 min'; SET pg_stock.max_ttl = '1 d'").unwrap();
+    let json = r#"[{"sku":"a","location":"m","quantity":1}]"#;
+    let calls = [
+        "try_reserve_stock('o', 'a', 'm', 1, '30')".to_owned(),
+        "try_reserve_stock('o', 'a', 'm', 1, '1800000')".to_owned(),
+        format!(r#"try_reserve_stock('o', '{json}', '{{"ttl":"1"}}')"#),
+        format!(r#"reserve_many('[{{"key":"o","lines":{json},"ttl":"2 days"}}]')"#),
+        "try_extend_reservation('o', '1')".to_owned(),
+    ];
+    for text in calls {
+        let error = call(&mut client, &text).expect_err(&text);
+        let report = error.as_db_error().expect("from the server");
+        assert_eq!(report.code().code(), "22023", "{text}: {report:?}");
+        assert!(report.hint().unwrap().contains("unit"), "{text}: {report:?}");
+        let setting = report.detail().unwrap();
+        assert!(setting.contains("pg_stock.min_ttl") || setting.contains("pg_stock.max_ttl"), "{text}: {report:?}");
+    }
+    client.batch_execute("SET pg_stock.max_hold = '2 h'").unwrap();
+    assert_eq!(raised(&mut client, "reserve_stock('o', 'a', 'm', 1, '3 hours')"), "22023");
+    outcome(&mut client, "reserve_stock('o', 'a', 'm', 1, '1 hour')");
+    outcome(&mut client, "extend_reservation('o', '10 hours')");
+    let held = "SELECT expires_at - reserved_at = '2 hours' FROM stock.holds";
+    assert_eq!(value(&mut client, held), "t", "it gets no further");
+    client.batch_execute("SET ROLE pg_monitor").unwrap();
+    for setting in ["min_ttl", "max_ttl", "max_hold"] {
+        let error = client.batch_execute(&format!("SET pg_stock.{setting} = 1")).expect_err("for superusers");
+        assert_eq!(sqlstate(&error), "42501", "{setting}");
+    }
+    client.batch_execute("RESET ROLE").unwrap();
+    finish(database);
+}
+
+/// A pooler in transaction mode hands a session's settings on; what a call says of itself stays with it.
+#[test]
+fn the_context_of_a_call_goes_with_it() {
+    for way in ["on", "off"] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}; SET pg_stock.context = 'session'")).unwrap();
+        stocked(&mut client, "a", "m", 10);
+        stocked(&mut client, "b", "m", 10);
+        let one = r#"[{"sku":"a","location":"m","quantity":1}]"#;
+        let two = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+        let long = "é".repeat(600);
+        let calls = [
+            format!(r#"reserve_stock('one', '{one}', '{{"context":"trace 1"}}')"#),
+            format!(r#"reserve_stock('two', '{two}', '{{"context":"{long}"}}')"#),
+            format!(r#"sell_stock('sold', '{one}', '{{"context":"trace 3"}}')"#),
+            format!(r#"reserve_stock('none', '{one}')"#),
+            format!(
+                r#"reserve_many('[{{"key":"m1","lines":{one},"context":"trace 4"}},{{"key":"m2","lines":{one}}}]')"#
+            ),
+        ];
+        for text in &calls {
+            call(&mut client, text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        }
+        let told = "SELECT string_agg(DISTINCT key || ' ' || left(context, 7) || ' ' || octet_length(context), ', ')
+                      FROM stock.ledger WHERE operation <> 'receive'";
+        let expected = "m1 trace 4 7, m2 session 7, none session 7, one trace 1 7, sold trace 3 7, two ééééééé 1000";
+        assert_eq!(value(&mut client, told), expected, "{way}");
+        finish(database);
+    }
+}
+
+#[test]
+fn a_key_that_was_cancelled_by_mistake_can_be_had_again() {
+    for way in ["on", "off"] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        stocked(&mut client, "a", "m", 5);
+        assert_eq!(outcome(&mut client, "try_reopen_key('order 71', 'why')"), "unknown_reservation");
+        for turn in ["first", "second"] {
+            assert_eq!(outcome(&mut client, "release_stock('order 71')"), "cancelled", "{turn}");
+            let error = call(&mut client, "reserve_stock('order 71', 'a', 'm', 1)").expect_err("it is cancelled");
+            let report = error.as_db_error().expect("from the server");
+            assert_eq!(report.code().code(), "ST005");
+            assert!(report.message().contains("nothing was known of this key"), "{report:?}");
+            assert!(report.hint().unwrap().contains("reopen_key"), "{report:?}");
+            assert_eq!(raised(&mut client, "try_reopen_key('order 71', NULL)"), "22023");
+            let rows = call(&mut client, "reopen_key('order 71', 'mistyped')").unwrap();
+            assert_eq!((rows[0].outcome.as_str(), rows[0].replayed), ("reopened", false), "{turn}");
+            let again = call(&mut client, "reopen_key('order 71', 'mistyped')").unwrap();
+            assert!(again[0].replayed, "{turn}");
+        }
+        let answers = at_once(database, 8, |_, client| {
+            client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+            call(client, "try_reserve_stock('order 71', 'a', 'm', 1)").unwrap()
+        });
+        assert_eq!(answers.iter().filter(|rows| !rows[0].replayed).count(), 1, "{answers:?}");
+        assert_eq!(outcome(&mut client, "try_reopen_key('order 71', 'why')"), "key_conflict");
+        assert_eq!(outcome(&mut client, "confirm_stock('order 71')"), "confirmed");
+        // A sale, too, and what is settled.
+        outcome(&mut client, "release_stock('order 72')");
+        outcome(&mut client, "reopen_key('order 72', 'mistyped')");
+        assert_eq!(outcome(&mut client, "sell_stock('order 72', 'a', 'm', 1)"), "sold");
+        let again = call(&mut client, "sell_stock('order 72', 'a', 'm', 1)").unwrap();
+        assert_eq!((again[0].outcome.as_str(), again[0].replayed), ("sold", true));
+        let history = "SELECT string_agg(operation, ' ' ORDER BY position) FROM stock.ledger WHERE key = 'order 71'";
+        assert_eq!(value(&mut client, history), "cancel reopen cancel reopen reserve confirm");
+        finish(database);
+    }
+}
+
+/// A refusal or a repeat from a standby could be out of date; so nothing that changes stock is answered there.
+#[test]
+fn a_standby_answers_reads_alone() {
+    let primary = Cluster::start(&["fsync=off"]);
+    let database = primary.database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 5);
+    outcome(&mut client, "reserve_stock('o', 'a', 'm', 1)");
+    let standby = primary.standby();
+    let mut reader = standby.connect(database.name());
+    eventually("it has caught up", || {
+        reader
+            .query_one("SELECT stock.available('a', 'm')", &[])
+            .is_ok_and(|row| row.get::<_, Option<i64>>(0) == Some(4))
+    });
+    let calls = [
+        "try_reserve_stock('o', 'a', 'm', 1)",
+        "try_reserve_stock('p', 'a', 'm', 9)",
+        "try_sell_stock('o', 'a', 'm', 1)",
+        "try_confirm_stock('unknown')",
+        "try_release_stock('o')",
+        "try_return_stock('o')",
+        "try_extend_reservation('o', '1 hour')",
+        "try_receive_stock('stock of a m', 'a', 'm', 5)",
+        "try_adjust_stock('g', 'a', 'm', -9, 'why')",
+        "try_set_stock('g', 'b', 'm', 1, 7)",
+        "try_transfer_stock('g', 'b', 'm', 'n', 1)",
+        "try_set_limits('g', 'b', 'm', 1)",
+        "try_freeze_level('g', 'b', 'm', 'why')",
+        "try_unfreeze_level('g', 'b', 'm', 'why')",
+        "try_reopen_key('o', 'why')",
+        r#"reserve_many('[{"key":"o","lines":[{"sku":"a","location":"m","quantity":1}]}]')"#,
+    ];
+    let others = ["expire_reservations(10)", r#"settle('[{"key":"o","status":"paid"}]')"#];
+    for text in calls.iter().chain(&others) {
+        let error = reader.simple_query(&format!("SELECT * FROM stock.{text}")).expect_err(text);
+        assert_eq!(sqlstate(&error), "25006", "{text}: {error:?}");
+        assert!(error.as_db_error().unwrap().hint().unwrap().contains("primary"), "{text}: {error:?}");
+    }
+    assert_eq!(value(&mut reader, "SELECT held FROM stock.reservation('o')"), "1");
+    assert_eq!(value(&mut reader, "SELECT count(*) FROM stock.verify()"), "0");
+}
+
+/// README: policies do not bind the functions, FORCE or not.
+#[test]
+fn row_level_security_does_not_bind_the_functions() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 5);
+    client
+        .batch_execute(
+            "CREATE ROLE bound_by_policies LOGIN; SELECT stock.grant_access('bound_by_policies', 'operate');
+             ALTER TABLE stock.level ENABLE ROW LEVEL SECURITY; ALTER TABLE stock.level FORCE ROW LEVEL SECURITY;
+             ALTER TABLE stock.ledger ENABLE ROW LEVEL SECURITY; ALTER TABLE stock.ledger FORCE ROW LEVEL SECURITY;
+             CREATE POLICY none ON stock.level USING (false) WITH CHECK (false);
+             CREATE POLICY none ON stock.ledger USING (false) WITH CHECK (false);
+             SET SESSION AUTHORIZATION bound_by_policies",
+        )
+        .unwrap();
+    assert_eq!(outcome(&mut client, "reserve_stock('o', 'a', 'm', 1)"), "reserved");
+    assert_eq!(outcome(&mut client, "confirm_stock('o')"), "confirmed");
+    assert_eq!(value(&mut client, "SELECT available FROM stock.levels"), "4");
+    client
+        .batch_execute("RESET SESSION AUTHORIZATION; DROP OWNED BY bound_by_policies; DROP ROLE bound_by_policies")
+        .unwrap();
     finish(database);
 }

@@ -78,7 +78,7 @@ fn goes_the_short_way(database: Database<'_>, settings: &str) -> bool {
 /// Whether a buyer lets go of a level early that others want.
 fn lets_go_early(database: Database<'_>, settings: &str) -> bool {
     let session = waiting(database, &format!("{settings} -c pg_stock.early_lock_release=transaction"));
-    let sql = format!("SELECT stock.reserve_stock('early {settings}', 'a', 'm', 1)");
+    let sql = format!("SELECT stock.reserve_stock('early ({settings})', 'a', 'm', 1)");
     committed(held_at_a_wanted_level(database, session, &sql, is_unlocked))
 }
 

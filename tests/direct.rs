@@ -8,7 +8,8 @@ use super::support::{at_once, backend, call, database, finish, outcome, stocked,
 /// Everything that a reserve and a sale write, but for what differs from call to call: positions, transactions, times.
 const WRITTEN: &str = "
     SELECT string_agg(t, E'\\n' ORDER BY t) FROM (
-        SELECT 'ledger ' || concat_ws('|', substr(key, 3), operation, operation_key, line, substr(sku, 3), location,
+        SELECT 'ledger ' || concat_ws('|', substr(key, 3), operation,
+                   CASE WHEN operation_key LIKE 'pg_stock:%' THEN 'our own' ELSE operation_key END, line, substr(sku, 3), location,
                    quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after, coalesce(available, -1),
                    version, coalesce(safety_stock, -1), coalesce(buyer_limit, -1), coalesce(frozen::text, 'none'),
                    coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, login, coalesce(host(client_addr), 'local'),

@@ -146,8 +146,10 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
     client
         .batch_execute(
             "UPDATE stock.hold SET quantity = 50 WHERE key = 'a7';
-             INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, line, key, operation)
-             VALUES (now(), 1, 0, 0, 1, 'b5', 'expire');
+             INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, line, key, operation, operation_key)
+             SELECT now(), 1, 0, 0, 1, key, 'expire',
+                    'pg_stock:' || (1000000 * extract(epoch FROM expires_at - '2000-01-01 00:00+00'))::bigint
+               FROM stock.hold WHERE key = 'b5';
              DELETE FROM stock.level WHERE sku = 'gone'",
         )
         .unwrap();

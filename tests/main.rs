@@ -22,6 +22,7 @@ mod outcome_table;
 mod pairs;
 mod plans;
 mod races;
+mod recipes;
 mod schedule;
 mod schema;
 mod security;

@@ -43,7 +43,8 @@ fn sql(request: &Request) -> String {
         Action::Confirm { lines } => format!("try_confirm_stock({key}, {}, {part})", json(lines.as_deref())),
         Action::Release { lines } => format!("try_release_stock({key}, {}, {part})", json(lines.as_deref())),
         Action::Return { lines } => format!("try_return_stock({key}, {}, {part})", json(lines.as_deref())),
-        Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds', {part})"),
+        Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds')"),
+        Action::Reopen => format!("try_reopen_key({key}, {reason})"),
         Action::Receive { at, quantity } => format!("try_receive_stock({key}, {}, {quantity})", level(at)),
         Action::Adjust { at, delta, expected_version } => {
             format!("try_adjust_stock({key}, {}, {delta}, {reason}, {})", level(at), number(*expected_version))

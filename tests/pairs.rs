@@ -22,7 +22,7 @@ fn operate(client: &mut Client, operation: &str, part: &str) -> String {
     let text = match operation {
         "confirm" => format!("try_confirm_stock('o', operation_key => '{part}')"),
         "release" => format!("try_release_stock('o', operation_key => '{part}')"),
-        "extend" => format!("try_extend_reservation('o', '1 hour', '{part}')"),
+        "extend" => "try_extend_reservation('o', '1 hour')".into(),
         _ => return value(client, "SELECT holds_expired FROM stock.expire_reservations()"),
     };
     call(client, &text).unwrap_or_else(|error| panic!("{text}: {error:?}"))[0].outcome.clone()
@@ -35,7 +35,8 @@ fn alone(operation: &str, late: bool) -> &'static str {
         ("confirm", true) => "confirmed_late",
         ("release", false) => "released",
         ("extend", false) => "extended",
-        ("release" | "extend", true) => "reservation_expired",
+        ("release", true) => "reservation_expired",
+        ("extend", true) => "extended_late",
         (_, false) => "0",
         (_, true) => "1",
     }
@@ -44,9 +45,11 @@ fn alone(operation: &str, late: bool) -> &'static str {
 /// What the second answers that came while the first was in mid-transaction, and the first commits.
 fn after(first: &str, second: &str, late: bool) -> &'static str {
     match (first, second, late) {
-        ("confirm", "expire", _) | ("release", "expire", false) | ("extend", "expire", false) => "0",
+        ("confirm" | "extend", "expire", _) | ("release", "expire", false) => "0",
         // A quick no: the hold has lapsed, which is all that can be seen until the first commits. Nobody waits for it.
-        ("confirm", "release" | "extend", true) => "reservation_expired",
+        ("confirm" | "extend", "release", true) => "reservation_expired",
+        // What was held again is in time.
+        ("extend", "confirm" | "extend", true) => alone(second, false),
         ("confirm", ..) => "already_confirmed",
         ("release", _, false) => "already_released",
         ("expire", "expire", true) => "0",

@@ -139,8 +139,8 @@ fn each_mismatch_has_its_name_and_is_told_until_it_is_put_right() {
     assert_eq!(settle(&mut client, &orders), again);
     let done = "SELECT string_agg(key || ' ' || operation || ' ' || operation_key, ', ' ORDER BY key)
                   FROM stock.ledger WHERE reason = 'settle'";
-    let expected = "held confirm settle, lapsed confirm settle, released in part confirm settle, x held release settle, \
-                    x never heard of cancel ";
+    let expected = "held confirm pg_stock:settle, lapsed confirm pg_stock:settle, released in part confirm pg_stock:settle, \
+                    x held release pg_stock:settle, x never heard of cancel ";
     assert_eq!(value(&mut client, done), expected);
     assert_eq!(outcome(&mut client, "try_reserve_stock('x never heard of', 'a', 'm', 1)"), "already_released");
     finish(database);

@@ -38,6 +38,12 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.ledger SET buyer = 'someone else' WHERE key = 'held'",
     "UPDATE stock.ledger SET expires_at = expires_at + interval '1 hour' WHERE key = 'held'",
     "UPDATE stock.ledger SET safety_stock = 9 WHERE operation = 'set_limits'",
+    "UPDATE stock.ledger SET reserved_delta = 0 WHERE operation = 'extend'",
+    "UPDATE stock.ledger SET reserved_delta = 2 WHERE operation = 'extend'",
+    "UPDATE stock.ledger SET expires_at = expires_at + interval '1 hour' WHERE operation = 'extend'",
+    "DELETE FROM stock.ledger WHERE operation = 'extend'",
+    "DELETE FROM stock.ledger WHERE operation = 'expire'",
+    "DELETE FROM stock.ledger",
     "UPDATE stock.ledger SET frozen = true WHERE operation = 'unfreeze'",
     "DELETE FROM stock.ledger WHERE key = 'held'",
     "DELETE FROM stock.ledger WHERE key = 'sold'",
@@ -58,7 +64,10 @@ fn each_falsification_is_found_and_names_its_level() {
              SELECT stock.freeze_level('f', 'a', 'm', 'x'); SELECT stock.unfreeze_level('u', 'a', 'm', 'x');
              SELECT stock.set_stock('s', 'a', 'm', 90, NULL);
              SELECT stock.reserve_stock('held', 'a', 'm', 5, buyer => 'b');
-             SELECT stock.sell_stock('sold', 'a', 'm', 5, buyer => 'b')",
+             SELECT stock.sell_stock('sold', 'a', 'm', 5, buyer => 'b');
+             SELECT stock.reserve_stock('late', 'a', 'm', 1, '1 ms', 'b'); SELECT pg_sleep(0.01);
+             SELECT stock.expire_reservations(10); SELECT stock.extend_reservation('late', '1 hour');
+             SELECT stock.release_stock('never heard of'); SELECT stock.reopen_key('never heard of', 'mistyped')",
         )
         .unwrap();
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
@@ -70,4 +79,17 @@ fn each_falsification_is_found_and_names_its_level() {
         client.batch_execute("ROLLBACK").unwrap();
     }
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+}
+
+#[test]
+fn a_ledger_without_rows_beside_levels_is_named() {
+    let database = database();
+    let mut client = database.connect();
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0", "nothing has happened yet");
+    stocked(&mut client, "a", "m", 1);
+    client.batch_execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM stock.ledger").unwrap();
+    let named = "SELECT count(*) FROM stock.verify() WHERE problem LIKE 'the ledger is empty%'";
+    assert_eq!(value(&mut client, named), "1");
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(value(&mut client, named), "0");
 }

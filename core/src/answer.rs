@@ -57,11 +57,19 @@ pub fn report(answers: &[Answer]) -> Option<Report> {
     if failed.len() > SHOWN {
         detail.push(format!("And {} more lines.", failed.len() - SHOWN));
     }
+    // Nobody had a line on a key that was cancelled before it was reserved.
+    let (meaning, hint) = match (worst.outcome, worst.state) {
+        (Outcome::AlreadyReleased, State::Cancelled) => (
+            "nothing was known of this key; it was cancelled before it was reserved",
+            "If that was by mistake, stock.reopen_key(key, reason) makes it usable again; else reserve under a new key.",
+        ),
+        (outcome, _) => (outcome.meaning(), outcome.hint()),
+    };
     Some(Report {
         sqlstate: worst.outcome.sqlstate()?,
-        message: format!("{}: {} (key \"{}\")", worst.outcome.word(), worst.outcome.meaning(), worst.key),
+        message: format!("{}: {meaning} (key \"{}\")", worst.outcome.word(), worst.key),
         detail: detail.join("\n"),
-        hint: worst.outcome.hint(),
+        hint,
     })
 }
 

@@ -109,6 +109,7 @@ pub enum Operation {
     Release,
     Expire,
     Cancel,
+    Reopen,
     Extend,
     Return,
     Receive,
@@ -122,12 +123,13 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 14] = [
+    pub const ALL: [Operation; 15] = [
         Operation::Reserve,
         Operation::Confirm,
         Operation::Release,
         Operation::Expire,
         Operation::Cancel,
+        Operation::Reopen,
         Operation::Extend,
         Operation::Return,
         Operation::Receive,
@@ -147,6 +149,7 @@ impl Operation {
             Operation::Release => "release",
             Operation::Expire => "expire",
             Operation::Cancel => "cancel",
+            Operation::Reopen => "reopen",
             Operation::Extend => "extend",
             Operation::Return => "return",
             Operation::Receive => "receive",
@@ -163,11 +166,6 @@ impl Operation {
     pub fn from_word(word: &[u8]) -> Option<Operation> {
         Operation::ALL.into_iter().find(|operation| operation.word().as_bytes() == word)
     }
-
-    /// True where the entry changes a level's counters or settings, and so raises its version.
-    pub fn changes_level(self) -> bool {
-        !matches!(self, Operation::Extend | Operation::Cancel)
-    }
 }
 
 /// One row of the ledger.
@@ -181,7 +179,7 @@ pub struct Entry {
     pub operation_key: Name,
     /// Its line in the request that made it; the reservation's line for `expire`.
     pub line: i32,
-    /// The level; `None` for a cancellation.
+    /// The level; `None` where a key is cancelled or opened again.
     pub at: Option<LevelId>,
     /// Units asked: for `adjust` the difference, for `set` the stock counted, 0 where no units are meant.
     pub quantity: i64,
@@ -199,11 +197,13 @@ pub struct Entry {
     pub available: Option<i64>,
     /// For whom.
     pub buyer: Option<Name>,
-    /// Of a reserve or an extension: the deadline; `None` on a reserve marks a sale.
+    /// Of a reserve or an extension: the deadline; `None` on a reserve marks a sale. Of an expiry: the deadline that passed.
     /// Of a confirm: the deadline it missed, `None` if it came in time.
     pub expires_at: Option<Micros>,
     /// Why.
     pub reason: Name,
+    /// The context of its request; empty where it had none, and where the entry was read.
+    pub context: Name,
     /// The safety stock it set, if it set one.
     pub safety_stock: Option<i64>,
     /// The limit per buyer it set, if it set one; 0 lifted it.
@@ -214,13 +214,26 @@ pub struct Entry {
     pub recorded_at: Micros,
 }
 
+impl Entry {
+    /// True where it changes a level's counters or settings, and so raises its version.
+    pub fn changes_level(&self) -> bool {
+        match self.operation {
+            Operation::Cancel | Operation::Reopen => false,
+            Operation::Extend => self.reserved_delta != 0,
+            _ => true,
+        }
+    }
+}
+
 /// What is known when a request is decided.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The moment of the decision, by the database's clock and no other (ARCHITECTURE, C7).
     pub now: Micros,
-    /// Whether a late confirm may take units again that are still there.
-    pub confirm_late: bool,
+    /// Whether a late confirm or extension may take units again that are still there.
+    pub retake_lapsed: bool,
+    /// The longest time from a reserve to its last deadline; `None`: no limit.
+    pub max_hold: Option<Micros>,
     /// The levels that the requests concern; unknown levels are absent.
     pub levels: BTreeMap<LevelId, Level>,
     /// All ledger entries of the keys that the requests name, oldest first.

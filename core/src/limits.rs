@@ -142,6 +142,26 @@ pub fn ttl(path: impl Display + Copy, micros: i128) -> Result<Micros, Fault> {
     }
 }
 
+/// Takes a time to live between two settings, which are named with their values.
+pub fn ttl_between(
+    path: impl Display + Copy,
+    ttl: Micros,
+    (least_name, least): (&str, Micros),
+    (most_name, most): (&str, Micros),
+) -> Result<Micros, Fault> {
+    let seconds = |micros: Micros| format!("{} s", micros as f64 / SECOND as f64);
+    let refused = |what: &str, name: &str, bound: Micros| {
+        Err(Fault::invalid(path, format!("{path} must be {what} {}", seconds(bound)))
+            .detail(format!("It is {}; {name} is set to {}.", seconds(ttl), seconds(bound)))
+            .hint("Name the unit, '30 minutes' say: a number alone counts seconds."))
+    };
+    match ttl {
+        ttl if ttl < least => refused("at least", least_name, least),
+        ttl if ttl > most => refused("at most", most_name, most),
+        ttl => Ok(ttl),
+    }
+}
+
 /// Adds to a stock that may not exceed 10^15 units.
 pub fn add_stock(stock: i64, added: i64) -> Result<i64, Fault> {
     match stock.checked_add(added) {

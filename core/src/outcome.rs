@@ -14,6 +14,8 @@ pub enum Outcome {
     Cancelled,
     Returned,
     Extended,
+    ExtendedLate,
+    Reopened,
     Received,
     Adjusted,
     Set,
@@ -39,7 +41,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, successes first, then the refusals in their order of precedence.
-    pub const ALL: [Outcome; 29] = [
+    pub const ALL: [Outcome; 31] = [
         Outcome::Reserved,
         Outcome::Sold,
         Outcome::Confirmed,
@@ -48,6 +50,8 @@ impl Outcome {
         Outcome::Cancelled,
         Outcome::Returned,
         Outcome::Extended,
+        Outcome::ExtendedLate,
+        Outcome::Reopened,
         Outcome::Received,
         Outcome::Adjusted,
         Outcome::Set,
@@ -82,6 +86,8 @@ impl Outcome {
             Outcome::Cancelled => "cancelled",
             Outcome::Returned => "returned",
             Outcome::Extended => "extended",
+            Outcome::ExtendedLate => "extended_late",
+            Outcome::Reopened => "reopened",
             Outcome::Received => "received",
             Outcome::Adjusted => "adjusted",
             Outcome::Set => "set",
@@ -142,7 +148,9 @@ impl Outcome {
             Outcome::Released => "the held units are free again",
             Outcome::Cancelled => "nothing was known of the key; a reserve that arrives later is refused",
             Outcome::Returned => "the confirmed units are back in stock",
-            Outcome::Extended => "the deadline was moved",
+            Outcome::Extended => "the units are held until expires_at, which never moves back",
+            Outcome::Reopened => "the key may be reserved again",
+            Outcome::ExtendedLate => "the hold had lapsed; the units were still there and are held again",
             Outcome::Received => "the goods were added to the stock",
             Outcome::Adjusted => "the stock was corrected by the difference",
             Outcome::Set => "the stock was set to what was counted",
@@ -175,7 +183,9 @@ impl Outcome {
             }
             Outcome::AlreadyConfirmed => "Goods that were confirmed come back with stock.return_stock.",
             Outcome::AlreadyReleased => "Reserve again under a new key.",
-            Outcome::ReservationExpired => "Reserve again under a new key.",
+            Outcome::ReservationExpired => {
+                "Hold again what is still there with stock.extend_reservation, or reserve under a new key."
+            }
             Outcome::UnknownReservation => {
                 "Check the key; a reservation whose transaction was rolled back never existed."
             }

@@ -14,6 +14,8 @@ pub struct Request {
     pub operation_key: Name,
     /// Why, for the ledger; empty unless given.
     pub reason: Name,
+    /// What the caller wants its ledger rows to say besides, a trace id say; empty unless given.
+    pub context: Name,
     /// What to do.
     pub action: Action,
 }
@@ -45,6 +47,8 @@ pub enum Action {
     Return { lines: Option<Vec<Line>> },
     /// Move the deadline of what is still held to `ttl` from now, never earlier than it was.
     Extend { ttl: Micros },
+    /// Make a key usable again that was released before it was reserved.
+    Reopen,
     /// Goods arrive; creates the level.
     Receive { at: LevelId, quantity: i64 },
     /// Correct the stock by a difference.
@@ -70,6 +74,7 @@ impl Action {
             Action::Release { .. } => Operation::Release,
             Action::Return { .. } => Operation::Return,
             Action::Extend { .. } => Operation::Extend,
+            Action::Reopen => Operation::Reopen,
             Action::Receive { .. } => Operation::Receive,
             Action::Adjust { .. } => Operation::Adjust,
             Action::Set { .. } => Operation::Set,
@@ -87,7 +92,14 @@ impl Action {
 
     /// True where the levels follow from what the key holds, so that its entries must be read first.
     pub fn acts_on_reservation(&self) -> bool {
-        matches!(self, Action::Confirm { .. } | Action::Release { .. } | Action::Return { .. } | Action::Extend { .. })
+        matches!(
+            self,
+            Action::Confirm { .. }
+                | Action::Release { .. }
+                | Action::Return { .. }
+                | Action::Extend { .. }
+                | Action::Reopen
+        )
     }
 
     /// The levels that the request itself names, with the most units it may take from each.
@@ -97,7 +109,7 @@ impl Action {
             Action::Confirm { lines } | Action::Release { lines } | Action::Return { lines } => {
                 lines.as_deref().map(each).unwrap_or_default()
             }
-            Action::Extend { .. } => Vec::new(),
+            Action::Extend { .. } | Action::Reopen => Vec::new(),
             Action::Adjust { at, .. } | Action::Set { at, .. } => vec![(at, crate::limits::MAX_QUANTITY)],
             Action::Transfer { from, to, quantity } => vec![(from, *quantity), (to, 0)],
             Action::Receive { at, .. }

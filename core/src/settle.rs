@@ -56,7 +56,14 @@ impl Order {
             Status::Paid => Action::Confirm { lines: None },
             Status::Cancelled => Action::Release { lines: None },
         };
-        Request { number, key: self.key.clone(), operation_key: OPERATION_KEY.into(), reason: REASON.into(), action }
+        Request {
+            number,
+            key: self.key.clone(),
+            operation_key: OPERATION_KEY.into(),
+            reason: REASON.into(),
+            context: Name::default(),
+            action,
+        }
     }
 }
 

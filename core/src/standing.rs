@@ -43,10 +43,12 @@ pub struct LineStanding {
     pub confirmed: i64,
     /// Units released.
     pub released: i64,
-    /// Units whose hold was closed because it was overdue, less those that were confirmed late.
+    /// Units whose hold was closed because it was overdue, less those that were confirmed late or held again.
     pub expired: i64,
     /// Confirmed units that came back.
     pub returned: i64,
+    /// When it was reserved.
+    pub reserved_at: Micros,
     /// The deadline of the hold.
     pub deadline: Micros,
     /// True where the hold is open but past its deadline.
@@ -58,9 +60,15 @@ impl Standing {
     /// by hand, their positions need not be that in which they were written.
     pub fn at<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone, now: Micros) -> Standing {
         let mut standing = Standing { claim: Claim::Free, lines: Vec::new() };
+        // Each cancellation but the last was taken back.
+        let count = |operation| entries.clone().into_iter().filter(|entry| entry.operation == operation).count();
+        let is_cancelled = count(Operation::Cancel) > count(Operation::Reopen);
         let makes_lines = |entry: &&Entry| matches!(entry.operation, Operation::Reserve | Operation::Cancel);
         entries.clone().into_iter().filter(makes_lines).for_each(|entry| standing.take(entry));
         entries.into_iter().filter(|entry| !makes_lines(entry)).for_each(|entry| standing.take(entry));
+        if standing.claim == Claim::Cancelled && !is_cancelled {
+            standing.claim = Claim::Free;
+        }
         for line in &mut standing.lines {
             line.overdue = line.held > 0 && line.deadline <= now;
         }
@@ -74,7 +82,7 @@ impl Standing {
 
     fn take(&mut self, entry: &Entry) {
         match entry.operation {
-            Operation::Cancel => self.claim = Claim::Cancelled,
+            Operation::Cancel if self.claim == Claim::Free => self.claim = Claim::Cancelled,
             Operation::Reserve => {
                 self.claim = if entry.expires_at.is_some() { Claim::Reserved } else { Claim::Sold };
                 self.lines.extend(LineStanding::reserved(entry));
@@ -100,6 +108,7 @@ impl LineStanding {
             released: 0,
             expired: 0,
             returned: 0,
+            reserved_at: entry.recorded_at,
             deadline: entry.expires_at.unwrap_or(NEVER),
             overdue: false,
         })
@@ -124,7 +133,11 @@ impl LineStanding {
                 self.expired += entry.quantity;
             }
             Operation::Return => self.returned += entry.quantity,
-            Operation::Extend => self.deadline = self.deadline.max(entry.expires_at.unwrap_or(self.deadline)),
+            Operation::Extend => {
+                self.deadline = self.deadline.max(entry.expires_at.unwrap_or(self.deadline));
+                self.held += entry.reserved_delta;
+                self.expired -= entry.reserved_delta;
+            }
             _ => {}
         }
     }

@@ -50,7 +50,8 @@ pub fn reservation_cells() -> Vec<Cell> {
         ("confirm of more", again(Action::Confirm { lines: Some(lines(UNITS + 1)) })),
         ("release", again(Action::Release { lines: None })),
         ("return", again(Action::Return { lines: None })),
-        ("extend", again(Action::Extend { ttl: 3600 * SECOND })),
+        ("extend", request("k", Action::Extend { ttl: 7200 * SECOND })),
+        ("reopen_key", request("k", Action::Reopen)),
     ];
     cells(&operations, &reservation_states())
 }
@@ -180,12 +181,11 @@ fn reserve(quantity: i64, ttl: Option<Micros>) -> Action {
 }
 
 fn request(key: &str, action: Action) -> Request {
-    let reason = if matches!(action, Action::Adjust { .. } | Action::Freeze { .. } | Action::Unfreeze { .. }) {
-        "why".into()
-    } else {
-        Name::default()
+    let reason = match action {
+        Action::Adjust { .. } | Action::Freeze { .. } | Action::Unfreeze { .. } | Action::Reopen => "why".into(),
+        _ => Name::default(),
     };
-    Request { number: 1, key: key.into(), operation_key: Name::default(), reason, action }
+    Request { number: 1, key: key.into(), operation_key: Name::default(), reason, context: Name::default(), action }
 }
 
 /// A few levels, holds and entries: as much of a database as the table needs.
@@ -219,7 +219,7 @@ impl Shelf {
         let entries = self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
         Facts {
             now: self.now,
-            confirm_late: true,
+            retake_lapsed: true,
             levels: self.levels.iter().map(level).collect(),
             history: [(request.key.clone(), entries)].into(),
             overdue,

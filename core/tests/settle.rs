@@ -17,6 +17,7 @@ fn line(quantity: i64, confirmed: i64, released: i64, expired: i64, returned: i6
         released,
         expired,
         returned,
+        reserved_at: 0,
         deadline: NEVER,
         overdue: false,
     }

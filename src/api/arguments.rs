@@ -83,13 +83,13 @@ impl Arguments {
     pub fn ttl(&self, place: usize) -> Result<Micros, Fault> {
         match self.datum(place) {
             None => Ok(settings::default_ttl()),
-            Some(datum) => limits::ttl("ttl", span(datum)),
+            Some(datum) => settings::check_first_ttl("ttl", limits::ttl("ttl", span(datum))?),
         }
     }
 
     /// A time to live that must be given.
     pub fn required_ttl(&self, place: usize) -> Result<Micros, Fault> {
-        limits::ttl("ttl", span(self.datum(place).ok_or_else(|| missing("ttl"))?))
+        settings::check_ttl("ttl", limits::ttl("ttl", span(self.datum(place).ok_or_else(|| missing("ttl"))?))?)
     }
 
     /// Lines that must be given.
@@ -146,7 +146,7 @@ pub fn ttl_of(path: std::fmt::Arguments<'_>, options: &Options) -> Result<Micros
             .hint("Give more than 0 and at most 366 days, '30 minutes' say.")
     };
     let text = std::ffi::CString::new(text.as_bytes()).map_err(|_| unreadable())?;
-    limits::ttl(path, interval_in(&text).ok_or_else(unreadable)?)
+    settings::check_first_ttl(path, limits::ttl(path, interval_in(&text).ok_or_else(unreadable)?)?)
 }
 
 /// Reads an interval; `None` where PostgreSQL cannot.

@@ -28,5 +28,6 @@ fn answer(fcinfo: pg_sys::FunctionCallInfo, requests: Result<Vec<Request>, Error
 
 /// A single request without operation key or reason.
 fn request(key: Name, action: Action) -> Request {
-    Request { number: 1, key, operation_key: Name::default(), reason: Name::default(), action }
+    let none = Name::default();
+    Request { number: 1, key, operation_key: none.clone(), reason: none.clone(), context: none, action }
 }

@@ -28,7 +28,8 @@ fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
         let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, true)?);
         let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
-        Ok(vec![request(key, Action::Reserve { lines, ttl, buyer: options.buyer })])
+        let context = options.context;
+        Ok(vec![Request { context, ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer }) }])
     };
     answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
 }
@@ -49,7 +50,8 @@ fn try_sell_line(fcinfo: pg_sys::FunctionCallInfo) {
 fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
         let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, false)?);
-        Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer: options.buyer })])
+        let action = Action::Reserve { lines, ttl: None, buyer: options.buyer };
+        Ok(vec![Request { context: options.context, ..request(key, action) }])
     };
     answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
 }
@@ -63,7 +65,7 @@ fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
         let reserve = |(place, asked): (usize, parse::BatchRequest)| {
             let ttl = Some(ttl_of(format_args!("requests[{place}].ttl"), &asked.options)?);
             let action = Action::Reserve { lines: asked.lines, ttl, buyer: asked.options.buyer };
-            Ok(Request { number: place as i32 + 1, ..request(asked.key, action) })
+            Ok(Request { number: place as i32 + 1, context: asked.options.context, ..request(asked.key, action) })
         };
         batch.into_iter().enumerate().map(reserve).collect()
     };
@@ -88,14 +90,21 @@ fn try_return(fcinfo: pg_sys::FunctionCallInfo) {
     close(fcinfo, |lines| Action::Return { lines }, true);
 }
 
-/// `try_extend_reservation(key, ttl, operation_key)`
+/// `try_extend_reservation(key, ttl)`
 #[pg_extern(sql = false)]
 fn try_extend(fcinfo: pg_sys::FunctionCallInfo) {
     let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
         let key = args.key(0)?;
-        let action = Action::Extend { ttl: args.required_ttl(1)? };
-        let operation_key = args.operation_key(2)?;
-        Ok(vec![Request { operation_key, ..request(key, action) }])
+        Ok(vec![request(key, Action::Extend { ttl: args.required_ttl(1)? })])
+    };
+    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+}
+
+/// `try_reopen_key(key, reason)`
+#[pg_extern(sql = false)]
+fn try_reopen(fcinfo: pg_sys::FunctionCallInfo) {
+    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+        Ok(vec![Request { reason: args.reason(1)?, ..request(args.key(0)?, Action::Reopen) }])
     };
     answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
 }

@@ -90,6 +90,7 @@ thread_local! {
 /// `told` is for a caller who hears of every hold with an early deadline that is committed: the earliest of them since
 /// the last sweep ([`NEVER`]: none). Others pass `None`.
 pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
+    super::refuse_on_standby()?;
     super::refuse_where_distributed()?;
     watch_for_aborts();
     // Taken, and put back at the end only: after an error the next sweep looks at everything.

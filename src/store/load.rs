@@ -87,7 +87,8 @@ pub fn glance(tables: Option<&Tables>, requests: &[Request]) -> SpiResult<Option
     let settled = |level: &Level| level.free() >= line.quantity || level.free() + level.overdue < line.quantity;
     Ok(level.filter(|level| level.buyer_limit.is_none() && settled(level)).map(|level| Facts {
         now,
-        confirm_late: settings::confirm_late(),
+        retake_lapsed: settings::retake_lapsed(),
+        max_hold: settings::max_hold(),
         levels: [(line.at.clone(), level)].into(),
         history: [(key.clone(), Vec::new())].into(),
         ..Facts::default()
@@ -119,7 +120,13 @@ pub fn are_keys_new(facts: &Facts, requests: &[Request]) -> bool {
 fn facts_of_levels(tables: Option<&Tables>, levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
     let now = now();
     let levels = read_levels(tables, levels, now)?.into_iter().collect();
-    Ok(Facts { now, confirm_late: settings::confirm_late(), levels, ..Facts::default() })
+    Ok(Facts {
+        now,
+        retake_lapsed: settings::retake_lapsed(),
+        max_hold: settings::max_hold(),
+        levels,
+        ..Facts::default()
+    })
 }
 
 fn facts_about(requests: &[Request], mut facts: Facts) -> Result<Facts, Error> {
@@ -263,7 +270,7 @@ fn buyers<'a>(request: &'a Request, facts: &'a Facts) -> Vec<(&'a LevelId, Name)
         Action::Reserve { lines, buyer: Some(buyer), .. } => {
             lines.iter().map(|line| (&line.at, buyer.clone())).collect()
         }
-        Action::Confirm { .. } => {
+        Action::Extend { .. } => {
             let entries = facts.history.get(&request.key).map(Vec::as_slice).unwrap_or_default();
             entries.iter().filter_map(|entry| Some((entry.at.as_ref()?, entry.buyer.clone()?))).collect()
         }
@@ -312,6 +319,7 @@ fn entry(row: Row<'_>) -> Result<Entry, Error> {
         buyer: row.opt_name(13),
         expires_at: row.opt_int(14),
         reason: row.name(15),
+        context: Name::default(),
         safety_stock: row.opt_int(16),
         buyer_limit: row.opt_int(17),
         frozen: row.opt_flag(18),

@@ -23,6 +23,7 @@ use load::History;
 pub use load::now;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{Action, Answer, Decision, Facts, Fault, LevelId, Name, Request, decide};
+use pgrx::pg_sys;
 use pgrx::spi::SpiError;
 
 use crate::error::Error;
@@ -76,6 +77,7 @@ impl From<Fault> for Setback {
 /// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
 /// transactions is durable.
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    refuse_on_standby()?;
     refuse_where_distributed()?;
     let answers = answers_to(requests)?;
     if answers.iter().any(Answer::reports_the_past) {
@@ -124,6 +126,12 @@ fn find_damaged(requests: &[Request], first: usize, damaged: &mut BTreeSet<usize
         (Err(Setback::Failed(error)), _) => Err(error),
         (Ok(()) | Err(Setback::Settled(_)), _) => unreachable!("what is tried is undone"),
     }
+}
+
+/// A standby would refuse to write; but a refusal writes nothing, and would be judged from what may be out of date.
+fn refuse_on_standby() -> Result<(), Error> {
+    // SAFETY: reads the state of the server.
+    if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::ReadOnly) } else { Ok(()) }
 }
 
 /// Citus runs a statement on a distributed table on other nodes, one by one, and does not lock there what must be locked.

@@ -144,6 +144,7 @@ fn claim(tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
 
 fn claim_many(entries: &[&Entry]) -> SpiResult<usize> {
     let now = entries.first().map_or(0, |entry| entry.recorded_at);
+    let contexts: Vec<Option<Name>> = entries.iter().map(|entry| context(entry).map(Name::from)).collect();
     let each = || entries.iter().copied();
     let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
     execute(
@@ -169,9 +170,17 @@ fn claim_many(entries: &[&Entry]) -> SpiResult<usize> {
             datum::ints(each().map(|entry| entry.buyer_limit)),
             datum::flags(each().map(|entry| entry.frozen)),
             time(now),
-            datum::opt_text(settings::context().as_deref()),
+            datum::texts(contexts.iter().map(Option::as_ref)),
         ],
     )
+}
+
+/// What a row says of its request besides: its own context, or that of the session.
+fn context(entry: &Entry) -> Option<Vec<u8>> {
+    match entry.context.is_empty() {
+        true => settings::context(),
+        false => settings::short_context(entry.context.as_bytes().to_vec()),
+    }
 }
 
 /// As `claim`, for one row.
@@ -200,7 +209,7 @@ fn claim_one(entry: &Entry) -> SpiResult<usize> {
         opt_int(entry.buyer_limit),
         datum::opt_flag(entry.frozen),
         time(entry.recorded_at),
-        datum::opt_text(settings::context().as_deref()),
+        datum::opt_text(context(entry).as_deref()),
     ];
     execute(&sql::CLAIM_ONE, &args)
 }

@@ -33,7 +33,7 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         promise: "no line of a reservation gives out more than it holds: each hold ends once",
         breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key, sku, location
-                   HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm', 'release', 'expire')) < 0
+                   HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm', 'release', 'expire', 'extend')) < 0
                        OR sum(quantity) FILTER (WHERE operation = 'confirm')
                         + coalesce(sum(quantity) FILTER (WHERE operation = 'release'), 0)
                         > sum(quantity) FILTER (WHERE operation = 'reserve')",
@@ -42,7 +42,7 @@ pub const INVARIANTS: &[Invariant] = &[
         promise: "versions rise by exactly one with each change of a level",
         breaches: "SELECT sku, location, version FROM (
                      SELECT sku, location, version, row_number() OVER (PARTITION BY sku, location ORDER BY version) AS nth
-                       FROM stock.ledger WHERE operation NOT IN ('extend', 'cancel')) v WHERE version <> nth",
+                       FROM stock.ledger WHERE sku IS NOT NULL AND NOT (operation = 'extend' AND reserved_delta = 0)) v WHERE version <> nth",
     },
     Invariant {
         promise: "each key did each thing once",

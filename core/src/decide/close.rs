@@ -1,9 +1,9 @@
 //! What ends a hold or follows its end: confirm, release, return; and extend, which puts the end off.
 
 use super::replay;
-use super::work::Work;
+use super::work::{Work, own_key};
 use crate::answer::Answer;
-use crate::facts::{Entry, Hold, LevelId, Micros, Operation};
+use crate::facts::{Entry, Hold, LevelId, Micros, NEVER, Operation};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
@@ -42,7 +42,7 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     if part.standing.live() > 0 {
         return Ok(Vec::new());
     }
-    if !work.facts.confirm_late {
+    if !work.facts.retake_lapsed {
         return Err(Outcome::ReservationExpired);
     }
     let own = if part.standing.overdue { part.standing.held } else { 0 };
@@ -96,7 +96,7 @@ fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: 
     if !replayed {
         let nowhere = LevelId { sku: Default::default(), location: Default::default() };
         let entry = work.entry(request, Operation::Cancel, 1, &nowhere, 0);
-        work.post(Entry { at: None, operation_key: Default::default(), ..entry })?;
+        work.post(Entry { at: None, operation_key: work.reserve_key(&request.key), ..entry })?;
     }
     let row =
         |number, at, quantity| Answer { replayed, ..work.answer(request, number, at, quantity, Outcome::Cancelled) };
@@ -104,6 +104,26 @@ fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: 
         Some(lines) => lines.iter().map(|line| row(line.number, Some(&line.at), line.quantity)).collect(),
         None => vec![row(1, None, 0)],
     })
+}
+
+/// Makes a key usable again that was released before it was reserved, by a mistyped number say.
+pub(super) fn reopen(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
+    let times = work.times_reopened(&request.key);
+    let answer =
+        |work: &Work, outcome, replayed| vec![Answer { replayed, ..work.answer(request, 1, None, 0, outcome) }];
+    let standing = work.standing(&request.key);
+    match standing.claim {
+        Claim::Free if times > 0 => return Ok(answer(work, Outcome::Reopened, true)),
+        Claim::Free => return Ok(answer(work, Outcome::UnknownReservation, false)),
+        Claim::Reserved | Claim::Sold => {
+            return Ok(refuse_standing(work, request, &standing, |_| Outcome::KeyConflict));
+        }
+        Claim::Cancelled => {}
+    }
+    let nowhere = LevelId { sku: Default::default(), location: Default::default() };
+    let entry = work.entry(request, Operation::Reopen, 1, &nowhere, 0);
+    work.post(Entry { at: None, operation_key: own_key(times + 1), ..entry })?;
+    Ok(answer(work, Outcome::Reopened, false))
 }
 
 /// Takes confirmed goods back into the stock.
@@ -124,30 +144,86 @@ pub(super) fn give_back(work: &mut Work, request: &Request, lines: Option<&[Line
     Ok(accept(work, request, &parts, |_| Outcome::Returned))
 }
 
-/// Moves the deadline of everything still held to `ttl` from now, never earlier than it was.
+/// Moves the deadline of everything still held to `ttl` from now, never earlier than it was; units whose hold has lapsed
+/// are held again if they are there. The greatest deadline counts however often it is asked for, so that a repeat needs no
+/// key to be known by: it moves nothing.
 pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<Vec<Answer>, Fault> {
     let standing = work.standing(&request.key);
-    let parts = match parts(work, request, None, &standing, &LineStanding::live, &|_| Outcome::Extended)? {
+    let parts = match standing.claim {
+        Claim::Free => return Ok(unknown(work, request, None, Outcome::UnknownReservation)),
+        Claim::Cancelled => return Ok(unknown(work, request, None, Outcome::AlreadyReleased)),
+        Claim::Reserved | Claim::Sold => all_parts(work, request, &standing, &|line| line.live() + line.lapsed()),
+    };
+    let parts = match parts {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
-    for part in &parts {
-        let deadline = part.standing.deadline.max(work.facts.now.saturating_add(ttl));
-        let entry = Entry {
-            buyer: part.standing.buyer.clone(),
-            expires_at: Some(deadline),
-            ..work.entry(request, Operation::Extend, part.claim, part.at(), part.quantity)
-        };
-        work.post(entry)?;
-        work.leave(part.at(), part.standing.deadline);
-        work.effects.changed.push(super::HoldChange {
+    let judged: Vec<_> = parts.iter().map(|part| judge_extend(work, request, part, ttl)).collect();
+    if judged.iter().any(Result::is_err) {
+        let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
+        return Ok(refuse_parts(work, request, &parts, &refused));
+    }
+    let mark = work.mark();
+    for (part, covering) in parts.iter().zip(judged.into_iter().flatten()) {
+        work.expire(covering)?;
+        apply_extend(work, request, part, deadline(work, part, ttl))?;
+    }
+    let replayed = work.mark() == mark;
+    let answers = accept(work, request, &parts, |part| match part.standing.live() {
+        0 => Outcome::ExtendedLate,
+        _ => Outcome::Extended,
+    });
+    Ok(answers.into_iter().map(|answer| Answer { replayed, ..answer }).collect())
+}
+
+/// The deadline that an extension gives a line.
+fn deadline(work: &Work, part: &Part, ttl: Micros) -> Micros {
+    let most = work.facts.max_hold.map_or(NEVER, |most| part.standing.reserved_at.saturating_add(most));
+    work.facts.now.saturating_add(ttl).min(most).max(part.standing.deadline)
+}
+
+/// What is in force stays so; what has lapsed must be free, as for a new reserve of the same buyer.
+fn judge_extend(work: &Work, request: &Request, part: &Part, ttl: Micros) -> Result<Vec<Hold>, Outcome> {
+    let standing = &part.standing;
+    if standing.live() > 0 {
+        return Ok(Vec::new());
+    }
+    if !work.facts.retake_lapsed || deadline(work, part, ttl) <= work.facts.now {
+        return Err(Outcome::ReservationExpired);
+    }
+    let line = Line { number: part.claim, at: part.at().clone(), quantity: part.quantity, expected_version: None };
+    work.take_free(&line, standing.buyer.as_ref(), Some((&request.key, standing.held))).map_err(|outcome| match outcome
+    {
+        Outcome::InsufficientStock | Outcome::UnknownLevel => Outcome::ReservationExpired,
+        outcome => outcome,
+    })
+}
+
+fn apply_extend(work: &mut Work, request: &Request, part: &Part, deadline: Micros) -> Result<(), Fault> {
+    let standing = &part.standing;
+    if deadline <= standing.deadline {
+        return Ok(());
+    }
+    work.post(Entry {
+        operation_key: own_key(deadline),
+        reserved_delta: standing.expired,
+        buyer: standing.buyer.clone(),
+        expires_at: Some(deadline),
+        ..work.entry(request, Operation::Extend, part.claim, part.at(), part.quantity)
+    })?;
+    if standing.held > 0 {
+        work.put_off(&request.key, standing, deadline);
+    } else {
+        work.open(Hold {
             key: request.key.clone(),
-            line: part.standing.line,
-            quantity_before: part.standing.held,
-            after: Some((part.standing.held, deadline)),
+            line: standing.line,
+            at: standing.at.clone(),
+            quantity: part.quantity,
+            buyer: standing.buyer.clone(),
+            expires_at: deadline,
         });
     }
-    Ok(accept(work, request, &parts, |_| Outcome::Extended))
+    Ok(())
 }
 
 /// The units of one line of a reservation that a request concerns.
@@ -215,7 +291,7 @@ fn earlier(
     let last = entries.last()?;
     let same = match lines {
         Some(lines) => replay::same_lines(&entries, lines),
-        None => operation == Operation::Extend || took_all(history, &entries, last, open),
+        None => took_all(history, &entries, last, open),
     };
     if same {
         return Some(replay::answers(work, request, &entries, lines, outcome));
@@ -234,7 +310,7 @@ fn took_all(history: &[Entry], entries: &[&Entry], last: &Entry, open: &dyn Fn(&
     let version = |entry: &Entry| entries.iter().find(|taken| taken.at == entry.at).map(|taken| taken.version);
     let end = history.iter().position(|entry| entry == last);
     let is_earlier = |(place, entry): &(usize, &Entry)| match version(entry) {
-        Some(version) if entry.operation.changes_level() => entry.version <= version,
+        Some(version) if entry.changes_level() => entry.version <= version,
         _ => (entry.recorded_at, Some(*place)) <= (last.recorded_at, end),
     };
     let earlier: Vec<&Entry> = history.iter().enumerate().filter(is_earlier).map(|(_, entry)| entry).collect();

@@ -181,6 +181,7 @@ fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> 
         Action::Release { lines } => close::release(work, request, lines.as_deref())?,
         Action::Return { lines } => close::give_back(work, request, lines.as_deref())?,
         Action::Extend { ttl } => close::extend(work, request, *ttl)?,
+        Action::Reopen => close::reopen(work, request)?,
         _ => goods::decide(work, request)?,
     };
     work.finish(mark, request, &mut answers);

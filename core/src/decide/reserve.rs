@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
-use crate::standing::Claim;
+use crate::standing::{Claim, LineStanding};
 
 /// Decides a reserve; without a time to live it is a sale.
 pub(super) fn reserve(
@@ -53,12 +53,21 @@ fn earlier(
         Claim::Reserved | Claim::Sold => {}
     }
     let history = work.history(&request.key);
-    let first = replay::claimed(history, Operation::Reserve, &Name::default());
+    let first = replay::claimed(history, Operation::Reserve, &work.reserve_key(&request.key));
     let same_buyer = first.iter().all(|entry| entry.buyer.as_ref() == buyer);
     if claim != same_claim || !same_buyer || !replay::same_lines(&first, lines) {
         return Some(work.refuse_all(request, lines, Outcome::KeyConflict));
     }
-    let entries = replay::claimed(history, answering, &Name::default());
+    // A shop that is told "reserved" sends its buyer to pay: so it must be true today.
+    let standing = work.standing(&request.key);
+    if !standing.lines.iter().any(|line| line.live() > 0 || line.confirmed > 0) {
+        let ended = |line: &Line| standing.line(&line.at).map(LineStanding::ended);
+        return Some(work.refuse(request, lines, &lines.iter().map(ended).collect::<Vec<_>>()));
+    }
+    let entries = match answering {
+        Operation::Reserve => first,
+        _ => replay::claimed(history, answering, &Name::default()),
+    };
     Some(replay::answers(work, request, &entries, Some(lines), |_| outcome))
 }
 
@@ -74,6 +83,7 @@ fn apply(
         reserved_delta: line.quantity,
         buyer: buyer.cloned(),
         expires_at: deadline,
+        operation_key: work.reserve_key(&request.key),
         ..work.entry(request, Operation::Reserve, line.number, &line.at, line.quantity)
     };
     work.post(reserve)?;

@@ -42,8 +42,23 @@ impl Work {
         Entry {
             operation_key: request.operation_key.clone(),
             reason: request.reason.clone(),
+            context: request.context.clone(),
             ..blank(request.key.clone(), operation, line, Some(at.clone()), quantity, self.facts.now)
         }
+    }
+
+    /// The operation key of the reserve of a key, and of the cancellation that takes its place: another one each time
+    /// that the key was opened again.
+    pub fn reserve_key(&self, key: &Name) -> Name {
+        match self.times_reopened(key) {
+            0 => Name::default(),
+            times => own_key(times),
+        }
+    }
+
+    /// How often the key was made usable again.
+    pub fn times_reopened(&self, key: &Name) -> i64 {
+        self.history(key).iter().filter(|entry| entry.operation == Operation::Reopen).count() as i64
     }
 
     /// Writes an entry and carries it out on its level.
@@ -58,7 +73,7 @@ impl Work {
         let Some(at) = &entry.at else { return Ok(()) };
         let before = self.facts.levels.get(at).cloned();
         let level = self.facts.levels.entry(at.clone()).or_default();
-        if entry.operation.changes_level() {
+        if entry.changes_level() {
             level.on_hand = limits::add_stock(level.on_hand, entry.on_hand_delta)?;
             level.reserved += entry.reserved_delta;
             level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
@@ -84,6 +99,7 @@ impl Work {
             Operation::Reserve => (q, q),
             Operation::Release | Operation::Return => (-q, -q),
             Operation::Expire => (-q, 0),
+            Operation::Extend => (entry.reserved_delta, if entry.reserved_delta == 0 { 0 } else { q }),
             Operation::Confirm => (if swept { q } else { 0 }, if late { q } else { 0 }),
             _ => return,
         };
@@ -115,6 +131,7 @@ impl Work {
     pub fn expire(&mut self, holds: Vec<Hold>) -> Result<(), Fault> {
         for hold in holds {
             self.post(Entry {
+                operation_key: own_key(hold.expires_at),
                 reserved_delta: -hold.quantity,
                 buyer: hold.buyer.clone(),
                 expires_at: Some(hold.expires_at),
@@ -276,6 +293,23 @@ impl Work {
         self.effects
     }
 
+    /// Puts the deadline of a hold off; one that was overdue is in force again.
+    pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
+        if line.overdue {
+            self.shrink_overdue(key, line.line, &line.at, line.held);
+            if let Some(buyer) = &line.buyer {
+                *self.facts.bought.entry((line.at.clone(), buyer.clone())).or_default() += line.held;
+            }
+        }
+        self.leave(&line.at, line.deadline);
+        self.effects.changed.push(HoldChange {
+            key: key.clone(),
+            line: line.line,
+            quantity_before: line.held,
+            after: Some((line.held, deadline)),
+        });
+    }
+
     /// Notes that a hold with this deadline ends or moves: where it was the earliest, the next one must be found.
     pub fn leave(&mut self, at: &LevelId, deadline: Micros) {
         if self.facts.levels.get(at).is_some_and(|level| deadline <= level.next_due) {
@@ -306,6 +340,12 @@ fn tell_state(answer: &mut Answer, standing: &Standing) {
     answer.expires_at = line.and_then(LineStanding::expires_at);
 }
 
+/// An operation key of our own, for what may happen to a line or a key more than once: each deadline of a hold passes or
+/// is moved to once, each cancellation is taken back once.
+pub(super) fn own_key(number: i64) -> Name {
+    Name::from(format!("{}{number}", limits::OWN_PREFIX).as_str())
+}
+
 fn blank(key: Name, operation: Operation, line: i32, at: Option<LevelId>, quantity: i64, recorded_at: Micros) -> Entry {
     Entry {
         key,
@@ -323,6 +363,7 @@ fn blank(key: Name, operation: Operation, line: i32, at: Option<LevelId>, quanti
         buyer: None,
         expires_at: None,
         reason: Name::default(),
+        context: Name::default(),
         safety_stock: None,
         buyer_limit: None,
         frozen: None,

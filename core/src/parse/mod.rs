@@ -22,6 +22,8 @@ pub struct Options {
     pub ttl: Option<Name>,
     /// For whom.
     pub buyer: Option<Name>,
+    /// What the ledger rows are to say besides; empty for nothing.
+    pub context: Name,
 }
 
 /// One request of a batch.
@@ -45,7 +47,7 @@ pub fn lines(json: &[u8]) -> Result<Vec<Line>, Fault> {
     check_lines(format_args!("lines"), read("lines", json)?)
 }
 
-/// Reads `{"ttl": "30 minutes", "buyer": "…"}`.
+/// Reads `{"ttl": "30 minutes", "buyer": "…", "context": "…"}`.
 ///
 /// # Errors
 /// As [`lines`]; also where a `ttl` is given and the operation has none.
@@ -55,10 +57,10 @@ pub fn options(json: &[u8], with_ttl: bool) -> Result<Options, Fault> {
         return Err(Fault::invalid("options.ttl", "options.ttl is not allowed here")
             .hint("What is sold at once is not held; leave ttl out."));
     }
-    check_options(format_args!("options"), raw.ttl, raw.buyer)
+    check_options(format_args!("options"), raw)
 }
 
-/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …}, …]`, of so many lines at most.
+/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …, "context": …}, …]`, of so many lines at most.
 ///
 /// # Errors
 /// As [`lines`].
@@ -74,7 +76,7 @@ pub fn requests(json: &[u8], most: usize) -> Result<Vec<BatchRequest>, Fault> {
             Ok(BatchRequest {
                 key: limits::key(format_args!("{path}.key"), &raw.key.0)?,
                 lines: check_lines(format_args!("{path}.lines"), raw.lines)?,
-                options: check_options(path, raw.ttl, raw.buyer)?,
+                options: check_options(path, RawOptions { ttl: raw.ttl, buyer: raw.buyer, context: raw.context })?,
             })
         })
         .collect()
@@ -98,6 +100,8 @@ struct RawOptions {
     ttl: Option<Text>,
     #[serde(default)]
     buyer: Option<Text>,
+    #[serde(default)]
+    context: Option<Text>,
 }
 
 #[derive(serde::Deserialize)]
@@ -110,6 +114,8 @@ struct RawRequest<'a> {
     ttl: Option<Text>,
     #[serde(default)]
     buyer: Option<Text>,
+    #[serde(default)]
+    context: Option<Text>,
 }
 
 /// A JSON string, byte for byte: the database may not be encoded in UTF-8.
@@ -156,12 +162,14 @@ fn form_of(argument: &str) -> &'static str {
         "lines" => {
             r#"Give an array like [{"sku": "A-1", "location": "main", "quantity": 2, "expected_version": 7}]; expected_version is optional."#
         }
-        "options" => r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7"}; both are optional."#,
+        "options" => {
+            r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7", "context": "trace 12"}; all are optional."#
+        }
         "orders" => {
             r#"Give an array like [{"key": "order-1", "status": "paid"}, {"key": "order-2", "status": "cancelled"}]."#
         }
         _ => {
-            r#"Give an array like [{"key": "order-1", "lines": [{"sku": "A-1", "location": "main", "quantity": 2}], "ttl": "30 minutes", "buyer": "b-7"}]; ttl and buyer are optional."#
+            r#"Give an array like [{"key": "order-1", "lines": [{"sku": "A-1", "location": "main", "quantity": 2}], "ttl": "30 minutes", "buyer": "b-7", "context": "trace 12"}]; ttl, buyer and context are optional."#
         }
     }
 }
@@ -178,9 +186,10 @@ fn check_count(path: impl fmt::Display + Copy, count: usize, most: usize) -> Res
     Ok(())
 }
 
-fn check_options(path: Arguments<'_>, ttl: Option<Text>, buyer: Option<Text>) -> Result<Options, Fault> {
-    let buyer = buyer.map(|buyer| limits::name(format_args!("{path}.buyer"), &buyer.0)).transpose()?;
-    Ok(Options { ttl: ttl.map(|ttl| Name::from(ttl.0)), buyer })
+fn check_options(path: Arguments<'_>, raw: RawOptions) -> Result<Options, Fault> {
+    let buyer = raw.buyer.map(|buyer| limits::name(format_args!("{path}.buyer"), &buyer.0)).transpose()?;
+    let context = raw.context.map(|context| Name::from(context.0)).unwrap_or_default();
+    Ok(Options { ttl: raw.ttl.map(|ttl| Name::from(ttl.0)), buyer, context })
 }
 
 fn check_lines(path: Arguments<'_>, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {

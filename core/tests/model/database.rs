@@ -10,7 +10,8 @@ use pg_stock_core::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
     pub now: Micros,
-    pub confirm_late: bool,
+    pub retake_lapsed: bool,
+    pub max_hold: Option<Micros>,
     pub levels: BTreeMap<LevelId, Level>,
     pub holds: BTreeMap<(Name, i32), Hold>,
     pub entries: Vec<Entry>,
@@ -21,7 +22,8 @@ impl Default for Database {
     fn default() -> Self {
         Database {
             now: 1,
-            confirm_late: true,
+            retake_lapsed: true,
+            max_hold: None,
             levels: BTreeMap::new(),
             holds: BTreeMap::new(),
             entries: Vec::new(),
@@ -63,7 +65,8 @@ impl Database {
 
     /// As the extension loads them: overdue holds are only looked for from next_due on.
     fn facts(&self) -> Facts {
-        let mut facts = Facts { now: self.now, confirm_late: self.confirm_late, ..Facts::default() };
+        let mut facts =
+            Facts { now: self.now, retake_lapsed: self.retake_lapsed, max_hold: self.max_hold, ..Facts::default() };
         for (at, level) in &self.levels {
             let (mut level, mut holds) = (level.clone(), Vec::new());
             level.overdue = 0;
@@ -121,7 +124,7 @@ impl Database {
 
     pub fn check(&self) {
         for (at, level) in &self.levels {
-            let entries = || self.entries.iter().filter(|e| e.at.as_ref() == Some(at) && e.operation.changes_level());
+            let entries = || self.entries.iter().filter(|e| e.at.as_ref() == Some(at) && e.changes_level());
             let holds = || self.holds.values().filter(|hold| hold.at == *at);
             assert!(0 <= level.reserved && level.reserved <= level.on_hand, "{at:?} {level:?}");
             assert_eq!(level.on_hand, entries().map(|entry| entry.on_hand_delta).sum::<i64>(), "on_hand {at:?}");

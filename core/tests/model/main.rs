@@ -19,7 +19,8 @@ enum Step {
     Run(Request),
     Batch(Vec<Request>),
     Wait(i64),
-    ConfirmLate(bool),
+    RetakeLapsed(bool),
+    MaxHold(Option<i64>),
     /// What a sweeper does: closes the overdue holds of a level.
     Sweep(LevelId),
 }
@@ -65,6 +66,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => some_lines().prop_map(|lines| Action::Release { lines }),
         2 => some_lines().prop_map(|lines| Action::Return { lines }),
         2 => (1..4i64).prop_map(|n| Action::Extend { ttl: n * SECOND }),
+        1 => Just(Action::Reopen),
         3 => (level(), 1..8i64).prop_map(|(at, quantity)| Action::Receive { at, quantity }),
         1 => (level(), prop_oneof![-4..0i64, 1..4i64], option::weighted(0.2, 0..6i64))
             .prop_map(|(at, delta, expected_version)| Action::Adjust { at, delta, expected_version }),
@@ -88,7 +90,7 @@ fn request() -> impl Strategy<Value = Request> {
             part if part > 0 && action.acts_on_reservation() => Name::from(format!("p{part}").as_str()),
             _ => Name::default(),
         };
-        Request { number: 1, key, operation_key, reason: Name::default(), action }
+        Request { number: 1, key, operation_key, reason: Name::default(), context: Name::default(), action }
     })
 }
 
@@ -102,6 +104,7 @@ fn batch() -> impl Strategy<Value = Vec<Request>> {
                 key,
                 operation_key,
                 reason: Name::default(),
+                context: Name::default(),
                 action,
             })
             .collect()
@@ -129,7 +132,8 @@ fn step() -> impl Strategy<Value = Step> {
         20 => request().prop_map(Step::Run),
         2 => batch().prop_map(Step::Batch),
         4 => (0..4i64).prop_map(|n| Step::Wait(n * SECOND)),
-        1 => any::<bool>().prop_map(Step::ConfirmLate),
+        1 => any::<bool>().prop_map(Step::RetakeLapsed),
+        1 => option::of((1..8i64).prop_map(|n| n * SECOND)).prop_map(Step::MaxHold),
         2 => level().prop_map(Step::Sweep),
     ]
 }
@@ -149,10 +153,11 @@ proptest! {
                     database.now += micros;
                     naive.now += micros;
                 }
-                Step::ConfirmLate(on) => {
-                    database.confirm_late = *on;
-                    naive.confirm_late = *on;
+                Step::RetakeLapsed(on) => {
+                    database.retake_lapsed = *on;
+                    naive.retake_lapsed = *on;
                 }
+                Step::MaxHold(most) => (database.max_hold, naive.max_hold) = (*most, *most),
                 Step::Sweep(at) => database.sweep(at),
                 Step::Run(request) => {
                     let got = database.try_run(std::slice::from_ref(request));
@@ -217,6 +222,7 @@ fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
         key: key.into(),
         operation_key: operation_key.into(),
         reason: Name::default(),
+        context: Name::default(),
         action,
     };
     let mut database = Database::default();
@@ -242,6 +248,7 @@ fn the_first_of_two_late_confirms_gets_the_units() {
         key: key.into(),
         operation_key: Name::default(),
         reason: Name::default(),
+        context: Name::default(),
         action,
     };
     let lines = vec![Line { number: 1, at: at.clone(), quantity: 3, expected_version: None }];

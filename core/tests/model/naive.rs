@@ -24,6 +24,7 @@ struct Part {
     confirmed: i64,
     released: i64,
     returned: i64,
+    reserved_at: Micros,
     deadline: Micros,
 }
 
@@ -49,11 +50,13 @@ struct Claim {
 #[derive(Clone, Debug)]
 pub struct Naive {
     pub now: Micros,
-    pub confirm_late: bool,
+    pub retake_lapsed: bool,
+    pub max_hold: Option<Micros>,
     levels: BTreeMap<LevelId, Level>,
     versions: BTreeMap<LevelId, i64>,
     orders: BTreeMap<Name, Vec<Part>>,
     cancelled: Vec<Name>,
+    reopened: Vec<Name>,
     claims: HashMap<(Name, Operation, Name), Claim>,
 }
 
@@ -61,11 +64,13 @@ impl Default for Naive {
     fn default() -> Self {
         Naive {
             now: 1,
-            confirm_late: true,
+            retake_lapsed: true,
+            max_hold: None,
             levels: BTreeMap::new(),
             versions: BTreeMap::new(),
             orders: BTreeMap::new(),
             cancelled: Vec::new(),
+            reopened: Vec::new(),
             claims: HashMap::new(),
         }
     }
@@ -131,7 +136,8 @@ impl Naive {
             Action::Confirm { lines } => self.close(request, lines.as_deref())?,
             Action::Release { lines } => self.close(request, lines.as_deref())?,
             Action::Return { lines } => self.close(request, lines.as_deref())?,
-            Action::Extend { .. } => self.close(request, None)?,
+            Action::Extend { ttl } => self.extend(request, *ttl),
+            Action::Reopen => self.reopen(&request.key),
             _ => self.goods(request),
         };
         // A line of a reservation keeps the number that it got there; what it has not comes behind.
@@ -204,11 +210,15 @@ impl Naive {
             return self.rows(&request.key, &asked, |_| Outcome::AlreadyReleased);
         }
         if let Some(claim) = self.claims.get(&place) {
-            return if same(&claim.lines, &asked) && claim.extra == extra {
-                self.repeat(&request.key, claim, Some(&asked))
-            } else {
-                self.rows(&request.key, &asked, |_| Outcome::KeyConflict)
-            };
+            if !same(&claim.lines, &asked) || claim.extra != extra {
+                return self.rows(&request.key, &asked, |_| Outcome::KeyConflict);
+            }
+            let parts = &self.orders[&request.key];
+            if parts.iter().all(|part| part.live(self.now) == 0 && part.confirmed == 0) {
+                let why = |at: &LevelId| self.nothing(Operation::Reserve, find(parts, at).expect("its own part"));
+                return self.rows(&request.key, &asked, why);
+            }
+            return self.repeat(&request.key, claim, Some(&asked));
         }
         let refused: Vec<_> = lines.iter().map(|line| self.why_not(line, buyer)).collect();
         if refused.iter().any(Option::is_some) {
@@ -226,6 +236,7 @@ impl Naive {
                 confirmed: if ttl.is_none() { line.quantity } else { 0 },
                 released: 0,
                 returned: 0,
+                reserved_at: self.now,
                 deadline: ttl.map_or(Micros::MAX, |ttl| self.now + ttl),
             });
         }
@@ -338,8 +349,7 @@ impl Naive {
                     Operation::Confirm if late(at) => Outcome::ConfirmedLate,
                     Operation::Confirm => Outcome::Confirmed,
                     Operation::Release => Outcome::Released,
-                    Operation::Return => Outcome::Returned,
-                    _ => Outcome::Extended,
+                    _ => Outcome::Returned,
                 };
                 (at.clone(), outcome)
             })
@@ -348,13 +358,12 @@ impl Naive {
             self.apply_close(request, at, *quantity);
         }
         let parts = &self.orders[key];
-        let took_all = operation == Operation::Extend || parts.iter().all(|part| self.may(operation, part) == 0);
+        let took_all = parts.iter().all(|part| self.may(operation, part) == 0);
         self.claim(place, &asked, String::new(), took_all, |at| outcomes[at]);
         Ok(self.rows(key, &asked, |at| outcomes[at]))
     }
 
     fn apply_close(&mut self, request: &Request, at: &LevelId, quantity: i64) {
-        let now = self.now;
         let parts = self.orders.get_mut(&request.key).expect("checked");
         let part = parts.iter_mut().find(|part| part.at == *at).expect("checked");
         let moved = match &request.action {
@@ -370,13 +379,70 @@ impl Naive {
                 part.returned += quantity;
                 quantity
             }
-            Action::Extend { ttl } => {
-                part.deadline = part.deadline.max(now + ttl);
-                0
-            }
             _ => unreachable!("not about a reservation"),
         };
         self.level(at).on_hand += moved;
+    }
+
+    fn extend(&mut self, request: &Request, ttl: Micros) -> Vec<Row> {
+        if let Some(rows) = self.without_order(request, None) {
+            return rows;
+        }
+        let (key, now) = (&request.key, self.now);
+        let parts = self.orders[key].clone();
+        let open: Vec<&Part> = parts.iter().filter(|part| part.open() > 0).collect();
+        if open.is_empty() {
+            let why = |at: &LevelId| self.nothing(Operation::Extend, find(&parts, at).expect("its own part"));
+            return self.rows(key, &self.whole(key), why);
+        }
+        let until = |part: &Part| {
+            let most = self.max_hold.map_or(Micros::MAX, |most| part.reserved_at + most);
+            part.deadline.max(most.min(now + ttl))
+        };
+        let why_not = |part: &&Part| {
+            if part.live(now) > 0 {
+                return None;
+            }
+            if !self.retake_lapsed || until(part) <= now {
+                return Some(Outcome::ReservationExpired);
+            }
+            let again = Line { number: 1, at: part.at.clone(), quantity: part.open(), expected_version: None };
+            match self.why_not(&again, part.buyer.as_ref()) {
+                Some(Outcome::InsufficientStock) => Some(Outcome::ReservationExpired),
+                why => why,
+            }
+        };
+        let asked: Vec<_> = open.iter().map(|part| (part.at.clone(), part.open())).collect();
+        let refused: Vec<_> = open.iter().map(why_not).collect();
+        if refused.iter().any(Option::is_some) {
+            return self.refusals(key, &asked, &refused);
+        }
+        let late = |part: &&Part| if part.live(now) > 0 { Outcome::Extended } else { Outcome::ExtendedLate };
+        let told: Vec<_> = open.iter().map(|part| (part.at.clone(), late(part), until(part))).collect();
+        let moves = open.iter().any(|part| until(part) > part.deadline);
+        for part in self.orders.get_mut(key).expect("its own parts") {
+            if let Some((.., until)) = told.iter().find(|(at, ..)| *at == part.at) {
+                part.deadline = *until;
+            }
+        }
+        let rows = asked.iter().zip(&told);
+        rows.map(|((at, quantity), (_, outcome, _))| self.row(key, Some(at), *quantity, *outcome, !moves)).collect()
+    }
+
+    fn reopen(&mut self, key: &Name) -> Vec<Row> {
+        if self.orders.contains_key(key) {
+            return self.rows(key, &self.whole(key), |_| Outcome::KeyConflict);
+        }
+        let (outcome, replayed) = match self.cancelled.contains(key) {
+            true => (Outcome::Reopened, false),
+            false if self.reopened.contains(key) => (Outcome::Reopened, true),
+            false => (Outcome::UnknownReservation, false),
+        };
+        if outcome == Outcome::Reopened && !replayed {
+            self.cancelled.retain(|cancelled| cancelled != key);
+            self.reopened.push(key.clone());
+        }
+        vec![self.row(key, None, 0, outcome, replayed)]
     }
 
     /// The answers where the key has no reservation.
@@ -437,7 +503,7 @@ impl Naive {
             return None;
         }
         let level = &self.levels[&part.at];
-        if !self.confirm_late || level.on_hand - self.promised(&part.at) < line.1 {
+        if !self.retake_lapsed || level.on_hand - self.promised(&part.at) < line.1 {
             return Some(Outcome::ReservationExpired);
         }
         level.frozen.then_some(Outcome::LevelFrozen)

@@ -250,6 +250,11 @@ impl Origin {
     }
 }
 
+/// The context of a request.
+fn context(text: &Name) -> Value {
+    settings::short_context(text.as_bytes().to_vec()).and_then(|context| context.as_slice().into_datum())
+}
+
 /// The row of an entry.
 pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 27] {
     let (sku, location) = entry.at.as_ref().map(|at| (text(&at.sku), text(&at.location))).unwrap_or_default();
@@ -283,7 +288,7 @@ pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 27] {
         origin.login,
         origin.client_address,
         origin.application_name,
-        origin.context,
+        if entry.context.is_empty() { origin.context } else { context(&entry.context) },
     ]
 }
 

@@ -160,20 +160,21 @@ pub static CLAIM: Statement = Statement::new(
         ", context)
                  SELECT e.key, e.operation, e.operation_key, e.line, e.sku, e.location, e.quantity, e.on_hand_delta,
                         e.reserved_delta, e.on_hand_after, e.reserved_after, e.version, e.available, e.buyer,
-                        e.expires_at, e.reason, e.safety_stock, e.buyer_limit, e.frozen, $20, $21
+                        e.expires_at, e.reason, e.safety_stock, e.buyer_limit, e.frozen, $20, e.context
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                           pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
                           pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),
                           pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13),
                           pg_catalog.unnest($14), pg_catalog.unnest($15), pg_catalog.unnest($16),
-                          pg_catalog.unnest($17), pg_catalog.unnest($18), pg_catalog.unnest($19))
+                          pg_catalog.unnest($17), pg_catalog.unnest($18), pg_catalog.unnest($19),
+                          pg_catalog.unnest($21))
                      AS e (",
         "key, operation, operation_key, line, sku, location, quantity, on_hand_delta, reserved_delta,
                       on_hand_after, reserved_after, version, available, buyer, expires_at, reason, safety_stock,
-                      buyer_limit, frozen)
+                      buyer_limit, frozen, context)
                      ON CONFLICT DO NOTHING"
     ),
-    &[TS, TS, TS, LS, TS, TS, IS, IS, IS, IS, IS, IS, IS, TS, ZS, TS, IS, IS, BS, Z, T],
+    &[TS, TS, TS, LS, TS, TS, IS, IS, IS, IS, IS, IS, IS, TS, ZS, TS, IS, IS, BS, Z, TS],
 );
 
 /// Opens one hold.
