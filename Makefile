@@ -20,16 +20,16 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-feed lint install package clean setup stage stage-release
+.PHONY: help demo test test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-feed lint install package clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
 	@echo '  Settings: PG=15|16|17|18 (default 15), SYSTEM=path of another pg_config'
 
-demo: demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
-	cargo run --quiet --release -p pg_stock_bench -- flash-sale
+demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
+	cargo run --release -p pg_stock_bench -- flash-sale
 
-test: test-packages test-core test-database test-outside test-settings test-cache ## all tests
+test: rust test-packages test-core test-database test-outside test-settings test-cache ## all tests
 
 test-core: setup ## the rules alone, against a naive model
 	cargo test -p pg_stock_core
@@ -40,22 +40,22 @@ test-database: stage ## inside the database
 	cargo pgrx test $(RUNAS) --pgdata $(STAGE)/pgrx-data $(FEATURES) pg$(PG)
 	@rm -rf $(STAGE)/pgrx-data
 
-test-outside: test-packages stage ## over real connections: races, interruptions, dumps, hostile input
+test-outside: rust test-packages stage ## over real connections: races, interruptions, dumps, hostile input
 	scripts/test-outside.sh $(CONFIG)
 
-test-settings: test-packages stage ## the promises of the core again, with each other way to let go and to write
+test-settings: rust test-packages stage ## the promises of the core again, with each other way to let go and to write
 	for setting in early_lock_release=off early_lock_release=transaction direct_access=off; do \
 		PG_STOCK_SETTINGS=pg_stock.$$setting cargo test -p pg_stock_tests --test outside -- \
 			races isolation pairs interruptions outcome_table expiry settle || exit 1; \
 	done
 
-test-cache: test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
+test-cache: rust test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)
 
-bench: demo-packages stage-release ## pg_stock beside its peers, the short form (about a quarter of an hour); ARGS='--only hot' for less
+bench: rust demo-packages stage-release ## pg_stock beside its peers, the short form (about a quarter of an hour); ARGS='--only hot' for less
 	cargo run --quiet --release -p pg_stock_bench -- peers $(ARGS)
 
-bench-full: demo-packages stage-release ## the same with all work, contestants and connections (about an hour)
+bench-full: rust demo-packages stage-release ## the same with all work, contestants and connections (about an hour)
 	cargo run --quiet --release -p pg_stock_bench -- peers --full $(ARGS)
 
 bench-expiry: stage-release ## how late holds come back, and what it costs buyers (about eight minutes); ARGS='--only lateness' for less
@@ -76,18 +76,22 @@ lint: stage ## formatting, warnings, documentation, import direction, SQL safety
 install: setup ## build and install into the system's PostgreSQL
 	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
 
-package: setup ## build a tree to be packed: target/release/pg_stock-pg$(PG)
+package: setup ## build a tree to be packed, below target/release
 	cargo pgrx package --pg-config $(SYSTEM) $(FEATURES)
 
 clean: ## remove everything that was built
 	rm -rf target .tools $(STAGE)
 
-setup:
+# Before anything is installed.
+rust:
+	@command -v cargo >/dev/null || { echo 'Rust is missing (cargo is not in PATH): install it by rustup, 1.95 or newer' >&2; exit 1; }
+
+setup: rust
 	@scripts/setup.sh packages $(PG)
 	@scripts/setup.sh pgrx $(PGRX) $(TOOLS)
 	@scripts/setup.sh copy $(SYSTEM) $(COPY)
 	@mkdir -p $(PGRX_HOME)
-	@cargo pgrx init --pg$(PG) $(CONFIG) >/dev/null 2>&1
+	@grep -qsF '$(CONFIG)' $(PGRX_HOME)/config.toml || cargo pgrx init --pg$(PG) $(CONFIG)
 
 demo-packages:
 	@scripts/setup.sh demo-packages

@@ -7,6 +7,8 @@
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
 
+NO_CLUSTER='create_main_cluster = false # while pg_stock installs packages'
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
@@ -32,15 +34,27 @@ install_missing() {
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
     done
     [ -z "$missing" ] && return
-    # Without this, the package would create and start a cluster of its own.
-    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-        as_root mkdir -p /etc/postgresql-common
-        echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
-    fi
     as_root apt-get update -q
+    for package in $missing; do
+        apt-cache show "$package" >/dev/null 2>&1 || unknown "$package"
+    done
+    # Without this, the package would create and start a cluster of its own. It is taken back afterwards, so that a later
+    # installation of PostgreSQL does what it always does.
+    clusters=/etc/postgresql-common/createcluster.conf
+    if [ ! -e "$clusters" ]; then
+        as_root mkdir -p /etc/postgresql-common
+        echo "$NO_CLUSTER" | as_root tee "$clusters" >/dev/null
+    fi
     # shellcheck disable=SC2086 # a list of words
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
         -o Dpkg::Options::=--force-confold $missing
+    as_root sed -i "/^$NO_CLUSTER\$/d" "$clusters"
+}
+
+unknown() {
+    echo "apt knows no package $1. Another PostgreSQL can be named: make SYSTEM=/path/of/its/pg_config PG=its-major;" >&2
+    echo "or add a repository that has it, PostgreSQL's own say." >&2
+    exit 1
 }
 
 # PostgreSQL finds its files relative to its programs, so that a copy of the tree is a whole installation.

@@ -95,8 +95,13 @@ COMMENT ON FUNCTION stock.begin_generation() IS 'Makes every cursor that was giv
 CREATE VIEW stock.feed_lag AS
 SELECT coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker') AS notify, f.generation, f.sequence, f.emitted_at,
        behind.changes AS changes_behind, behind.oldest AS oldest_unsent_at,
-       pg_catalog.clock_timestamp() - behind.oldest AS oldest_unsent_for, f.failed_at, f.error
+       pg_catalog.clock_timestamp() - behind.oldest AS oldest_unsent_for, f.failed_at,
+       CASE WHEN f.error IS NOT NULL THEN f.error
+            WHEN behind.changes > 0 AND NOT w.preloaded
+                 AND coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker') = 'worker'
+            THEN 'no worker runs: add pg_stock to shared_preload_libraries, or call stock.emit_changes()' END AS error
   FROM stock.feed f
+ CROSS JOIN stock.worker w
  CROSS JOIN LATERAL (
        SELECT pg_catalog.count(*) AS changes, pg_catalog.min(unsent.recorded_at) AS oldest
          FROM (SELECT g.recorded_at
@@ -115,4 +120,4 @@ COMMENT ON COLUMN stock.feed_lag.changes_behind IS 'Ledger rows that were commit
 COMMENT ON COLUMN stock.feed_lag.oldest_unsent_at IS 'When the oldest of them was written; NULL: none.';
 COMMENT ON COLUMN stock.feed_lag.oldest_unsent_for IS 'How long ago that was.';
 COMMENT ON COLUMN stock.feed_lag.failed_at IS 'When an emission failed since the last that succeeded; NULL: none did.';
-COMMENT ON COLUMN stock.feed_lag.error IS 'Why.';
+COMMENT ON COLUMN stock.feed_lag.error IS 'Why; or that nobody is there who would send.';

@@ -203,6 +203,12 @@ fn the_lag_is_shown_to_a_new_session() {
         value(&mut database.connect(), "SELECT notify || ' ' || changes_behind FROM stock.feed_lag"),
         "worker 1"
     );
+    // Nobody sends here: said as long as there is something to send.
+    let error = "SELECT coalesce(error, 'none') FROM stock.feed_lag";
+    let mut client = database.connect();
+    assert!(value(&mut client, error).contains("shared_preload_libraries"));
+    client.batch_execute("SELECT stock.emit_changes()").unwrap();
+    assert_eq!(value(&mut client, error), "none");
     finish(database);
 }
 

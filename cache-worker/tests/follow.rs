@@ -1,7 +1,7 @@
 //! The worker follows: a sale shows, whatever the mode, and a restart misses nothing.
 
 use super::support::shop::{layout, sell};
-use super::support::{Shop, eventually, report};
+use super::support::{Shop, eventually, free_port, report};
 
 #[test]
 fn a_sale_shows_in_the_cache() {
@@ -266,7 +266,7 @@ fn an_absence_gives_way_as_soon_as_the_level_appears() {
 
 /// An address that nobody listens on.
 fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", free_port("127.0.0.1"))
 }
 
 /// A counter of the worker.

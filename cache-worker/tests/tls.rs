@@ -6,9 +6,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::support::shop::start_cluster;
-use super::support::{Shop, Worker, eventually};
+use super::support::{Shop, Worker, eventually, free_port};
 
-/// An address of this machine that nothing else listens on.
+/// An address of this machine. Servers that listen on all addresses listen on it, too: the ports are free ones.
 const HOST: &str = "127.77.54.32";
 
 /// A certificate for that address, signed by nobody but itself; readable for both servers.
@@ -42,22 +42,24 @@ fn own_key(key: &str) -> String {
 #[test]
 fn both_sides_may_be_encrypted_and_must_prove_their_names() {
     let (_folder, key, certificate) = certificate();
+    let (database_port, redis_port) = (free_port(HOST), free_port(HOST));
     let cluster = start_cluster(&[
         "ssl=on",
         &format!("ssl_cert_file='{certificate}'"),
         &format!("ssl_key_file='{}'", own_key(&key)),
         &format!("listen_addresses='{HOST}'"),
+        &format!("port={database_port}"),
     ]);
     let shop = Shop::at(
         &cluster,
         &[
-            &format!("--bind {HOST} --tls-port 6390 --tls-auth-clients no"),
+            &format!("--bind {HOST} --tls-port {redis_port} --tls-auth-clients no"),
             &format!("--tls-cert-file {certificate} --tls-key-file {key}"),
         ],
     );
     shop.stock(5);
-    let database = format!("host={HOST} port=5432 user=cache dbname={} sslmode=require", shop.database.name());
-    let redis = format!("rediss://{HOST}:6390");
+    let database = format!("host={HOST} port={database_port} user=cache dbname={} sslmode=require", shop.database.name());
+    let redis = format!("rediss://{HOST}:{redis_port}");
     let distrustful = Worker::start(&database, &shop.redis.url(), &[]);
     eventually("it does not believe the database", || distrustful.log().contains("certificate verify failed"));
     let distrustful = Worker::start(&shop.database_url(), &redis, &[]);

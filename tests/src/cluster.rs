@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 /// How long a server may take to answer its first query.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// The port gives the socket its name; nothing listens on it.
+/// Gives the socket its name, unless the settings name a port; nothing listens on it.
 const PORT: u16 = 5432;
 
 /// A running server.
@@ -24,6 +24,7 @@ pub struct Cluster {
     server: Mutex<Option<Child>>,
     folder: TempDir,
     programs: PathBuf,
+    port: u16,
 }
 
 /// A database of a cluster, with the extension in it.
@@ -41,9 +42,13 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started: nothing can be tested then.
     pub fn start(settings: &[&str]) -> Cluster {
-        let cluster = Cluster::new();
+        let mut cluster = Cluster::new();
+        let named = settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        cluster.port = named.map_or(PORT, |port| port.parse().expect("a port"));
         cluster.run("initdb", &["-D", &cluster.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
         let mut conf = format!("unix_socket_directories = '{}'\nlisten_addresses = ''\n", cluster.socket());
+        // Below the data folder, and so gone with it, also where a server is killed.
+        conf.push_str("dynamic_shared_memory_type = mmap\n");
         conf.push_str("max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n");
         let common = std::env::var("PG_STOCK_SETTINGS").unwrap_or_default();
         let common = common.split(';').filter(|setting| !setting.is_empty());
@@ -63,7 +68,8 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started.
     pub fn standby(&self) -> Cluster {
-        let standby = Cluster::new();
+        let mut standby = Cluster::new();
+        standby.port = self.port;
         self.run("pg_basebackup", &["-D", &standby.data(), "-R", "-c", "fast"]);
         standby.append("postgresql.conf", &format!("unix_socket_directories = '{}'\n", standby.socket()));
         standby.resume();
@@ -79,7 +85,7 @@ impl Cluster {
         if let Some((uid, gid)) = other_user() {
             chown(folder.path(), Some(uid), Some(gid)).expect("its owner");
         }
-        Cluster { server: Mutex::new(None), folder, programs: programs.into() }
+        Cluster { server: Mutex::new(None), folder, programs: programs.into(), port: PORT }
     }
 
     /// Starts the server of an existing data folder, and waits until it answers.
@@ -136,10 +142,26 @@ impl Cluster {
         }
     }
 
+    /// Gives back the segment of shared memory that a server has left behind which was killed and not started again.
+    fn remove_shared_memory(&self) {
+        let file = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap_or_default();
+        // The seventh line has its key and its identifier.
+        let segment = file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        if let Some(segment) = segment {
+            // SAFETY: marks a segment of a server that has ended.
+            unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+        }
+    }
+
+    /// The port that gives the socket its name, and on which it listens if its settings say so.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How to connect to one of its databases.
     pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(self.folder.path()).port(PORT).user("postgres").dbname(database);
+        config.host_path(self.folder.path()).port(self.port).user("postgres").dbname(database);
         config
     }
 
@@ -226,7 +248,7 @@ impl Cluster {
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(variable);
         }
-        command.env("PGHOST", self.folder.path()).env("PGPORT", PORT.to_string()).env("PGUSER", "postgres");
+        command.env("PGHOST", self.folder.path()).env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
         if let Some((uid, gid)) = other_user() {
             command.uid(uid).gid(gid);
         }
@@ -237,6 +259,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop(false);
+        self.remove_shared_memory();
     }
 }
 

@@ -24,6 +24,11 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     begin.elapsed()
 }
 
+/// A port that nobody listens on, at that address or at all of them.
+pub fn free_port(host: &str) -> u16 {
+    std::net::TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
 /// Tells how long it took until the cache was in step again.
 pub fn report(disaster: &str, took: Duration) {
     println!("in step again {:.2} s after {disaster}", took.as_secs_f64());

@@ -61,7 +61,8 @@ impl<'c> Shop<'c> {
 
     /// How the worker connects to the database.
     pub fn database_url(&self) -> String {
-        format!("host={} port=5432 user=cache dbname={}", self.database.cluster.socket(), self.database.name())
+        let cluster = self.database.cluster;
+        format!("host={} port={} user=cache dbname={}", cluster.socket(), cluster.port(), self.database.name())
     }
 
     /// Starts a worker with these options.
