@@ -26,8 +26,8 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
 	@echo '  Settings: PG=15|16|17|18 (default 15), SYSTEM=path of another pg_config'
 
-demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold
-	cargo run --release -p pg_stock_bench -- flash-sale
+demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold; ARGS=--show-sql shows the queries
+	cargo run --release -p pg_stock_bench -- flash-sale $(ARGS)
 
 test: rust test-packages test-core test-database test-outside test-settings test-cache ## all tests
 

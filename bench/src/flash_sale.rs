@@ -19,6 +19,7 @@ use rand::RngExt;
 
 use crate::cache::Follower;
 use crate::connection::{self, connect};
+use crate::naive_sale;
 use crate::tally::Tally;
 
 /// The SKU of the sale.
@@ -47,6 +48,9 @@ pub struct Sale {
     /// Other SKUs, each at three locations
     #[arg(long, default_value_t = 199)]
     skus: usize,
+    /// Show the query behind each promise
+    #[arg(long)]
+    show_sql: bool,
 }
 
 type Tallies = BTreeMap<&'static str, Tally>;
@@ -59,6 +63,10 @@ pub fn run(sale: &Sale) -> ExitCode {
     let database = cluster.database();
     let mut client = database.connect();
     load(&mut client, sale);
+    if let Err(failure) = beside(database, sale) {
+        eprintln!("The naive sale broke off: {failure}");
+        return ExitCode::FAILURE;
+    }
     let cache = Follower::start(database);
     println!(
         "{} buyers want one of {} units of {HOT} over {} connections, while ordinary orders go on.",
@@ -76,6 +84,19 @@ pub fn run(sale: &Sale) -> ExitCode {
     given_back(&mut client);
     let in_step = followed(&mut client, &cache);
     prove(&mut client, sale, in_step)
+}
+
+/// First the same crowd at a table as shops write it at first.
+fn beside(database: Database<'_>, sale: &Sale) -> Result<(), tokio_postgres::Error> {
+    let (units, connections) = (sale.units, sale.connections);
+    println!("First without pg_stock: read what is on hand, write one less, over {connections} connections.");
+    let sold = naive_sale::run(database, units, sale.buyers, connections)?;
+    let verdict = match sold - units {
+        more if more > 0 => format!("{more} buyers were sold what was not there"),
+        _ => "by luck it came out even".to_owned(),
+    };
+    println!("{units} units, {sold} sold: {verdict}.\n\nNow with pg_stock:");
+    Ok(())
 }
 
 /// Puts goods on the shelves.
@@ -271,7 +292,8 @@ fn given_back(client: &mut Client) {
     let [median, most]: [f64; 2] = [row.get(2), row.get(3)];
     println!(
         "{} holds lapsed because nobody paid in time, and came back by themselves:\n  \
-         {by_worker} given back by the background worker, {median:.0} ms after their deadline (at most {most:.0})\n  \
+         {by_worker} given back by the background worker, {median:.0} ms after their deadline (at most {most:.0}: it passes \
+         over a level that a buyer has locked, and comes again)\n  \
          {by_buyers} taken at once by a buyer who needed them\n  \
          {overdue} still overdue\n",
         by_worker + by_buyers
@@ -312,6 +334,9 @@ fn prove(client: &mut Client, sale: &Sale, in_step: bool) -> ExitCode {
         broken += 1;
     }
     println!("{table}");
+    if sale.show_sql {
+        invariants::INVARIANTS.iter().for_each(|each| println!("\n-- {}\n{};", each.promise, each.breaches));
+    }
     println!("{HOT}: {} units = {sold} sold + {on_hand} on hand, of which {reserved} reserved", sale.units);
     if broken == 0 {
         println!("Nothing was oversold.");

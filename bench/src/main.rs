@@ -9,6 +9,7 @@ mod expiry;
 mod feed;
 mod flash_sale;
 mod median;
+mod naive_sale;
 mod peers;
 mod pgbench;
 mod tally;

@@ -58,7 +58,8 @@ fn both_sides_may_be_encrypted_and_must_prove_their_names() {
         ],
     );
     shop.stock(5);
-    let database = format!("host={HOST} port={database_port} user=cache dbname={} sslmode=require", shop.database.name());
+    let database =
+        format!("host={HOST} port={database_port} user=cache dbname={} sslmode=require", shop.database.name());
     let redis = format!("rediss://{HOST}:{redis_port}");
     let distrustful = Worker::start(&database, &shop.redis.url(), &[]);
     eventually("it does not believe the database", || distrustful.log().contains("certificate verify failed"));
