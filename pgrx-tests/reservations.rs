@@ -124,9 +124,9 @@ mod tests {
         answers("reserve_stock('late', 'a', 'm', 2, '1 ms')");
         value("SELECT pg_sleep(0.005)::text");
         answers("freeze_level('f', 'a', 'm', 'recall')");
-        assert_eq!(answers("try_sell_stock('p', 'a', 'm', 1)"), "level_frozen none 8 4");
-        assert_eq!(answers("try_confirm_stock('late')"), "level_frozen expired 8 4");
-        assert_eq!(answers("confirm_stock('o')"), "confirmed confirmed 8 5");
+        assert_eq!(answers("try_sell_stock('p', 'a', 'm', 1)"), "level_frozen none 0 4");
+        assert_eq!(answers("try_confirm_stock('late')"), "level_frozen expired 0 4");
+        assert_eq!(answers("confirm_stock('o')"), "confirmed confirmed 0 5");
         answers("unfreeze_level('u', 'a', 'm', 'fine')");
         assert_eq!(answers("confirm_stock('late')"), "confirmed_late confirmed 6 7");
     }
