@@ -201,13 +201,17 @@ fn a_repeat_says_reserved_only_while_something_is() {
     let json = r#"[{"sku":"a","location":"m","quantity":1}]"#;
     let batch = format!(r#"reserve_many('[{{"key":"cancelled","lines":{json}}}]')"#);
     assert_eq!(outcome(&mut client, &batch), "already_released");
-    // While something is held or confirmed the first answer stands, also of an order of which a part has ended.
-    for end in ["confirm_stock('kept')", "return_stock('kept')"] {
-        outcome(&mut client, &reserve("kept", "1 hour"));
+    // While something is held or sold the first answer stands.
+    for end in ["reserve_stock('kept', 'a', 'm', 1)", "confirm_stock('kept')"] {
         outcome(&mut client, end);
         let again = call(&mut client, &reserve("kept", "1 hour")).unwrap();
         assert_eq!((again[0].outcome.as_str(), again[0].replayed), ("reserved", true), "{end}");
     }
+    outcome(&mut client, "return_stock('kept')");
+    assert_eq!(raised(&mut client, &reserve("kept", "1 hour")), "ST005");
+    outcome(&mut client, "sell_stock('sold', 'a', 'm', 1)");
+    outcome(&mut client, "return_stock('sold')");
+    assert_eq!(raised(&mut client, "sell_stock('sold', 'a', 'm', 1)"), "ST005");
     finish(database);
 }
 

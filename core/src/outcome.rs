@@ -194,7 +194,9 @@ impl Outcome {
                 "Check the SKU and the location; stock.receive_stock and stock.set_stock create a level."
             }
             Outcome::LevelFrozen => "Wait until stock.unfreeze_level is called for it, or take another location.",
-            Outcome::VersionConflict => "Read the level again and decide anew.",
+            Outcome::VersionConflict => {
+                "Read the level again and decide anew; each hold that comes or goes raises the version, too."
+            }
             Outcome::BuyerRequired => "Name the buyer.",
             Outcome::BuyerLimitExceeded => "Reserve fewer units.",
             Outcome::InsufficientStock => "Reserve fewer units, or take another location.",

@@ -60,8 +60,8 @@ fn earlier(
     }
     // A shop that is told "reserved" sends its buyer to pay: so it must be true today.
     let standing = work.standing(&request.key);
-    if !standing.lines.iter().any(|line| line.live() > 0 || line.confirmed > 0) {
-        let ended = |line: &Line| standing.line(&line.at).map(LineStanding::ended);
+    if !standing.lines.iter().any(|line| line.live() > 0 || line.returnable() > 0) {
+        let ended = |line: &Line| standing.line(&line.at).map(gone);
         return Some(work.refuse(request, lines, &lines.iter().map(ended).collect::<Vec<_>>()));
     }
     let entries = match answering {
@@ -69,6 +69,15 @@ fn earlier(
         _ => replay::claimed(history, answering, &Name::default()),
     };
     Some(replay::answers(work, request, &entries, Some(lines), |_| outcome))
+}
+
+/// Where the units of a line are of which nothing is held and nothing sold any more: what was bought and came back is as
+/// free as what was released.
+fn gone(line: &LineStanding) -> Outcome {
+    match line.ended() {
+        Outcome::AlreadyConfirmed => Outcome::AlreadyReleased,
+        outcome => outcome,
+    }
 }
 
 fn apply(

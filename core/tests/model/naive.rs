@@ -214,8 +214,11 @@ impl Naive {
                 return self.rows(&request.key, &asked, |_| Outcome::KeyConflict);
             }
             let parts = &self.orders[&request.key];
-            if parts.iter().all(|part| part.live(self.now) == 0 && part.confirmed == 0) {
-                let why = |at: &LevelId| self.nothing(Operation::Reserve, find(parts, at).expect("its own part"));
+            if parts.iter().all(|part| part.live(self.now) == 0 && part.confirmed == part.returned) {
+                let why = |at: &LevelId| match find(parts, at).expect("its own part") {
+                    part if part.confirmed > 0 || part.released > 0 => Outcome::AlreadyReleased,
+                    _ => Outcome::ReservationExpired,
+                };
                 return self.rows(&request.key, &asked, why);
             }
             return self.repeat(&request.key, claim, Some(&asked));
