@@ -131,9 +131,9 @@ COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the datab
 COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
 COMMENT ON COLUMN stock.ledger.operation IS 'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, transfer, set_limits, freeze or unfreeze.';
 COMMENT ON COLUMN stock.ledger.operation_key IS 'Tells several operations of one kind under one key apart; empty unless given. Those that begin with pg_stock: are made by pg_stock.';
-COMMENT ON COLUMN stock.ledger.line IS 'The line of the request; of an expire, the line of the reservation.';
-COMMENT ON COLUMN stock.ledger.sku IS 'What changed; NULL for a cancellation.';
-COMMENT ON COLUMN stock.ledger.location IS 'Where it changed; NULL for a cancellation.';
+COMMENT ON COLUMN stock.ledger.line IS 'The line of the request, counted from 1 among what it took; of an expire, the line of the reservation.';
+COMMENT ON COLUMN stock.ledger.sku IS 'What changed; NULL where a key is cancelled or opened again.';
+COMMENT ON COLUMN stock.ledger.location IS 'Where it changed; NULL where a key is cancelled or opened again.';
 COMMENT ON COLUMN stock.ledger.quantity IS 'Units asked; of an adjust the difference, of a set the units counted.';
 COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';
 COMMENT ON COLUMN stock.ledger.reserved_delta IS 'Change of reserved.';
@@ -151,7 +151,7 @@ COMMENT ON COLUMN stock.ledger.actor IS 'The role that acted: the one of SET ROL
 COMMENT ON COLUMN stock.ledger.login IS 'The role that logged in, whatever SET ROLE said.';
 COMMENT ON COLUMN stock.ledger.client_addr IS 'From where; NULL over a Unix socket.';
 COMMENT ON COLUMN stock.ledger.application_name IS 'The application_name of the session.';
-COMMENT ON COLUMN stock.ledger.context IS 'The setting pg_stock.context of the session (a trace id, say), up to 1,000 bytes.';
+COMMENT ON COLUMN stock.ledger.context IS 'The option context of the call, else the setting pg_stock.context of the session (a trace id, say), up to 1,000 bytes.';
 COMMENT ON INDEX stock.ledger_claim IS 'One key does one thing once.';
 COMMENT ON INDEX stock.ledger_xact IS 'Finds what transactions changed, for the change feed.';
 

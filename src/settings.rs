@@ -395,16 +395,23 @@ pub fn poll_interval() -> Micros {
     Micros::from(POLL_INTERVAL.get()) * SECOND
 }
 
-/// How long a reservation holds its units unless the call says so.
+/// How long a reservation holds its units unless the call says so: every session may set that, within what a DBA allows.
 pub fn default_ttl() -> Micros {
-    Micros::from(DEFAULT_TTL.get()) * SECOND
+    let most = max_ttl().min(max_hold().unwrap_or(MAX_TTL));
+    (Micros::from(DEFAULT_TTL.get()) * SECOND).max(min_ttl()).min(most)
+}
+
+fn min_ttl() -> Micros {
+    Micros::from(MIN_TTL.get()) * (SECOND / 1_000)
+}
+
+fn max_ttl() -> Micros {
+    Micros::from(MAX_TTL_SET.get()) * SECOND
 }
 
 /// Takes a time to live that a DBA allows.
 pub fn check_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Micros, Fault> {
-    let least = Micros::from(MIN_TTL.get()) * (SECOND / 1_000);
-    let most = Micros::from(MAX_TTL_SET.get()) * SECOND;
-    limits::ttl_between(path, ttl, ("pg_stock.min_ttl", least), ("pg_stock.max_ttl", most))
+    limits::ttl_between(path, ttl, ("pg_stock.min_ttl", min_ttl()), ("pg_stock.max_ttl", max_ttl()))
 }
 
 /// Takes a time to live with which a reserve may begin.

@@ -316,6 +316,13 @@ fn a_dba_bounds_how_long_units_are_held() {
     outcome(&mut client, "extend_reservation('o', '10 hours')");
     let held = "SELECT expires_at - reserved_at = '2 hours' FROM stock.holds";
     assert_eq!(value(&mut client, held), "t", "it gets no further");
+    // What a session sets is cut to what is allowed, and so is the default.
+    let held = "SELECT extract(epoch FROM expires_at - reserved_at)::bigint FROM stock.holds WHERE key = ";
+    for (number, (setting, seconds)) in [("366 d", 7_200), ("1 s", 60)].into_iter().enumerate() {
+        client.batch_execute(&format!("SET pg_stock.default_ttl = '{setting}'")).unwrap();
+        outcome(&mut client, &format!("reserve_stock('default {number}', 'a', 'm', 1)"));
+        assert_eq!(value(&mut client, &format!("{held}'default {number}'")), seconds.to_string(), "{setting}");
+    }
     client.batch_execute("SET ROLE pg_monitor").unwrap();
     for setting in ["min_ttl", "max_ttl", "max_hold"] {
         let error = client.batch_execute(&format!("SET pg_stock.{setting} = 1")).expect_err("for superusers");
@@ -462,5 +469,43 @@ fn row_level_security_does_not_bind_the_functions() {
     client
         .batch_execute("RESET SESSION AUTHORIZATION; DROP OWNED BY bound_by_policies; DROP ROLE bound_by_policies")
         .unwrap();
+    finish(database);
+}
+
+/// A return without a key that meets what was confirmed since: a repeat, or the next parcel? Nobody knows, so nobody guesses.
+#[test]
+fn a_second_return_is_never_taken_for_a_repeat_of_the_first() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 2);
+    let piece = r#"'[{"sku":"a","location":"m","quantity":1}]'"#;
+    outcome(&mut client, "reserve_stock('o', 'a', 'm', 2)");
+    outcome(&mut client, &format!("confirm_stock('o', {piece}, 'p1')"));
+    assert_eq!(outcome(&mut client, &format!("return_stock('o', {piece})")), "returned");
+    let again = call(&mut client, &format!("return_stock('o', {piece})")).unwrap();
+    assert!(again[0].replayed, "nothing else can be meant");
+    outcome(&mut client, &format!("confirm_stock('o', {piece}, 'p2')"));
+    assert_eq!(raised(&mut client, &format!("return_stock('o', {piece})")), "22023");
+    assert_eq!(raised(&mut client, "return_stock('o')"), "22023");
+    assert_eq!(outcome(&mut client, "return_stock('o', NULL, 'second')"), "returned");
+    assert_eq!(value(&mut client, "SELECT on_hand FROM stock.level"), "2");
+    finish(database);
+}
+
+/// A late extension of a hold that nobody swept changes no counter; an older snapshot must not miss it all the same.
+#[test]
+fn an_older_snapshot_does_not_miss_a_late_extension() {
+    let database = database();
+    let [mut older, mut other] = std::array::from_fn(|_| database.connect());
+    stocked(&mut other, "a", "m", 6);
+    outcome(&mut other, "set_limits('limit', 'a', 'm', 0, 2)");
+    outcome(&mut other, "reserve_stock('k0', 'a', 'm', 2, '1 ms', 'c')");
+    outcome(&mut other, "reserve_stock('k1', 'a', 'm', 2, '2 ms', 'b')");
+    value(&mut other, "SELECT pg_sleep(0.01)");
+    older.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM stock.levels").unwrap();
+    assert_eq!(outcome(&mut other, "extend_reservation('k1', '1 hour')"), "extended_late");
+    assert_eq!(raised(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"), "40001");
+    older.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(outcome(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"), "buyer_limit_exceeded");
     finish(database);
 }

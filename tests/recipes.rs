@@ -1,6 +1,6 @@
 //! The recipes of README.md, as they stand there: checkout, and the payment that must not be lost.
 
-use super::support::{database, finish, outcome, sqlstate, stocked, value};
+use super::support::{call, database, finish, outcome, sqlstate, stocked, value};
 use postgres::Client;
 
 /// The SQL block of README.md that contains a text.
@@ -55,7 +55,7 @@ fn a_payment_is_kept_whatever_became_of_the_goods() {
     let mut payments = 0;
     let mut pays = |client: &mut Client, payment: &str, key: &str, told: &str, status: &str| {
         payments += 1;
-        for turn in ["first", "second"] {
+        for (turn, told) in [("first", told), ("second", "known")] {
             let said = value(client, &format!("SELECT payment_arrived('{payment}', '{key}')"));
             assert_eq!(said, told, "{key}, {turn}");
             assert_eq!(
@@ -82,5 +82,18 @@ fn a_payment_is_kept_whatever_became_of_the_goods() {
     reserve(&mut client, "in parts", "1 hour");
     outcome(&mut client, "confirm_stock('in parts', operation_key => 'by hand')");
     pays(&mut client, "p6", "in parts", "already_confirmed", "paid");
+    // Of two lines one was given back.
+    client.batch_execute("INSERT INTO orders VALUES ('both', 'apple', 1)").unwrap();
+    let line = |sku: &str| format!(r#"{{"sku":"{sku}","location":"main","quantity":1}}"#);
+    call(&mut client, &format!("reserve_stock('both', '[{},{}]')", line("pear"), line("apple"))).unwrap();
+    call(&mut client, &format!("confirm_stock('both', '[{}]', 'pear')", line("pear"))).unwrap();
+    call(&mut client, "release_stock('both')").unwrap();
+    pays(
+        &mut client,
+        "p7",
+        "both",
+        "already_confirmed, already_released",
+        "paid, but already_confirmed, already_released",
+    );
     finish(database);
 }

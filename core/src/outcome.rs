@@ -184,7 +184,7 @@ impl Outcome {
             Outcome::AlreadyConfirmed => "Goods that were confirmed come back with stock.return_stock.",
             Outcome::AlreadyReleased => "Reserve again under a new key.",
             Outcome::ReservationExpired => {
-                "Hold again what is still there with stock.extend_reservation, or reserve under a new key."
+                "Reserve again under a new key; stock.extend_reservation holds again what is still there, where the settings let it."
             }
             Outcome::UnknownReservation => {
                 "Check the key; a reservation whose transaction was rolled back never existed."

@@ -154,12 +154,17 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let (mut levels, history) = load::levels_of(tables, requests)?;
     memory::work_on(levels.len().max(requests.len()));
     let mut keys_are_new = false;
+    // Whether all levels that have to be locked are known: the lines of a reservation, or those that a request names and
+    // that were there. Then a try that is outrun begins again with the same.
+    let mut levels_are_known = !history.is_empty() && history.values().all(|entries| !entries.is_empty());
     if !act_by_their_history(requests, history)? {
         let facts = load::facts(tables, requests, &levels)?;
         let are_new = load::are_keys_new(&facts, requests);
         let outgrown = load::outgrown(&facts, requests, &levels);
         let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
         let decision = decide(facts, requests)?;
+        levels_are_known |=
+            !is_refused(&decision) && !requests.iter().any(|request| request.action.acts_on_reservation());
         keys_are_new = are_new && !is_refused(&decision) && tables.is_some_and(direct::Tables::has_claims);
         if outgrown {
             levels.extend(load::levels_of(tables, requests)?.0);
@@ -169,8 +174,9 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
             return Ok(answers);
         }
     }
+    let may_keep_locks = levels_are_known && may_keep_its_locks(requests);
     for attempt in 0..ATTEMPTS {
-        match attempt_locked(tables, requests, &levels, keys_are_new && attempt == 0) {
+        match attempt_locked(tables, requests, &levels, keys_are_new && attempt == 0, may_keep_locks) {
             Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
             Err(Setback::Failed(error)) => return Err(error),
             Err(Setback::Outrun | Setback::Caught(_)) => levels.extend(load::levels_of(tables, requests)?.0),
@@ -208,10 +214,11 @@ fn attempt_locked(
     requests: &[Request],
     levels: &BTreeSet<LevelId>,
     keys_are_new: bool,
+    may_keep_locks: bool,
 ) -> Result<Vec<Answer>, Setback> {
     let judge = || decide_under_locks(tables, requests, levels, keys_are_new);
     let store = |decision: Decision| write::locked(tables, &decision.effects).map(|()| decision.answers);
-    if !may_keep_its_locks(requests) {
+    if !may_keep_locks {
         return subtransaction::run(|| store(judge()?));
     }
     let decision = judge()?;
@@ -222,8 +229,8 @@ fn attempt_locked(
     }
 }
 
-/// Whether a try that is outrun may keep the locks that it has, for the next begins with the same. A batch, and a
-/// transfer to a level that is made meanwhile, may have to lock others first.
+/// Whether a try that is outrun may keep the locks that it has, if its levels are known. A batch, and a transfer to a level
+/// that is made meanwhile, may have to lock others first.
 fn may_keep_its_locks(requests: &[Request]) -> bool {
     matches!(requests, [request] if !matches!(request.action, Action::Transfer { .. }))
 }

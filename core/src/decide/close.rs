@@ -188,7 +188,8 @@ fn judge_extend(work: &Work, request: &Request, part: &Part, ttl: Micros) -> Res
     if standing.live() > 0 {
         return Ok(Vec::new());
     }
-    if !work.facts.retake_lapsed || deadline(work, part, ttl) <= work.facts.now {
+    // Where the clock was set back, a deadline that has passed may lie ahead.
+    if !work.facts.retake_lapsed || deadline(work, part, ttl) <= work.facts.now.max(standing.deadline) {
         return Err(Outcome::ReservationExpired);
     }
     let line = Line { number: part.claim, at: part.at().clone(), quantity: part.quantity, expected_version: None };
@@ -251,6 +252,7 @@ fn parts(
     outcome: &dyn Fn(&Entry) -> Outcome,
 ) -> Result<Result<Vec<Part>, Vec<Answer>>, Fault> {
     if let Some(answers) = earlier(work, request, lines, open, outcome) {
+        check_repeat(request, standing, &answers)?;
         return Ok(Err(answers));
     }
     let parts = match (standing.claim, lines) {
@@ -263,6 +265,19 @@ fn parts(
         check_operation_key(request, parts, standing.lines.iter().map(open).sum())?;
     }
     Ok(parts)
+}
+
+/// What can be returned grows again with a further confirm. From then on a return without a key may be a repeat of the
+/// first one or the next.
+fn check_repeat(request: &Request, standing: &Standing, answers: &[Answer]) -> Result<(), Fault> {
+    let left: i64 = standing.lines.iter().map(LineStanding::returnable).sum();
+    let is_return = request.action.operation() == Operation::Return && request.operation_key.is_empty();
+    if !is_return || left == 0 || !answers.iter().any(|answer| answer.replayed) {
+        return Ok(());
+    }
+    Err(Fault::invalid("operation_key", "operation_key must be given where more was confirmed since the last return")
+        .detail(format!("A return without one was answered before, and {left} units can be returned."))
+        .hint("Give each return a key of its own, 'parcel 1' say: then a repeat is told from another one like it."))
 }
 
 /// Two equal parts of one reservation can only be told from a repeat by keys of their own.

@@ -297,6 +297,8 @@ impl Work {
     pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
         if line.overdue {
             self.shrink_overdue(key, line.line, &line.at, line.held);
+            // Its level is written, so that a transaction with an older snapshot sees that something changed there.
+            self.effects.bounds.insert(line.at.clone());
             if let Some(buyer) = &line.buyer {
                 *self.facts.bought.entry((line.at.clone(), buyer.clone())).or_default() += line.held;
             }

@@ -311,6 +311,10 @@ impl Naive {
                 Some(named) => same(&claim.lines, named),
                 None => claim.took_all,
             };
+            let again = operation == Operation::Return && request.operation_key.is_empty();
+            if equal && again && self.orders[key].iter().any(|part| self.may(operation, part) > 0) {
+                return Err(Bad);
+            }
             return Ok(match (equal, &named) {
                 (true, _) => self.repeat(key, claim, named.as_deref()),
                 (false, Some(named)) => self.rows(key, named, |_| Outcome::KeyConflict),
