@@ -1,7 +1,9 @@
 //! The rules: what a request changes, or why it changes nothing.
 
 mod close;
+mod extend;
 mod goods;
+mod parts;
 mod replay;
 mod reserve;
 mod work;
@@ -180,7 +182,7 @@ fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> 
         Action::Confirm { lines } => close::confirm(work, request, lines.as_deref())?,
         Action::Release { lines } => close::release(work, request, lines.as_deref())?,
         Action::Return { lines } => close::give_back(work, request, lines.as_deref())?,
-        Action::Extend { ttl } => close::extend(work, request, *ttl)?,
+        Action::Extend { ttl } => extend::extend(work, request, *ttl)?,
         Action::Reopen => close::reopen(work, request)?,
         _ => goods::decide(work, request)?,
     };
