@@ -7,6 +7,7 @@
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
 
+CLUSTERS=/etc/postgresql-common/createcluster.conf
 NO_CLUSTER='create_main_cluster = false # while pg_stock installs packages'
 
 as_root() {
@@ -38,17 +39,27 @@ install_missing() {
     for package in $missing; do
         apt-cache show "$package" >/dev/null 2>&1 || unknown "$package"
     done
-    # Without this, the package would create and start a cluster of its own. It is taken back afterwards, so that a later
-    # installation of PostgreSQL does what it always does.
-    clusters=/etc/postgresql-common/createcluster.conf
-    if [ ! -e "$clusters" ]; then
-        as_root mkdir -p /etc/postgresql-common
-        echo "$NO_CLUSTER" | as_root tee "$clusters" >/dev/null
-    fi
+    forbid_clusters
     # shellcheck disable=SC2086 # a list of words
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-        -o Dpkg::Options::=--force-confold $missing
-    as_root sed -i "/^$NO_CLUSTER\$/d" "$clusters"
+        -o Dpkg::Options::=--force-confold $missing && done=yes || done=no
+    allow_clusters
+    [ "$done" = yes ]
+}
+
+# Without this, a package of PostgreSQL would create and start a cluster of its own.
+forbid_clusters() {
+    as_root mkdir -p "$(dirname "$CLUSTERS")"
+    echo "$NO_CLUSTER" | as_root tee -a "$CLUSTERS" >/dev/null
+}
+
+# So that a later installation does what it always does. A file that no package has brought must not stay behind: the
+# package that brings it would ask about it.
+allow_clusters() {
+    as_root sed -i "/^$NO_CLUSTER\$/d" "$CLUSTERS"
+    dpkg-query -W postgresql-common >/dev/null 2>&1 && return
+    [ -s "$CLUSTERS" ] || as_root rm "$CLUSTERS"
+    as_root rmdir --ignore-fail-on-non-empty "$(dirname "$CLUSTERS")"
 }
 
 unknown() {
