@@ -12,7 +12,7 @@ const MAX_CONTEXT_BYTES: usize = 1_000;
 
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 static MIN_TTL: GucSetting<i32> = GucSetting::<i32>::new(0);
-static MAX_TTL_SET: GucSetting<i32> = GucSetting::<i32>::new((MAX_TTL / SECOND) as i32);
+static LONGEST_TTL: GucSetting<i32> = GucSetting::<i32>::new((MAX_TTL / SECOND) as i32);
 static MAX_HOLD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RETAKE_LAPSED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"*"));
@@ -158,7 +158,7 @@ fn define_for_sessions() {
         c"pg_stock.max_ttl",
         c"The longest time to live that a call may ask for.",
         c"At most 366 days. It finds callers who meant milliseconds.",
-        &MAX_TTL_SET,
+        &LONGEST_TTL,
         1,
         (MAX_TTL / SECOND) as i32,
         GucContext::Suset,
@@ -406,7 +406,7 @@ fn min_ttl() -> Micros {
 }
 
 fn max_ttl() -> Micros {
-    Micros::from(MAX_TTL_SET.get()) * SECOND
+    Micros::from(LONGEST_TTL.get()) * SECOND
 }
 
 /// Takes a time to live that a DBA allows.

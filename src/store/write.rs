@@ -57,13 +57,11 @@ pub fn locked(tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback>
     let Some(now) = effects.entries.first().map(|entry| entry.recorded_at) else { return Ok(()) };
     let mut entries: Vec<&Entry> = effects.entries.iter().collect();
     entries.sort_by(|a, b| (&a.key, a.line).cmp(&(&b.key, b.line)));
-    match claim(tables, &entries)? {
-        all if all == entries.len() => {}
-        0 => return Err(Setback::Outrun),
-        some if is_outrun_at_once_or_never(effects) => {
-            expect(some, entries.len(), "a key has claims, but none on its first line")?;
-        }
-        _ => return Err(Setback::Outrun),
+    let claimed = claim(tables, &entries)?;
+    if claimed > 0 && is_outrun_at_once_or_never(effects) {
+        expect(claimed, entries.len(), "a key has claims, but none on its first line")?;
+    } else if claimed < entries.len() {
+        return Err(Setback::Outrun);
     }
     if !create_levels(effects, now)? {
         return Err(Setback::Outrun);
@@ -144,7 +142,9 @@ fn claim(tables: Option<&Tables>, entries: &[&Entry]) -> SpiResult<usize> {
 
 fn claim_many(entries: &[&Entry]) -> SpiResult<usize> {
     let now = entries.first().map_or(0, |entry| entry.recorded_at);
-    let contexts: Vec<Option<Name>> = entries.iter().map(|entry| context(entry).map(Name::from)).collect();
+    let of_session = settings::context();
+    let contexts: Vec<Option<Name>> =
+        entries.iter().map(|entry| context(entry, of_session.as_deref()).map(Name::from)).collect();
     let each = || entries.iter().copied();
     let level = |entry: &Entry, value: i64| entry.at.as_ref().map(|_| value);
     execute(
@@ -176,9 +176,9 @@ fn claim_many(entries: &[&Entry]) -> SpiResult<usize> {
 }
 
 /// What a row says of its request besides: its own context, or that of the session.
-fn context(entry: &Entry) -> Option<Vec<u8>> {
+fn context(entry: &Entry, of_session: Option<&[u8]>) -> Option<Vec<u8>> {
     match entry.context.is_empty() {
-        true => settings::context(),
+        true => of_session.map(<[u8]>::to_vec),
         false => settings::short_context(entry.context.as_bytes().to_vec()),
     }
 }
@@ -209,7 +209,7 @@ fn claim_one(entry: &Entry) -> SpiResult<usize> {
         opt_int(entry.buyer_limit),
         datum::opt_flag(entry.frozen),
         time(entry.recorded_at),
-        datum::opt_text(context(entry).as_deref()),
+        datum::opt_text(context(entry, settings::context().as_deref()).as_deref()),
     ];
     execute(&sql::CLAIM_ONE, &args)
 }

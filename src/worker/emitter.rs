@@ -22,9 +22,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Pause after an emission failed; doubled with each failure more, up to a minute.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// After an emission the worker rests as long as it took, so that telling takes no more than half of the time. Three times
-/// as long gave buyers no more that could be measured, and told everybody twice as late (bench/README.md).
-/// The longest of these rests:
+/// After an emission the worker rests as long as that took, so that telling takes no more than half of the time, but never
+/// longer than this. Three times as long gave buyers nothing that could be measured (bench/README.md).
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// How long standbys are waited for.
@@ -83,7 +82,7 @@ impl Emitter {
 
     fn succeeded(&mut self, more: bool, took: Duration) {
         self.failures = 0;
-        // More than one emission can tell is news that somebody waits for.
+        // Who is behind catches up first.
         let rest = if more { Duration::ZERO } else { took.min(LONGEST_REST) };
         self.not_before = Instant::now() + settings::emit_interval().max(rest);
         if more {
