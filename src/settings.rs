@@ -416,8 +416,9 @@ pub fn check_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Mic
 
 /// Takes a time to live with which a reserve may begin.
 pub fn check_first_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Micros, Fault> {
-    let most = max_hold().unwrap_or(MAX_TTL);
-    limits::ttl_between(path, check_ttl(path, ttl)?, ("", 0), ("pg_stock.max_hold", most))
+    let longest = max_hold().filter(|most| *most < max_ttl());
+    let most = longest.map_or(("pg_stock.max_ttl", max_ttl()), |most| ("pg_stock.max_hold", most));
+    limits::ttl_between(path, ttl, ("pg_stock.min_ttl", min_ttl()), most)
 }
 
 /// The longest time from a reserve to its last deadline.

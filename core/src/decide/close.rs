@@ -3,7 +3,7 @@
 use super::parts::{Part, accept, parts, refuse_parts, refuse_standing};
 use super::work::{Work, own_key};
 use crate::answer::Answer;
-use crate::facts::{Entry, Hold, LevelId, Operation};
+use crate::facts::{Entry, Hold, Operation};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
@@ -94,9 +94,7 @@ pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>
 /// Remembers a release that overtook its reserve (ARCHITECTURE, B1). It claims the key itself, whatever its operation key.
 fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: bool) -> Result<Vec<Answer>, Fault> {
     if !replayed {
-        let nowhere = LevelId { sku: Default::default(), location: Default::default() };
-        let entry = work.entry(request, Operation::Cancel, 1, &nowhere, 0);
-        work.post(Entry { at: None, operation_key: work.reserve_key(&request.key), ..entry })?;
+        work.post(work.entry_of_key(request, Operation::Cancel, work.reserve_key(&request.key)))?;
     }
     let row =
         |number, at, quantity| Answer { replayed, ..work.answer(request, number, at, quantity, Outcome::Cancelled) };
@@ -120,9 +118,7 @@ pub(super) fn reopen(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
         }
         Claim::Cancelled => {}
     }
-    let nowhere = LevelId { sku: Default::default(), location: Default::default() };
-    let entry = work.entry(request, Operation::Reopen, 1, &nowhere, 0);
-    work.post(Entry { at: None, operation_key: own_key(times + 1), ..entry })?;
+    work.post(work.entry_of_key(request, Operation::Reopen, own_key(times + 1)))?;
     Ok(answer(work, Outcome::Reopened, false))
 }
 

@@ -33,7 +33,7 @@ pub(super) fn parts(
     open: &dyn Fn(&LineStanding) -> i64,
     outcome: &dyn Fn(&Entry) -> Outcome,
 ) -> Result<Result<Vec<Part>, Vec<Answer>>, Fault> {
-    if let Some(answers) = earlier(work, request, lines, open, outcome) {
+    if let Some(answers) = earlier(work, request, lines, standing, open, outcome) {
         check_repeat(request, standing, &answers)?;
         return Ok(Err(answers));
     }
@@ -79,6 +79,7 @@ fn earlier(
     work: &Work,
     request: &Request,
     lines: Option<&[Line]>,
+    standing: &Standing,
     open: &dyn Fn(&LineStanding) -> i64,
     outcome: &dyn Fn(&Entry) -> Outcome,
 ) -> Option<Vec<Answer>> {
@@ -93,10 +94,9 @@ fn earlier(
     if same {
         return Some(replay::answers(work, request, &entries, lines, outcome));
     }
-    let standing = work.standing(&request.key);
     Some(match lines {
         Some(lines) => work.refuse_all(request, lines, Outcome::KeyConflict),
-        None => refuse_standing(work, request, &standing, |_| Outcome::KeyConflict),
+        None => refuse_standing(work, request, standing, |_| Outcome::KeyConflict),
     })
 }
 

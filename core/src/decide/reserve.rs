@@ -46,8 +46,8 @@ fn earlier(
         Some(_) => (Claim::Reserved, Outcome::Reserved, Operation::Reserve),
         None => (Claim::Sold, Outcome::Sold, Operation::Confirm),
     };
-    let claim = work.standing(&request.key).claim;
-    match claim {
+    let standing = work.standing(&request.key);
+    match standing.claim {
         Claim::Free => return None,
         Claim::Cancelled => return Some(work.refuse_all(request, lines, Outcome::AlreadyReleased)),
         Claim::Reserved | Claim::Sold => {}
@@ -55,11 +55,10 @@ fn earlier(
     let history = work.history(&request.key);
     let first = replay::claimed(history, Operation::Reserve, &work.reserve_key(&request.key));
     let same_buyer = first.iter().all(|entry| entry.buyer.as_ref() == buyer);
-    if claim != same_claim || !same_buyer || !replay::same_lines(&first, lines) {
+    if standing.claim != same_claim || !same_buyer || !replay::same_lines(&first, lines) {
         return Some(work.refuse_all(request, lines, Outcome::KeyConflict));
     }
     // A shop that is told "reserved" sends its buyer to pay: so it must be true today.
-    let standing = work.standing(&request.key);
     if !standing.lines.iter().any(|line| line.live() > 0 || line.returnable() > 0) {
         let ended = |line: &Line| standing.line(&line.at).map(gone);
         return Some(work.refuse(request, lines, &lines.iter().map(ended).collect::<Vec<_>>()));

@@ -47,6 +47,16 @@ impl Work {
         }
     }
 
+    /// An entry about a key alone, of which no level has units.
+    pub fn entry_of_key(&self, request: &Request, operation: Operation, operation_key: Name) -> Entry {
+        Entry {
+            operation_key,
+            reason: request.reason.clone(),
+            context: request.context.clone(),
+            ..blank(request.key.clone(), operation, 1, None, 0, self.facts.now)
+        }
+    }
+
     /// The operation key of the reserve of a key, and of the cancellation that takes its place: another one each time
     /// that the key was opened again.
     pub fn reserve_key(&self, key: &Name) -> Name {
@@ -99,7 +109,7 @@ impl Work {
             Operation::Reserve => (q, q),
             Operation::Release | Operation::Return => (-q, -q),
             Operation::Expire => (-q, 0),
-            Operation::Extend => (entry.reserved_delta, if entry.reserved_delta == 0 { 0 } else { q }),
+            Operation::Extend => (entry.reserved_delta, entry.reserved_delta),
             Operation::Confirm => (if swept { q } else { 0 }, if late { q } else { 0 }),
             _ => return,
         };
