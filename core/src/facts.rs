@@ -98,6 +98,8 @@ pub struct Hold {
     pub buyer: Option<Name>,
     /// Lapses at this moment: overdue from then on.
     pub expires_at: Micros,
+    /// When the reservation was made; an extension does not change it.
+    pub reserved_at: Micros,
 }
 
 /// What a ledger entry records.

@@ -336,5 +336,6 @@ pub fn hold(row: Row<'_>) -> Hold {
         quantity: row.int(4),
         buyer: row.opt_name(5),
         expires_at: row.int(6),
+        reserved_at: row.int(7),
     }
 }

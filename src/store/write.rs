@@ -35,7 +35,7 @@ pub fn guarded(tables: Option<&Tables>, mut decision: Decision) -> Result<Option
         undo(&guard, &change)?;
         return Ok(None);
     }
-    open_holds(tables, &decision.effects.opened, guard.now)?;
+    open_holds(tables, &decision.effects.opened)?;
     add_bought(&decision.effects)?;
     tell(&decision.effects)?;
     Ok(Some(decision.answers))
@@ -66,7 +66,7 @@ pub fn locked(tables: Option<&Tables>, effects: &Effects) -> Result<(), Setback>
     if !create_levels(effects, now)? {
         return Err(Setback::Outrun);
     }
-    open_holds(tables, &effects.opened, now)?;
+    open_holds(tables, &effects.opened)?;
     change_holds(tables, &effects.changed)?;
     change_levels(tables, effects, now)?;
     raise_bounds(effects)?;
@@ -289,7 +289,7 @@ fn level_args(levels: &[(&LevelId, &LevelChange)], now: Micros) -> [Argument; 10
     ]
 }
 
-fn open_hold(hold: &Hold, now: Micros) -> SpiResult<()> {
+fn open_hold(hold: &Hold) -> SpiResult<()> {
     let args = [
         text(&hold.key),
         line(hold.line),
@@ -298,21 +298,21 @@ fn open_hold(hold: &Hold, now: Micros) -> SpiResult<()> {
         int(hold.quantity),
         datum::opt_text(hold.buyer.as_ref().map(Name::as_bytes)),
         time(hold.expires_at),
-        time(now),
+        time(hold.reserved_at),
     ];
     execute(&sql::OPEN_HOLD, &args).map(|_| ())
 }
 
-fn open_holds(tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult<()> {
+fn open_holds(tables: Option<&Tables>, holds: &[Hold]) -> SpiResult<()> {
     if holds.is_empty() {
         return Ok(());
     }
     holds.iter().for_each(|hold| board::opened(hold.expires_at));
-    if tables.and_then(|tables| tables.open_holds(holds, now)).is_some() {
+    if tables.and_then(|tables| tables.open_holds(holds)).is_some() {
         return Ok(());
     }
     if let [hold] = holds {
-        return open_hold(hold, now);
+        return open_hold(hold);
     }
     let each = || holds.iter();
     let args = [
@@ -323,7 +323,7 @@ fn open_holds(tables: Option<&Tables>, holds: &[Hold], now: Micros) -> SpiResult
         datum::ints(each().map(|hold| Some(hold.quantity))),
         datum::texts(each().map(|hold| hold.buyer.as_ref())),
         datum::times(each().map(|hold| Some(hold.expires_at))),
-        time(now),
+        datum::times(each().map(|hold| Some(hold.reserved_at))),
     ];
     execute(&sql::OPEN_HOLDS, &args).map(|_| ())
 }

@@ -87,6 +87,7 @@ fn apply_extend(work: &mut Work, request: &Request, part: &Part, deadline: Micro
             quantity: part.quantity,
             buyer: standing.buyer.clone(),
             expires_at: deadline,
+            reserved_at: standing.reserved_at,
         });
     }
     Ok(())

@@ -21,7 +21,7 @@ pub(super) fn reserve(
     if let Some(answers) = earlier(work, request, lines, ttl, buyer) {
         return Ok(answers);
     }
-    let judged: Vec<_> = lines.iter().map(|line| work.take_free(line, buyer, None)).collect();
+    let judged: Vec<_> = lines.iter().map(|line| work.take_free(line, buyer)).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
         return Ok(work.refuse(request, lines, &refused));
@@ -104,6 +104,7 @@ fn apply(
                 quantity: line.quantity,
                 buyer: buyer.cloned(),
                 expires_at,
+                reserved_at: work.facts.now,
             });
             Ok(())
         }

@@ -108,6 +108,10 @@ impl Naive {
             let live = database.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
             assert_eq!(live.map(|hold| hold.quantity).sum::<i64>(), self.promised(at), "holds in force at {at:?}");
             assert_eq!(self.levels[at].on_hand, level.on_hand, "on_hand at {at:?}");
+            for hold in database.holds.values().filter(|hold| hold.at == *at) {
+                let part = find(&self.orders[&hold.key], at).expect("who holds has ordered");
+                assert_eq!(hold.reserved_at, part.reserved_at, "when {:?} was reserved", hold.key);
+            }
             self.versions.insert(at.clone(), level.version);
         }
     }

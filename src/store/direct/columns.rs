@@ -211,11 +211,11 @@ pub fn level_change(after: &Level, now: Micros) -> [(usize, Value); 8] {
 }
 
 /// The row of a hold.
-pub fn hold(hold: &Hold, now: Micros) -> [Value; 8] {
+pub fn hold(hold: &Hold) -> [Value; 8] {
     [
         int(hold.quantity),
         int(hold.expires_at),
-        int(now),
+        int(hold.reserved_at),
         int(i64::from(hold.line)),
         text(&hold.key),
         text(&hold.at.sku),

@@ -241,9 +241,9 @@ impl Tables {
     }
 
     /// Opens holds: what `&sql::OPEN_HOLDS` does. `None` where the short way does not lead there.
-    pub fn open_holds(&self, holds: &[Hold], now: Micros) -> Option<()> {
+    pub fn open_holds(&self, holds: &[Hold]) -> Option<()> {
         let table = Table::open(&columns::HOLD, Deed::Insert)?;
-        insert::insert(&table, holds.iter().map(|hold| columns::hold(hold, now)));
+        insert::insert(&table, holds.iter().map(columns::hold));
         Some(())
     }
 }

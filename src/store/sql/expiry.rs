@@ -71,12 +71,12 @@ pub static LOCK_FREE_LEVELS: Statement = Statement::new(
 
 /// Reads the overdue holds of levels.
 pub static OVERDUE_HOLDS: Statement = Statement::new(
-    "SELECT h.key, h.line, l.sku, l.location, h.quantity, h.buyer, h.expires_at
+    "SELECT h.key, h.line, l.sku, l.location, h.quantity, h.buyer, h.expires_at, h.reserved_at
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
                         AS asked (sku, location, due)
                    JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
                   CROSS JOIN LATERAL (
-                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at
+                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at, o.reserved_at
                       FROM stock.hold o
                      WHERE o.sku = asked.sku AND o.location = asked.location
                        AND o.expires_at BETWEEN least(l.next_due, asked.due) AND $4

@@ -92,11 +92,11 @@ pub static HISTORY: Statement = Statement::new(
 );
 
 /// Reads overdue holds, enough of each level to cover what is asked.
-pub static OVERDUE: Statement = Statement::new("SELECT h.key, h.line, asked.sku, asked.location, h.quantity, h.buyer, h.expires_at
+pub static OVERDUE: Statement = Statement::new("SELECT h.key, h.line, asked.sku, asked.location, h.quantity, h.buyer, h.expires_at, h.reserved_at
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
                                    pg_catalog.unnest($4)) AS asked (sku, location, need, next_due)
                   CROSS JOIN LATERAL (
-                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at,
+                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at, o.reserved_at,
                            pg_catalog.sum(o.quantity) OVER (ORDER BY o.expires_at, o.key, o.line) - o.quantity AS earlier
                       FROM stock.hold o
                      WHERE o.sku = asked.sku AND o.location = asked.location
@@ -187,11 +187,12 @@ pub static OPEN_HOLD: Statement = Statement::new(
 /// Opens holds.
 pub static OPEN_HOLDS: Statement = Statement::new(
     "INSERT INTO stock.hold (key, line, sku, location, quantity, buyer, expires_at, reserved_at)
-                 SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at, $8
+                 SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at, h.reserved_at
                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),
-                          pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7))
-                     AS h (key, line, sku, location, quantity, buyer, expires_at)",
-    &[TS, LS, TS, TS, IS, TS, ZS, Z],
+                          pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),
+                          pg_catalog.unnest($8))
+                     AS h (key, line, sku, location, quantity, buyer, expires_at, reserved_at)",
+    &[TS, LS, TS, TS, IS, TS, ZS, ZS],
 );
 
 /// Closes one hold.
