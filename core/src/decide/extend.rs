@@ -58,11 +58,7 @@ fn judge_extend(work: &Work, request: &Request, part: &Part, ttl: Micros) -> Res
         return Err(Outcome::ReservationExpired);
     }
     let line = Line { number: part.claim, at: part.at().clone(), quantity: part.quantity, expected_version: None };
-    work.take_free(&line, standing.buyer.as_ref(), Some((&request.key, standing.held))).map_err(|outcome| match outcome
-    {
-        Outcome::InsufficientStock | Outcome::UnknownLevel => Outcome::ReservationExpired,
-        outcome => outcome,
-    })
+    work.take_again(&line, standing.buyer.as_ref(), &request.key, standing.held)
 }
 
 fn apply_extend(work: &mut Work, request: &Request, part: &Part, deadline: Micros) -> Result<(), Fault> {

@@ -198,24 +198,31 @@ impl Work {
     }
 
     /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue holds to close first.
-    /// `own` are the key whose overdue hold is to hold again and the units in it, which count as free to itself.
-    pub fn take_free(
-        &self,
-        line: &Line,
-        buyer: Option<&Name>,
-        own: Option<(&Name, i64)>,
-    ) -> Result<Vec<Hold>, Outcome> {
+    pub fn take_free(&self, line: &Line, buyer: Option<&Name>) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
+        self.check_sale(level, line, buyer)?;
+        self.cover(&line.at, line.quantity - level.free(), None).ok_or(Outcome::InsufficientStock)
+    }
+
+    /// The same for units that lapsed; `held` of them are still in a hold of `key`, and free to itself. That they are
+    /// gone comes before what keeps them from being sold (Outcome::ALL has the order).
+    pub fn take_again(&self, line: &Line, buyer: Option<&Name>, key: &Name, held: i64) -> Result<Vec<Hold>, Outcome> {
+        let level = self.level(&line.at).ok_or(Outcome::ReservationExpired)?;
+        let shortage = line.quantity - held - level.free();
+        let covering = self.cover(&line.at, shortage, Some(key)).ok_or(Outcome::ReservationExpired)?;
+        self.check_sale(level, line, buyer)?;
+        Ok(covering)
+    }
+
+    /// What keeps a line from being sold, however many units there are.
+    fn check_sale(&self, level: &Level, line: &Line, buyer: Option<&Name>) -> Result<(), Outcome> {
         if level.frozen {
             return Err(Outcome::LevelFrozen);
         }
         if line.expected_version.is_some_and(|expected| expected != level.version) {
             return Err(Outcome::VersionConflict);
         }
-        self.check_buyer(level, line, buyer)?;
-        let (key, held) = own.unzip();
-        let shortage = line.quantity - held.unwrap_or(0) - level.free();
-        self.cover(&line.at, shortage, key).ok_or(Outcome::InsufficientStock)
+        self.check_buyer(level, line, buyer)
     }
 
     fn check_buyer(&self, level: &Level, line: &Line, buyer: Option<&Name>) -> Result<(), Outcome> {

@@ -277,6 +277,21 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_has_at_most_ten_thousand_requests_and_a_hundred_thousand_lines() {
+        let line = |number: usize| format!(r#"{{"sku":"s{number}","location":"l","quantity":1}}"#);
+        let batch = |count: usize, lines: usize| {
+            let lines = (0..lines).map(line).collect::<Vec<_>>().join(",");
+            let request = |number| format!(r#"{{"key":"k{number}","lines":[{lines}]}}"#);
+            format!("[{}]", (0..count).map(request).collect::<Vec<_>>().join(","))
+        };
+        for (count, lines, is_sound) in [(10_000, 1, true), (10_001, 1, false), (10, 10_000, true), (11, 9_091, false)]
+        {
+            let read = requests(batch(count, lines).as_bytes(), limits::MAX_BATCH_LINES);
+            assert_eq!(read.is_ok(), is_sound, "{count} requests of {lines} lines");
+        }
+    }
+
+    #[test]
     fn whole_numbers_pass_with_a_fraction_of_nothing() {
         for quantity in ["2", "2.0", "2.00"] {
             let json = format!(r#"[{{"sku":"s","location":"l","quantity":{quantity},"expected_version":{quantity}}}]"#);

@@ -414,14 +414,12 @@ impl Naive {
             if part.live(now) > 0 {
                 return None;
             }
-            if !self.retake_lapsed || until(part) <= now {
+            // Who is told that a level is frozen waits for it: not for units that are gone.
+            if !self.retake_lapsed || until(part) <= now || self.free(&part.at) < part.open() {
                 return Some(Outcome::ReservationExpired);
             }
             let again = Line { number: 1, at: part.at.clone(), quantity: part.open(), expected_version: None };
-            match self.why_not(&again, part.buyer.as_ref()) {
-                Some(Outcome::InsufficientStock) => Some(Outcome::ReservationExpired),
-                why => why,
-            }
+            self.why_not(&again, part.buyer.as_ref())
         };
         let asked: Vec<_> = open.iter().map(|part| (part.at.clone(), part.open())).collect();
         let refused: Vec<_> = open.iter().map(why_not).collect();
