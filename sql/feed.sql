@@ -47,7 +47,7 @@ CREATE TABLE stock.alert (
     since    timestamptz NOT NULL,
     CONSTRAINT alert_pkey PRIMARY KEY (sku, location, alert)
 );
-COMMENT ON TABLE stock.alert IS 'Levels of which it was announced on the alert channel that they are sold out or below their safety stock, and of which the end was not announced yet. Kept by what sends the feed, a moment after the change.';
+COMMENT ON TABLE stock.alert IS 'Levels of which it was announced on the alert channel that they are sold out or below their safety stock, and of which the end was not announced yet. Kept by what sends the feed, a moment after the change; not with pg_stock.notify = transaction.';
 COMMENT ON COLUMN stock.alert.sku IS 'The SKU.';
 COMMENT ON COLUMN stock.alert.location IS 'The location.';
 COMMENT ON COLUMN stock.alert.alert IS 'sold_out: nothing may be promised. below_safety_stock: less than the safety stock is left unpromised.';
@@ -71,7 +71,7 @@ RETURNS TABLE (outcome text, sku text, location text, on_hand bigint, reserved b
 LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'snapshot_wrapper';
-COMMENT ON FUNCTION stock.snapshot(text, integer) IS 'All levels, max_rows (1 to 100,000) in a page (outcome level), and then one closing row: more_levels (call again with its next_cursor), complete (its next_cursor is for stock.changes_since), or resynchronise (begin anew without a cursor). Pages may be read in transactions of their own: what changes meanwhile is among the changes since. The first call in a life of the database writes that it has begun, unless it is in a transaction block or read-only. Refused on a standby (55000), in a transaction that has written (25001).';
+COMMENT ON FUNCTION stock.snapshot(text, integer) IS 'All levels, max_rows (1 to 100,000) in a page (outcome level), and then one closing row: more_levels (call again with its next_cursor), complete (its next_cursor is for stock.changes_since), or resynchronise (begin anew without a cursor). Pages may be read in transactions of their own: what changes meanwhile is among the changes since. The first call in a life of the database writes that it has begun, unless it is in a transaction block or read-only. Refused on a standby (55000); a first page in a transaction that has written, a later one in a transaction that has changed levels (25001).';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Sending.
@@ -87,26 +87,32 @@ CREATE FUNCTION stock.begin_generation() RETURNS text
 LANGUAGE c VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'begin_generation_wrapper';
-COMMENT ON FUNCTION stock.begin_generation() IS 'Makes every cursor that was given out so far invalid, and gives the new generation''s name. For a copy of a cluster''s files that was started beside the original: nothing else tells the two apart. Refused on a standby (55000), in a transaction that has written (25001).';
+COMMENT ON FUNCTION stock.begin_generation() IS 'Makes every cursor that was given out so far invalid, and gives the new generation''s name. For a copy of a cluster''s files that was started without a recovery, beside the original or in its place (a snapshot of the storage that was rolled back): nothing else tells the two apart. Refused on a standby (55000), in a transaction that has written (25001).';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- How far behind it is.
 
 CREATE VIEW stock.feed_lag AS
-SELECT coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker') AS notify, f.generation, f.sequence, f.emitted_at,
+SELECT setting.notify, f.generation, f.sequence, f.emitted_at,
        behind.changes AS changes_behind, behind.oldest AS oldest_unsent_at,
        pg_catalog.clock_timestamp() - behind.oldest AS oldest_unsent_for, f.failed_at,
        CASE WHEN f.error IS NOT NULL THEN f.error
-            WHEN behind.changes > 0 AND NOT w.preloaded
-                 AND coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker') = 'worker'
-            THEN 'no worker runs: add pg_stock to shared_preload_libraries, or call stock.emit_changes()' END AS error
+            WHEN behind.changes > 0 AND setting.notify = 'worker' THEN CASE w.state
+            WHEN 'not_preloaded'
+            THEN 'no worker runs: add pg_stock to shared_preload_libraries, or call stock.emit_changes()'
+            WHEN 'not_served'
+            THEN 'no worker runs: pg_stock.databases does not name this database; or call stock.emit_changes()'
+            WHEN 'subscription'
+            THEN 'the worker waits: a subscription fills the tables' END END AS error
   FROM stock.feed f
  CROSS JOIN stock.worker w
+ CROSS JOIN (SELECT coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker') AS notify) setting
  CROSS JOIN LATERAL (
        SELECT pg_catalog.count(*) AS changes, pg_catalog.min(unsent.recorded_at) AS oldest
          FROM (SELECT g.recorded_at
                  FROM stock.ledger g
-                WHERE g.xact >= pg_catalog.pg_snapshot_xmin(f.seen)
+                WHERE setting.notify <> 'transaction'
+                  AND g.xact >= pg_catalog.pg_snapshot_xmin(f.seen)
                   AND NOT pg_catalog.pg_visible_in_snapshot(g.xact, f.seen)
                   AND (g.position > f.first_position OR g.xact < f.first_xact)
                 ORDER BY g.xact
@@ -116,8 +122,8 @@ COMMENT ON COLUMN stock.feed_lag.notify IS 'The setting pg_stock.notify of this 
 COMMENT ON COLUMN stock.feed_lag.generation IS 'The life of the database that cursors belong to.';
 COMMENT ON COLUMN stock.feed_lag.sequence IS 'The number of the last emission.';
 COMMENT ON COLUMN stock.feed_lag.emitted_at IS 'When that was.';
-COMMENT ON COLUMN stock.feed_lag.changes_behind IS 'Ledger rows that were committed and not sent yet; 100,000 stands for that many or more.';
+COMMENT ON COLUMN stock.feed_lag.changes_behind IS 'Ledger rows that were committed and not sent yet; 100,000 stands for that many or more; 0 where each transaction sends for itself.';
 COMMENT ON COLUMN stock.feed_lag.oldest_unsent_at IS 'When the oldest of them was written; NULL: none.';
 COMMENT ON COLUMN stock.feed_lag.oldest_unsent_for IS 'How long ago that was.';
 COMMENT ON COLUMN stock.feed_lag.failed_at IS 'When an emission failed since the last that succeeded; NULL: none did.';
-COMMENT ON COLUMN stock.feed_lag.error IS 'Why; or that nobody is there who would send.';
+COMMENT ON COLUMN stock.feed_lag.error IS 'Why; or, where changes are behind, that no worker is there to send them, or what it waits for.';

@@ -496,20 +496,21 @@ pub struct Status {
     pub trouble: Option<(Micros, i32, String)>,
 }
 
-/// How the worker of a database is; `None` where the library was not preloaded.
-pub fn status(database: u32) -> Option<Status> {
+/// How the worker of this database is; `None` where the library was not preloaded.
+pub fn status() -> Option<Status> {
     let board = board()?;
-    let Some(slot) = board.slot(database) else {
-        return Some(Status { process: None, state: "no_worker", trouble: None });
+    let absent = || if settings::is_database_served() { "no_worker" } else { "not_served" };
+    // SAFETY: a variable of this backend.
+    let Some(slot) = board.slot(unsafe { pg_sys::MyDatabaseId }.to_u32()) else {
+        return Some(Status { process: None, state: absent(), trouble: None });
     };
     let process = Some(slot.process.load(SeqCst)).filter(|process| is_alive(*process));
-    let state = match (process, slot.process.load(SeqCst), slot.pause.load(SeqCst)) {
-        (None, NOT_SERVED, _) => "not_served",
-        (None, ..) => "no_worker",
-        (Some(_), _, pause) if pause == Pause::ReadOnly as i32 => "read_only",
-        (Some(_), _, pause) if pause == Pause::Subscription as i32 => "subscription",
-        (Some(_), _, pause) if pause == Pause::NothingYet as i32 => "nothing_yet",
-        (Some(_), ..) => "working",
+    let state = match (process, slot.pause.load(SeqCst)) {
+        (None, _) => absent(),
+        (Some(_), pause) if pause == Pause::ReadOnly as i32 => "read_only",
+        (Some(_), pause) if pause == Pause::Subscription as i32 => "subscription",
+        (Some(_), pause) if pause == Pause::NothingYet as i32 => "nothing_yet",
+        (Some(_), _) => "working",
     };
     let since = slot.trouble.since.load(SeqCst);
     let trouble = (since < NEVER).then(|| (since, slot.trouble.failures.load(SeqCst), slot.trouble.text()));

@@ -1,6 +1,6 @@
 //! The settings `pg_stock.*`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pg_stock_core::limits::{self, MAX_TTL, SECOND};
 use pg_stock_core::{Fault, Micros};
@@ -373,6 +373,17 @@ pub fn databases() -> Databases {
     let names: Vec<String> =
         value.split(',').map(|name| name.trim().trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect();
     if names.iter().any(|name| name == "*") { Databases::All } else { Databases::Named(names) }
+}
+
+/// True if the background worker serves this database, where it has the extension.
+pub fn is_database_served() -> bool {
+    // SAFETY: inside a transaction; the name is a copy, or null where the database is gone.
+    let name = unsafe { pg_sys::get_database_name(pg_sys::MyDatabaseId) };
+    if name.is_null() {
+        return false;
+    }
+    // SAFETY: a C string.
+    databases().contains(&unsafe { CStr::from_ptr(name) }.to_string_lossy())
 }
 
 /// How many lines one batch may have.

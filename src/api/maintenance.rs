@@ -38,8 +38,7 @@ fn expire_reservations(fcinfo: pg_sys::FunctionCallInfo) {
 /// `worker_status()`: preloaded, pid, state, failing_since, failures, error.
 #[pg_extern(sql = false)]
 fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {
-    // SAFETY: a variable of this backend.
-    let row = match board::status(unsafe { pg_sys::MyDatabaseId }.to_u32()) {
+    let row = match board::status() {
         None => [rows::flag(false), None, rows::text(b"not_preloaded"), None, None, None],
         Some(Status { process, state, trouble }) => [
             rows::flag(true),

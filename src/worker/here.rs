@@ -4,20 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::settings;
-
 const EXTENSION: &CStr = c"pg_stock";
-
-/// True if the setting names this database, or all.
-pub fn is_served() -> bool {
-    // SAFETY: inside a transaction; the name is a copy, or null where the database is gone.
-    let name = unsafe { pg_sys::get_database_name(pg_sys::MyDatabaseId) };
-    if name.is_null() {
-        return false;
-    }
-    // SAFETY: a C string.
-    settings::databases().contains(&unsafe { CStr::from_ptr(name) }.to_string_lossy())
-}
 
 /// True unless somebody holds the lock that is needed to drop, rename, move or copy this database. Those commands wait
 /// some five seconds for others to leave.

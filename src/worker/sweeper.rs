@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::emitter::Emitter;
-use super::here::{database_is_free, extension_is_here, is_served};
+use super::here::{database_is_free, extension_is_here};
 use super::process::{self, text_of};
 use crate::board::{self, Pause, Post};
 use crate::error::or_raise;
@@ -137,7 +137,7 @@ fn what_is_missing() -> Option<Finding> {
         Some(Finding::InTheWay)
     } else if !extension_is_here() {
         Some(Finding::NothingHere)
-    } else if !is_served() {
+    } else if !settings::is_database_served() {
         Some(Finding::NotServed)
     } else {
         None
