@@ -26,12 +26,12 @@ CREATE TYPE stock.answer AS (
 );
 COMMENT ON TYPE stock.answer IS 'What became of one line of a request.';
 COMMENT ON COLUMN stock.answer.request IS 'The place of the request in its batch, from 1.';
-COMMENT ON COLUMN stock.answer.line IS 'The place of the line in its request, from 1.';
+COMMENT ON COLUMN stock.answer.line IS 'The number of the line in its reservation: that of its place in the request that reserved it, from 1; elsewhere its place in the request.';
 COMMENT ON COLUMN stock.answer.key IS 'The key.';
 COMMENT ON COLUMN stock.answer.sku IS 'The SKU; empty where the request concerns no level.';
 COMMENT ON COLUMN stock.answer.location IS 'The location; empty where the request concerns no level.';
 COMMENT ON COLUMN stock.answer.quantity IS 'Units asked, or taken where the caller left it open.';
-COMMENT ON COLUMN stock.answer.outcome IS 'The named answer; the README lists them all.';
+COMMENT ON COLUMN stock.answer.outcome IS 'The named answer; docs/reference.md lists them all.';
 COMMENT ON COLUMN stock.answer.state IS 'What the line is now: held, confirmed, released, expired, cancelled, or none.';
 COMMENT ON COLUMN stock.answer.available IS 'Units that may still be promised after the whole request; NULL for an unknown level.';
 COMMENT ON COLUMN stock.answer.version IS 'The version of the level; NULL for an unknown level.';
@@ -80,8 +80,8 @@ BEGIN
     IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.reserve_stock(text, text, text, bigint, interval, text, bigint) IS 'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …}.';
-COMMENT ON FUNCTION stock.try_reserve_stock(text, text, text, bigint, interval, text, bigint) IS 'Holds units for an order until ttl has passed; returns a refusal as a row. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …}.';
+COMMENT ON FUNCTION stock.reserve_stock(text, text, text, bigint, interval, text, bigint) IS 'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …, "context": …}.';
+COMMENT ON FUNCTION stock.try_reserve_stock(text, text, text, bigint, interval, text, bigint) IS 'As stock.reserve_stock, but a refusal is returned as a row, and nothing is raised.';
 
 CREATE FUNCTION stock.try_reserve_stock(key text, lines jsonb, options jsonb DEFAULT '{}')
 RETURNS SETOF stock.answer
@@ -95,8 +95,8 @@ BEGIN
     IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.reserve_stock(text, jsonb, jsonb) IS 'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …}.';
-COMMENT ON FUNCTION stock.try_reserve_stock(text, jsonb, jsonb) IS 'Holds units for an order until ttl has passed; returns a refusal as a row. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …}.';
+COMMENT ON FUNCTION stock.reserve_stock(text, jsonb, jsonb) IS 'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …, "context": …}.';
+COMMENT ON FUNCTION stock.try_reserve_stock(text, jsonb, jsonb) IS 'As stock.reserve_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Reserves and confirms units at once.
@@ -117,8 +117,8 @@ BEGIN
     IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.sell_stock(text, text, text, bigint, text, bigint) IS 'Reserves and confirms units at once; raises a refusal. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …}.';
-COMMENT ON FUNCTION stock.try_sell_stock(text, text, text, bigint, text, bigint) IS 'Reserves and confirms units at once; returns a refusal as a row. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …}.';
+COMMENT ON FUNCTION stock.sell_stock(text, text, text, bigint, text, bigint) IS 'Reserves and confirms units at once; raises a refusal. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …, "context": …}.';
+COMMENT ON FUNCTION stock.try_sell_stock(text, text, text, bigint, text, bigint) IS 'As stock.sell_stock, but a refusal is returned as a row, and nothing is raised.';
 
 CREATE FUNCTION stock.try_sell_stock(key text, lines jsonb, options jsonb DEFAULT '{}')
 RETURNS SETOF stock.answer
@@ -132,8 +132,8 @@ BEGIN
     IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.sell_stock(text, jsonb, jsonb) IS 'Reserves and confirms units at once; raises a refusal. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …}.';
-COMMENT ON FUNCTION stock.try_sell_stock(text, jsonb, jsonb) IS 'Reserves and confirms units at once; returns a refusal as a row. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …}.';
+COMMENT ON FUNCTION stock.sell_stock(text, jsonb, jsonb) IS 'Reserves and confirms units at once; raises a refusal. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …, "context": …}.';
+COMMENT ON FUNCTION stock.try_sell_stock(text, jsonb, jsonb) IS 'As stock.sell_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Reserves for many orders in one call, one commit and one UPDATE per level.
@@ -141,7 +141,7 @@ COMMENT ON FUNCTION stock.try_sell_stock(text, jsonb, jsonb) IS 'Reserves and co
 CREATE FUNCTION stock.reserve_many(requests jsonb)
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reserve_many_wrapper';
-COMMENT ON FUNCTION stock.reserve_many(jsonb) IS 'Reserves for many orders in order, each all or nothing; returns refusals as rows. requests: [{"key": …, "lines": […], "ttl": …, "buyer": …}, …], at most 10,000.';
+COMMENT ON FUNCTION stock.reserve_many(jsonb) IS 'Reserves for many orders in order, each all or nothing; returns refusals as rows. requests: [{"key": …, "lines": […], "ttl": …, "buyer": …, "context": …}, …], at most 10,000.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Takes held units out of the stock, because the order is paid.
@@ -159,7 +159,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.confirm_stock(text, jsonb, text) IS 'Takes held units out of the stock, because the order is paid; raises a refusal. Without lines: all that is open. In several parts: name lines and give each part an operation_key. After the deadline the units are taken again if they are still there (confirmed_late).';
-COMMENT ON FUNCTION stock.try_confirm_stock(text, jsonb, text) IS 'Takes held units out of the stock, because the order is paid; returns a refusal as a row. Without lines: all that is open. In several parts: name lines and give each part an operation_key. After the deadline the units are taken again if they are still there (confirmed_late).';
+COMMENT ON FUNCTION stock.try_confirm_stock(text, jsonb, text) IS 'As stock.confirm_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Gives held units back.
@@ -177,7 +177,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.release_stock(text, jsonb, text, text) IS 'Gives held units back; raises a refusal. Without lines: all that is still held. A key that nothing is known of is cancelled: a reserve that arrives later is refused.';
-COMMENT ON FUNCTION stock.try_release_stock(text, jsonb, text, text) IS 'Gives held units back; returns a refusal as a row. Without lines: all that is still held. A key that nothing is known of is cancelled: a reserve that arrives later is refused.';
+COMMENT ON FUNCTION stock.try_release_stock(text, jsonb, text, text) IS 'As stock.release_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Takes confirmed units back into the stock.
@@ -195,7 +195,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.return_stock(text, jsonb, text, text) IS 'Takes confirmed units back into the stock; raises a refusal. Without lines: all that was confirmed and not yet returned; never more than was confirmed.';
-COMMENT ON FUNCTION stock.try_return_stock(text, jsonb, text, text) IS 'Takes confirmed units back into the stock; returns a refusal as a row. Without lines: all that was confirmed and not yet returned; never more than was confirmed.';
+COMMENT ON FUNCTION stock.try_return_stock(text, jsonb, text, text) IS 'As stock.return_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Moves the deadline of what is still held to ttl from now, never earlier than it was; holds lapsed units again.
@@ -213,7 +213,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.extend_reservation(text, interval) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; units whose hold has lapsed are held again if they are there (extended_late, unless pg_stock.retake_lapsed is off). Raises a refusal. Call it as often as you like: the greatest deadline counts, up to pg_stock.max_hold after the reserve.';
-COMMENT ON FUNCTION stock.try_extend_reservation(text, interval) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; units whose hold has lapsed are held again if they are there (extended_late, unless pg_stock.retake_lapsed is off). Returns a refusal as a row. Call it as often as you like: the greatest deadline counts, up to pg_stock.max_hold after the reserve.';
+COMMENT ON FUNCTION stock.try_extend_reservation(text, interval) IS 'As stock.extend_reservation, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Adds goods that arrived, and creates the level if it is new.
@@ -231,7 +231,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.receive_stock(text, text, text, bigint, text) IS 'Adds goods that arrived, and creates the level if it is new; raises a refusal. A level holds at most 10^15 units (22003).';
-COMMENT ON FUNCTION stock.try_receive_stock(text, text, text, bigint, text) IS 'Adds goods that arrived, and creates the level if it is new; returns a refusal as a row. A level holds at most 10^15 units (22003).';
+COMMENT ON FUNCTION stock.try_receive_stock(text, text, text, bigint, text) IS 'As stock.receive_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Corrects the stock by a difference.
@@ -249,7 +249,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.adjust_stock(text, text, text, bigint, text, bigint) IS 'Corrects the stock by a difference; raises a refusal. Never below what is reserved.';
-COMMENT ON FUNCTION stock.try_adjust_stock(text, text, text, bigint, text, bigint) IS 'Corrects the stock by a difference; returns a refusal as a row. Never below what is reserved.';
+COMMENT ON FUNCTION stock.try_adjust_stock(text, text, text, bigint, text, bigint) IS 'As stock.adjust_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Sets the stock to what was counted.
@@ -267,7 +267,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; raises a refusal. expected_version is the version that was seen when counting began; NULL: unchecked, and an article that is new here gets its level, with 0 units, too. Never below what is reserved.';
-COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; returns a refusal as a row. expected_version is the version that was seen when counting began; NULL: unchecked, and an article that is new here gets its level, with 0 units, too. Never below what is reserved.';
+COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) IS 'As stock.set_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Moves goods to another location, and creates the level there if it is new.
@@ -285,7 +285,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.transfer_stock(text, text, text, text, bigint, text) IS 'Moves goods to another location, and creates the level there if it is new; raises a refusal. Never below what is reserved; refused while the level they leave is frozen. Answers two rows: from, to.';
-COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, text) IS 'Moves goods to another location, and creates the level there if it is new; returns a refusal as a row. Never below what is reserved; refused while the level they leave is frozen. Answers two rows: from, to.';
+COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, text) IS 'As stock.transfer_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Changes the safety stock and the limit per buyer.
@@ -303,7 +303,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.set_limits(text, text, text, bigint, bigint) IS 'Changes the safety stock and the limit per buyer; raises a refusal. NULL leaves one as it is; a buyer_limit of 0 lifts the limit.';
-COMMENT ON FUNCTION stock.try_set_limits(text, text, text, bigint, bigint) IS 'Changes the safety stock and the limit per buyer; returns a refusal as a row. NULL leaves one as it is; a buyer_limit of 0 lifts the limit.';
+COMMENT ON FUNCTION stock.try_set_limits(text, text, text, bigint, bigint) IS 'As stock.set_limits, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Stops sales and transfers from a level.
@@ -321,7 +321,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.freeze_level(text, text, text, text) IS 'Stops sales and transfers from a level; raises a refusal. Holds that are open can still be confirmed and released.';
-COMMENT ON FUNCTION stock.try_freeze_level(text, text, text, text) IS 'Stops sales and transfers from a level; returns a refusal as a row. Holds that are open can still be confirmed and released.';
+COMMENT ON FUNCTION stock.try_freeze_level(text, text, text, text) IS 'As stock.freeze_level, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Allows sales and transfers from a level again.
@@ -339,7 +339,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.unfreeze_level(text, text, text, text) IS 'Allows sales and transfers from a level again; raises a refusal.';
-COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS 'Allows sales and transfers from a level again; returns a refusal as a row.';
+COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS 'As stock.unfreeze_level, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Makes a key usable again that was released before it was reserved.
@@ -357,7 +357,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.reopen_key(text, text) IS 'Makes a key usable again that was released before it was reserved, by a mistyped number say; raises a refusal. The ledger keeps both.';
-COMMENT ON FUNCTION stock.try_reopen_key(text, text) IS 'Makes a key usable again that was released before it was reserved, by a mistyped number say; returns a refusal as a row. The ledger keeps both.';
+COMMENT ON FUNCTION stock.try_reopen_key(text, text) IS 'As stock.reopen_key, but a refusal is returned as a row, and nothing is raised.';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Reads.

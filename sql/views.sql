@@ -20,7 +20,7 @@ COMMENT ON COLUMN stock.levels.safety_stock IS 'Units that are never promised.';
 COMMENT ON COLUMN stock.levels.available IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free; 0 while the level is frozen.';
 COMMENT ON COLUMN stock.levels.overdue IS 'Units in holds past their deadline.';
 COMMENT ON COLUMN stock.levels.buyer_limit IS 'Most units that one buyer may hold and have bought; NULL: no limit.';
-COMMENT ON COLUMN stock.levels.frozen IS 'While true, nothing is sold or transferred from here.';
+COMMENT ON COLUMN stock.levels.frozen IS 'While true, nothing is reserved, sold or transferred from here; what was held in time can be confirmed.';
 COMMENT ON COLUMN stock.levels.version IS 'Rises by one with each ledger row that changes the level.';
 COMMENT ON COLUMN stock.levels.updated_at IS 'When the level last changed.';
 
@@ -35,7 +35,7 @@ COMMENT ON COLUMN stock.holds.sku IS 'What is held.';
 COMMENT ON COLUMN stock.holds.location IS 'Where it is held.';
 COMMENT ON COLUMN stock.holds.quantity IS 'Units still held.';
 COMMENT ON COLUMN stock.holds.buyer IS 'For whom.';
-COMMENT ON COLUMN stock.holds.reserved_at IS 'When the units were reserved.';
+COMMENT ON COLUMN stock.holds.reserved_at IS 'When the reservation was made; an extension does not change it.';
 COMMENT ON COLUMN stock.holds.expires_at IS 'The deadline.';
 COMMENT ON COLUMN stock.holds.overdue IS 'True once the deadline has passed: the units are free to whoever needs them.';
 
