@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pg_stock_core::limits::{MAX_LINES, MAX_QUANTITY};
+use pg_stock_core::limits::{MAX_BATCH_LINES, MAX_LINES, MAX_QUANTITY};
 use pg_stock_core::parse;
 
 fuzz_target!(|json: &[u8]| {
@@ -11,6 +11,6 @@ fuzz_target!(|json: &[u8]| {
         assert!(lines.iter().all(|line| (1..=MAX_QUANTITY).contains(&line.quantity)));
     }
     drop(parse::options(json, true));
-    drop(parse::requests(json));
+    drop(parse::requests(json, MAX_BATCH_LINES));
     drop(parse::orders(json));
 });
