@@ -71,6 +71,7 @@ lint: stage ## formatting, warnings, documentation, import direction, SQL safety
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo clippy --manifest-path core/fuzz/Cargo.toml --target-dir target/fuzz --quiet -- -D warnings
 	scripts/lint.sh $(COPY)$(shell $(SYSTEM) --sharedir 2>/dev/null)/extension $(TOOLS)
 
 install: setup ## build and install into the system's PostgreSQL
@@ -80,7 +81,8 @@ package: setup ## build a tree to be packed, below target/release
 	cargo pgrx package --pg-config $(SYSTEM) $(FEATURES)
 
 clean: ## remove everything that was built
-	rm -rf target .tools $(STAGE)
+	rm -rf target .tools $(STAGE) core/fuzz/target
+	docker image rm --force pg_stock_cache_test pg_stock_base:bookworm >/dev/null 2>&1 || true
 
 # Before anything is installed.
 rust:

@@ -7,7 +7,7 @@
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
 
-CLUSTERS=/etc/postgresql-common/createcluster.conf
+CLUSTERS=${PG_STOCK_CREATECLUSTER_CONF:-/etc/postgresql-common/createcluster.conf}
 NO_CLUSTER='create_main_cluster = false # while pg_stock installs packages'
 
 as_root() {
