@@ -1,6 +1,7 @@
 //! What a caller is told is true today, and what he sends is taken for what he sees.
 
 use pg_stock_tests::Cluster;
+use postgres::Client;
 
 use super::support::{at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked, value};
 
@@ -310,6 +311,10 @@ fn a_dba_bounds_how_long_units_are_held() {
         let setting = report.detail().unwrap();
         assert!(setting.contains("pg_stock.min_ttl") || setting.contains("pg_stock.max_ttl"), "{text}: {report:?}");
     }
+    // A repeat asks, too.
+    outcome(&mut client, "reserve_stock('sound', 'a', 'm', 1, '1 hour')");
+    assert_eq!(raised(&mut client, "reserve_stock('sound', 'a', 'm', 1, '1 s')"), "22023");
+    outcome(&mut client, "release_stock('sound')");
     client.batch_execute("SET pg_stock.max_hold = '2 h'").unwrap();
     assert_eq!(raised(&mut client, "reserve_stock('o', 'a', 'm', 1, '3 hours')"), "22023");
     outcome(&mut client, "reserve_stock('o', 'a', 'm', 1, '1 hour')");
@@ -507,5 +512,115 @@ fn an_older_snapshot_does_not_miss_a_late_extension() {
     assert_eq!(raised(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"), "40001");
     older.batch_execute("ROLLBACK").unwrap();
     assert_eq!(outcome(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"), "buyer_limit_exceeded");
+    finish(database);
+}
+
+/// A late extension is judged as a new reserve of that buyer would be; that the units are gone is told first.
+#[test]
+fn a_late_extension_is_judged_as_a_new_reserve_of_its_buyer() {
+    for (way, swept) in [("on", false), ("on", true), ("off", false), ("off", true)] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        stocked(&mut client, "a", "m", 3);
+        let late = |client: &mut Client, key: &str| {
+            outcome(client, &format!("reserve_stock('{key}', 'a', 'm', 2, '1 ms', 'anna')"));
+            value(client, "SELECT pg_sleep(0.005)");
+            if swept {
+                value(client, "SELECT stock.expire_reservations()");
+            }
+        };
+        let extend =
+            |client: &mut Client, key: &str| outcome(client, &format!("try_extend_reservation('{key}', '1 hour')"));
+        late(&mut client, "safety");
+        outcome(&mut client, "set_limits('safety', 'a', 'm', 2, NULL)");
+        assert_eq!(extend(&mut client, "safety"), "reservation_expired", "the safety stock is nobody's");
+        outcome(&mut client, "set_limits('limit', 'a', 'm', 0, 1)");
+        assert_eq!(extend(&mut client, "safety"), "buyer_limit_exceeded");
+        outcome(&mut client, "freeze_level('recall', 'a', 'm', 'glass')");
+        assert_eq!(extend(&mut client, "safety"), "level_frozen");
+        assert_eq!(outcome(&mut client, "try_confirm_stock('safety')"), "level_frozen");
+        outcome(&mut client, "unfreeze_level('good', 'a', 'm', 'no glass')");
+        // Another buyer takes them: who is told "frozen" would wait in vain.
+        outcome(&mut client, "set_limits('none', 'a', 'm', NULL, 0)");
+        outcome(&mut client, "reserve_stock('other', 'a', 'm', 2, '1 hour', 'bert')");
+        outcome(&mut client, "freeze_level('again', 'a', 'm', 'glass')");
+        assert_eq!(extend(&mut client, "safety"), "reservation_expired");
+        assert_eq!(outcome(&mut client, "try_confirm_stock('safety')"), "reservation_expired");
+        outcome(&mut client, "release_stock('other')");
+        outcome(&mut client, "unfreeze_level('good again', 'a', 'm', 'no glass')");
+        assert_eq!(extend(&mut client, "safety"), "extended_late");
+        finish(database);
+    }
+}
+
+/// When a reservation was made does not change with its extension, whether its hold was swept meanwhile or not.
+#[test]
+fn an_extended_reservation_is_as_old_as_it_is() {
+    for (way, swept) in [("on", false), ("on", true), ("off", false), ("off", true)] {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        stocked(&mut client, "a", "m", 3);
+        stocked(&mut client, "b", "m", 3);
+        let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+        for text in [
+            format!("reserve_stock('two', '{lines}', '{{\"ttl\":\"1 ms\"}}')"),
+            "reserve_stock('one', 'a', 'm', 1, '1 ms')".into(),
+        ] {
+            call(&mut client, &text).unwrap();
+        }
+        value(&mut client, "SELECT pg_sleep(0.005)");
+        client.batch_execute("SET pg_stock.clock_offset = 3600").unwrap();
+        if swept {
+            value(&mut client, "SELECT stock.expire_reservations()");
+        }
+        for key in ["one", "two"] {
+            let rows = call(&mut client, &format!("extend_reservation('{key}', '2 hours')")).unwrap();
+            assert!(rows.iter().all(|row| row.outcome == "extended_late"), "{rows:?}");
+        }
+        let doubtful = "SELECT string_agg(key || ' ' || lines, ', ' ORDER BY key)
+                          FROM stock.doubtful_reservations('1 hour') WHERE reserved_at < now()";
+        client.batch_execute("SET pg_stock.clock_offset = 0").unwrap();
+        assert_eq!(value(&mut client, &doubtful.replace("'1 hour'", "'0'")), "one 1, two 2", "{way} {swept}");
+        finish(database);
+    }
+}
+
+#[test]
+fn keys_of_different_operations_do_not_disturb_each_other() {
+    let database = database();
+    let mut client = database.connect();
+    for (text, told) in [
+        ("receive_stock('key', 'a', 'm', 9)", "received"),
+        ("adjust_stock('key', 'a', 'm', -1, 'broken')", "adjusted"),
+        ("set_stock('key', 'a', 'm', 8, NULL)", "set"),
+        ("transfer_stock('key', 'a', 'm', 'n', 1, 'move')", "transferred"),
+        ("set_limits('key', 'a', 'm', 1, NULL)", "limits_set"),
+        ("freeze_level('key', 'a', 'm', 'glass')", "frozen"),
+        ("unfreeze_level('key', 'a', 'm', 'no glass')", "unfrozen"),
+        ("reserve_stock('key', 'a', 'm', 2)", "reserved"),
+        ("confirm_stock('key')", "confirmed"),
+        ("return_stock('key')", "returned"),
+    ] {
+        let rows = call(&mut client, text).unwrap();
+        assert!(rows.iter().all(|row| row.outcome == told && !row.replayed), "{text}: {rows:?}");
+    }
+    finish(database);
+}
+
+/// A month counts 30 days and a day 24 hours, whatever the time zone's clocks do.
+#[test]
+fn a_time_to_live_has_the_same_length_everywhere() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 9);
+    client.batch_execute("SET TimeZone = 'Europe/Berlin'").unwrap();
+    for (ttl, hours) in [("1 month", 720), ("12 months", 8_640), ("1 day", 24), ("1 month 1 day 1 hour", 745)] {
+        outcome(&mut client, &format!("reserve_stock('{ttl}', 'a', 'm', 1, '{ttl}')"));
+        let held =
+            format!("SELECT extract(epoch FROM expires_at - reserved_at)::bigint FROM stock.hold WHERE key = '{ttl}'");
+        assert_eq!(value(&mut client, &held), (hours * 3_600).to_string(), "{ttl}");
+    }
     finish(database);
 }

@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-use super::support::{call, database, finish, outcome, raised, stocked, value};
+use super::support::{call, database, finish, outcome, raised, sqlstate, stocked, value};
 
 /// Gives ledger rows positions as if the sequence had lagged when they were written (logical replication, a copy by
 /// hand): the later ones come first.
@@ -159,5 +159,25 @@ fn a_dba_can_bound_a_batch() {
     assert_eq!(outcome(&mut session, &format!("reserve_many('[{}]')", order("k"))), "reserved");
     session.batch_execute("RESET ROLE").unwrap();
     session.batch_execute("DROP OWNED BY batcher; DROP ROLE batcher").unwrap();
+    finish(database);
+}
+
+/// A large batch is one call: a cancel ends it, and nothing of it is left.
+#[test]
+fn a_cancel_ends_a_large_batch() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 1_000_000);
+    client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+    let batch = "SELECT count(*) FROM stock.reserve_many((
+        SELECT jsonb_agg(jsonb_build_object('key', 'k' || i, 'lines', lines)) FROM generate_series(1, 1000) i,
+               (SELECT jsonb_agg(jsonb_build_object('sku', 's' || j, 'location', 'm', 'quantity', 1)) AS lines
+                  FROM generate_series(1, 100) j) l))";
+    for sku in 1..=100 {
+        stocked(&mut client, &format!("s{sku}"), "m", 1_000);
+    }
+    assert_eq!(sqlstate(&client.batch_execute(batch).unwrap_err()), "57014");
+    client.batch_execute("RESET statement_timeout").unwrap();
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.hold"), "0");
     finish(database);
 }

@@ -1,9 +1,12 @@
 //! The short way to the tables does what the SQL statements do, and is not taken where it would do less: with each thing
 //! that a DBA may add to the tables, and beside an old snapshot.
 
+use pg_stock_tests::Cluster;
 use postgres::Client;
 
-use super::support::{at_once, backend, call, database, finish, outcome, stocked, value, wait_for_lock};
+use super::support::{
+    at_once, backend, call, database, eventually, finish, outcome, sqlstate, stocked, value, wait_for_lock,
+};
 
 /// Everything that a reserve and a sale write, but for what differs from call to call: positions, transactions, times.
 const WRITTEN: &str = "
@@ -362,5 +365,60 @@ fn one_key_from_many_connections_is_claimed_once_by_either_way() {
         assert!(answers.iter().all(|answer| answer == "reserved"), "{answers:?}");
     }
     assert_eq!(value(&mut database.connect(), "SELECT reserved FROM stock.level"), "20");
+    finish(database);
+}
+
+/// Who waits in line can be told to wait no longer, and is seen.
+#[test]
+fn who_waits_in_line_is_seen_and_gives_up_as_for_every_lock() {
+    let database = database();
+    let [mut first, mut second, mut third, mut admin] = std::array::from_fn(|_| database.connect());
+    stocked(&mut admin, "a", "m", 100);
+    first.batch_execute("BEGIN; SELECT stock.reserve_stock('one', 'a', 'm', 1)").unwrap();
+    let waiting = [backend(&mut second), backend(&mut third)];
+    std::thread::scope(|scope| {
+        let at_the_row = scope.spawn(|| outcome(&mut second, "reserve_stock('two', 'a', 'm', 1)"));
+        wait_for_lock(&mut admin, waiting[0]);
+        let in_line = scope.spawn(|| {
+            third.batch_execute("SET lock_timeout = '1s'").unwrap();
+            call(&mut third, "try_reserve_stock('three', 'a', 'm', 1)").map_err(|error| sqlstate(&error))
+        });
+        wait_for_lock(&mut admin, waiting[1]);
+        let event =
+            format!("SELECT wait_event_type || '/' || wait_event FROM pg_stat_activity WHERE pid = {}", waiting[1]);
+        assert_eq!(value(&mut admin, &event), "Lock/advisory");
+        assert_eq!(in_line.join().unwrap(), Err("55P03".to_owned()));
+        first.batch_execute("COMMIT").unwrap();
+        assert_eq!(at_the_row.join().unwrap(), "reserved");
+    });
+    assert_eq!(outcome(&mut third, "reserve_stock('three', 'a', 'm', 1)"), "reserved", "it may try again");
+    finish(database);
+}
+
+/// A change of a level stays on its page and touches no index.
+#[test]
+fn a_level_is_updated_without_its_index() {
+    // A server of its own: a transaction elsewhere, in any database, keeps old versions alive.
+    let cluster = Cluster::start(&["fsync=off", "autovacuum=off"]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    for sku in 0..20 {
+        stocked(&mut client, &format!("s{sku}"), "m", 1_000);
+    }
+    for way in ["on", "off"] {
+        client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
+        let calls = format!(
+            "DO $$BEGIN FOR i IN 1..500 LOOP
+                PERFORM stock.reserve_stock('{way} ' || i, 's' || i % 20, 'm', 1);
+                PERFORM stock.confirm_stock('{way} ' || i);
+                COMMIT;
+             END LOOP; END$$"
+        );
+        client.batch_execute(&calls).unwrap();
+    }
+    let updates = "SELECT n_tup_upd || ' ' || n_tup_hot_upd FROM pg_stat_user_tables
+                    WHERE relid = 'stock.level'::regclass";
+    client.batch_execute("SELECT pg_stat_force_next_flush()").unwrap();
+    eventually("all updates are heap-only ones", || value(&mut client, updates) == "2000 2000");
     finish(database);
 }

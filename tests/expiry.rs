@@ -39,9 +39,9 @@ fn a_sweep_gives_overdue_holds_back_and_says_when_the_next_is_due() {
     let next = "SELECT next_due = (SELECT min(expires_at) FROM stock.hold) FROM stock.expire_reservations()";
     assert_eq!(value(&mut client, next), "t");
     let entry =
-        "SELECT DISTINCT (operation, quantity, reserved_delta, expires_at <= recorded_at, actor = session_user)::text
+        "SELECT DISTINCT (operation, quantity, reserved_delta, expires_at <= recorded_at, actor = session_user, available)::text
                    FROM stock.ledger WHERE key LIKE 'b%' AND operation = 'expire'";
-    assert_eq!(value(&mut client, entry), "(expire,1,-1,t,t)");
+    assert_eq!(value(&mut client, entry), "(expire,1,-1,t,t,)", "nobody was answered: no availability");
     assert_eq!(value(&mut client, "SELECT available FROM stock.levels WHERE sku = 'a'"), "93");
     assert_eq!(outcome(&mut client, "try_release_stock('a1')"), "reservation_expired");
     finish(database);
@@ -175,6 +175,10 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
     let pause = "SELECT attempts || ' ' || extract(epoch FROM retry_at - last_failed_at)::int
                    FROM stock.hold_error WHERE key = 'b5'";
     assert_eq!(value(&mut client, pause), "2 120", "the pauses grow");
+    let later = "SELECT extract(epoch FROM retry_at - last_failed_at)::int FROM stock.hold_error WHERE key = 'b5'";
+    client.batch_execute("UPDATE stock.hold_error SET attempts = 30, retry_at = now() WHERE key = 'b5'").unwrap();
+    sweep(&mut client, 1000);
+    assert_eq!(value(&mut client, later), "21600", "up to six hours");
     assert_eq!(value(&mut client, "SELECT string_agg(key, ' ' ORDER BY key) FROM stock.overdue"), "b5 gone0");
     // The level is made again, without a bound; the hold is found all the same.
     client
@@ -307,5 +311,56 @@ fn a_restore_is_not_disturbed() {
         )
         .unwrap();
     assert_eq!(sweep(&mut client, 10), (1, 1, 0, 0));
+    finish(database);
+}
+
+/// A hold whose transaction took longer to commit than it was to live lies where a sweep has looked already: it blocks
+/// nobody, and comes back once everything is looked at again, after an hour.
+#[test]
+fn once_an_hour_a_session_looks_at_everything() {
+    let database = database();
+    let [mut client, mut slow] = std::array::from_fn(|_| database.connect());
+    stocked(&mut client, "a", "m", 10);
+    stocked(&mut client, "b", "m", 10);
+    slow.batch_execute("BEGIN; SELECT stock.reserve_stock('slow', 'a', 'm', 10, '1 ms')").unwrap();
+    lapsed(&mut client, "quick", "b", 1);
+    assert_eq!(sweep(&mut client, 1000).0, 1);
+    slow.batch_execute("COMMIT").unwrap();
+    assert_eq!(sweep(&mut client, 1000).0, 0);
+    assert_eq!(value(&mut client, "SELECT stock.available('a', 'm')"), "10", "it blocks nobody");
+    client.batch_execute("SET pg_stock.clock_offset = 3700").unwrap();
+    assert_eq!(sweep(&mut client, 1000).0, 1);
+    client.batch_execute("SET pg_stock.clock_offset = 0").unwrap();
+    finish(database);
+}
+
+#[test]
+fn a_run_that_finds_nothing_leaves_a_row_only_where_it_looked_at_everything() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    let runs = "SELECT count(*) FROM stock.maintenance_run";
+    for _ in 0..3 {
+        sweep(&mut client, 1000);
+    }
+    assert_eq!(value(&mut client, runs), "1", "a session's first");
+    let next_due = "SELECT next_due IS NULL FROM stock.expire_reservations()";
+    assert_eq!(value(&mut client, next_due), "t", "nothing is held");
+    client.batch_execute("SET pg_stock.clock_offset = 3700").unwrap();
+    sweep(&mut client, 1000);
+    sweep(&mut client, 1000);
+    assert_eq!(value(&mut client, runs), "2", "and one an hour");
+    client.batch_execute("SET pg_stock.clock_offset = 0").unwrap();
+    finish(database);
+}
+
+/// Unless it is told otherwise, a sweep takes a thousand.
+#[test]
+fn a_sweep_takes_a_thousand() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 2_000);
+    lapsed(&mut client, "a", "a", 1_200);
+    assert_eq!(value(&mut client, "SELECT holds_expired FROM stock.expire_reservations()"), "1000");
     finish(database);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pg_stock_tests::Cluster;
 
 use super::support::feed::{Follower, Listener, answer, levels, receive, refused, shop};
-use super::support::{database, eventually, finish, stocked, value};
+use super::support::{database, eventually, finish, sqlstate, stocked, value};
 
 /// A counter that is handed out before the commit is no cursor: here the later position commits first.
 #[test]
@@ -293,5 +293,55 @@ fn an_emission_is_committed_durably() {
     client.batch_execute("SET synchronous_commit = off; BEGIN; SELECT stock.emit_changes()").unwrap();
     assert_eq!(value(&mut client, "SELECT pg_current_xact_id_if_assigned() IS NULL"), "t");
     client.batch_execute("COMMIT").unwrap();
+    finish(database);
+}
+
+/// `available` in the feed belongs to the version: units of overdue holds are added when they are given back.
+#[test]
+fn the_feed_counts_overdue_units_when_they_are_given_back() {
+    let database = shop();
+    let mut client = database.connect();
+    stocked(&mut client, "o", "m", 10);
+    client.batch_execute("SELECT stock.reserve_stock('lapses', 'o', 'm', 1, '1 ms'); SELECT pg_sleep(0.01)").unwrap();
+    let told = "SELECT available FROM stock.snapshot() WHERE sku = 'o'";
+    assert_eq!(value(&mut client, told), "9");
+    assert_eq!(value(&mut client, "SELECT stock.available('o', 'm')"), "10");
+    client.batch_execute("SELECT stock.expire_reservations()").unwrap();
+    assert_eq!(value(&mut client, told), "10");
+    finish(database);
+}
+
+/// A later page of a snapshot may be read beside one's own work, unless that changes levels.
+#[test]
+fn a_later_page_is_refused_only_where_levels_were_changed() {
+    let database = shop();
+    let mut client = database.connect();
+    client.batch_execute("CREATE TABLE mine (n int)").unwrap();
+    for sku in ["p", "q"] {
+        stocked(&mut client, sku, "m", 1);
+    }
+    let page = value(&mut client, "SELECT next_cursor FROM stock.snapshot(NULL, 1) WHERE outcome = 'more_levels'");
+    client.batch_execute("BEGIN; INSERT INTO mine VALUES (1)").unwrap();
+    let next = format!("SELECT outcome FROM stock.snapshot('{page}') ORDER BY outcome LIMIT 1");
+    assert_eq!(value(&mut client, &next), "complete");
+    client.batch_execute("SELECT stock.receive_stock('again', 'p', 'm', 1)").unwrap();
+    assert_eq!(sqlstate(&client.batch_execute(&next).unwrap_err()), "25001");
+    client.batch_execute("ROLLBACK").unwrap();
+    finish(database);
+}
+
+/// Where each transaction sends for itself, nothing is behind, and nothing stands in stock.alert.
+#[test]
+fn nothing_is_behind_where_each_transaction_sends_for_itself() {
+    let database = shop();
+    let mut client = database.connect();
+    client.batch_execute("SELECT stock.emit_changes(); SET pg_stock.notify = transaction").unwrap();
+    client.batch_execute("SELECT stock.set_stock('none', 's', 'm', 0, NULL)").unwrap();
+    let lag = "SELECT changes_behind || ' ' || coalesce(oldest_unsent_for::text, '-') || ' ' || coalesce(error, '-')
+                 FROM stock.feed_lag";
+    assert_eq!(value(&mut client, lag), "0 - -");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.alert WHERE sku = 's'"), "0");
+    client.batch_execute("SET pg_stock.notify = worker").unwrap();
+    assert_eq!(value(&mut client, "SELECT changes_behind FROM stock.feed_lag"), "1", "the worker would send it");
     finish(database);
 }

@@ -187,3 +187,23 @@ fn a_failed_plan_leaves_the_settings_of_the_session_as_they_were() {
     assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
     finish(database);
 }
+
+/// README and docs/operating.md say which look-ups through the views use an index.
+#[test]
+fn look_ups_through_the_views_use_an_index() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    client.batch_execute("SET enable_seqscan = off").unwrap();
+    for lookup in [
+        "stock.levels WHERE sku = 'a' AND location = 'm'",
+        "stock.levels WHERE sku = 'a'",
+        "stock.holds WHERE key = 'o'",
+        "stock.holds WHERE sku = 'a' AND location = 'm'",
+        "stock.ledger_rows WHERE key = 'o'",
+    ] {
+        let plan = client.simple_query(&format!("EXPLAIN SELECT * FROM {lookup}")).unwrap();
+        assert!(!format!("{plan:?}").contains("Seq Scan"), "{lookup}: {plan:?}");
+    }
+    finish(database);
+}

@@ -527,3 +527,39 @@ fn a_key_that_is_claimed_for_other_levels_meanwhile_leaves_nothing_behind() {
         finish(database);
     }
 }
+
+/// Several calls in one transaction lock in the order in which they are made: two such transactions can deadlock, as
+/// everywhere in PostgreSQL, and both forms say so.
+#[test]
+fn calls_of_two_transactions_in_opposed_order_can_deadlock() {
+    for form in ["", "try_"] {
+        let database = database();
+        let [mut one, mut two, mut watcher] = std::array::from_fn(|_| database.connect());
+        stocked(&mut watcher, "a", "m", 10);
+        stocked(&mut watcher, "b", "m", 10);
+        let reserve = |client: &mut Client, sku: &str| {
+            client.batch_execute(&format!(
+                "SELECT stock.{form}reserve_stock('{form}{sku}' || pg_backend_pid(), '{sku}', 'm', 1)"
+            ))
+        };
+        one.batch_execute("BEGIN").unwrap();
+        two.batch_execute("BEGIN").unwrap();
+        reserve(&mut one, "a").unwrap();
+        reserve(&mut two, "b").unwrap();
+        let process = backend(&mut one);
+        let results = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let result = reserve(&mut one, "b");
+                one.batch_execute("ROLLBACK").unwrap();
+                result
+            });
+            wait_for_lock(&mut watcher, process);
+            let result = reserve(&mut two, "a");
+            two.batch_execute("ROLLBACK").unwrap();
+            [waiting.join().unwrap(), result]
+        });
+        let states: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).map(sqlstate).collect();
+        assert_eq!(states, ["40P01"], "{form}");
+        pg_stock_tests::invariants::assert_hold(&mut watcher);
+    }
+}

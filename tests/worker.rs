@@ -164,8 +164,18 @@ fn settings_are_read_again_on_reload() {
         worker(&mut admin, one.name()).is_none() && worker(&mut admin, two.name()).is_some()
     });
     outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
+    let state = "SELECT state FROM stock.worker";
+    assert_eq!(value(&mut client, state), "not_served");
     set(&mut admin, "");
     eventually("none is served", || worker(&mut admin, two.name()).is_none());
+    // A database of which the launcher never heard, in which nobody sends.
+    let three = cluster.database();
+    let mut new = three.connect();
+    assert_eq!(value(&mut new, state), "not_served");
+    stocked(&mut new, "a", "m", 1);
+    value(&mut new, "SELECT outcome FROM stock.snapshot()");
+    stocked(&mut new, "b", "m", 1);
+    assert!(value(&mut new, "SELECT error FROM stock.feed_lag").contains("pg_stock.databases"));
     set(&mut admin, &format!("{}, no_such_database", one.name()));
     eventually("the hold is back", || held(&mut client) == "1");
     assert!(cluster.log().contains("pg_stock.databases names \"no_such_database\""));
@@ -281,6 +291,8 @@ fn a_want_of_slots_is_reported_and_overcome() {
     stocked(&mut other, "a", "m", 10);
     outcome(&mut other, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
     eventually("the log says so", || cluster.log().contains("all worker slots are taken"));
+    value(&mut other, "SELECT pg_sleep(2)");
+    assert_eq!(cluster.log().matches("all worker slots are taken").count(), 1, "once");
     drop(client);
     cluster.connect("postgres").batch_execute(&format!("DROP DATABASE {}", one.name())).unwrap();
     eventually("the other is served", || held(&mut other) == "0");
