@@ -452,7 +452,7 @@ fn a_standby_answers_reads_alone() {
     assert_eq!(value(&mut reader, "SELECT count(*) FROM stock.verify()"), "0");
 }
 
-/// README: policies do not bind the functions, FORCE or not.
+/// docs/operating.md: policies do not bind the functions, FORCE or not.
 #[test]
 fn row_level_security_does_not_bind_the_functions() {
     let database = database();

@@ -45,7 +45,7 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
     client.batch_execute("DROP OWNED BY shop; DROP ROLE shop").unwrap();
 }
 
-/// What README says of dumps that lack something: the stock is in no dump of schemas, and a column more is no good.
+/// What docs/operating.md says of dumps that lack something: the stock is in no dump of schemas, and a column more is no good.
 #[test]
 fn what_a_dump_does_not_take_along_is_seen_afterwards() {
     let database = cluster().database();

@@ -1,4 +1,4 @@
-//! The example of a listener in another language does what the README says of it.
+//! The example of a listener in another language does what docs/listening.md says of it.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

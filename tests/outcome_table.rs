@@ -1,4 +1,4 @@
-//! Every cell of the README's table of outcome by operation and state, played against a real server.
+//! Every cell of the table of outcomes in docs/reference.md by operation and state, played against a real server.
 
 use super::support::{call, database, finish, value};
 use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells};

@@ -188,7 +188,7 @@ fn a_failed_plan_leaves_the_settings_of_the_session_as_they_were() {
     finish(database);
 }
 
-/// README and docs/operating.md say which look-ups through the views use an index.
+/// docs/operating.md says which look-ups through the views use an index.
 #[test]
 fn look_ups_through_the_views_use_an_index() {
     let database = database();

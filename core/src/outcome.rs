@@ -138,7 +138,7 @@ impl Outcome {
         self.sqlstate().is_some()
     }
 
-    /// What it means, in a clause: the message of the raising form and the text of the README's table.
+    /// What it means, in a clause: the message of the raising form and the text of the table in docs/reference.md.
     pub fn meaning(self) -> &'static str {
         match self {
             Outcome::Reserved => "the units are held until expires_at",

@@ -1,6 +1,6 @@
 //! The table of outcome by operation and state, made by running the rules.
 //!
-//! The README contains it (a test compares), and a test from outside plays every cell against a real server.
+//! docs/reference.md contains it (a test compares), and a test from outside plays every cell against a real server.
 
 use std::collections::{HashMap, VecDeque};
 
