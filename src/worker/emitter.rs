@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After an emission the worker rests as long as that took, so that telling takes no more than half of the time, but never
-/// longer than this. Three times as long gave buyers nothing that could be measured (bench/README.md).
+/// longer than this. Three times as long gave buyers nothing that could be measured (bench/RESULTS.md).
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// How long standbys are waited for.

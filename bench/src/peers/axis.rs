@@ -42,7 +42,7 @@ impl Axis {
         let mut axis = Axis { range: 0.0..1.0, marks, logarithmic };
         let (low, high) = bounds(values);
         let (low, high) = (axis.place(low), axis.place(high));
-        let margin = ((high - low) * 0.03).max(0.01);
+        let margin = ((high - low) * 0.05).max(0.01);
         axis.range = low - margin..high + margin;
         axis.marks.retain(|mark| (low - margin..=high + margin).contains(&place(mark.at, logarithmic)));
         axis
@@ -54,6 +54,11 @@ impl Axis {
         let marks = if logarithmic { decades(low, high) } else { steps(high) };
         let ends = [marks.first(), marks.last()].map(|mark| mark.map_or(0.0, |mark| place(mark.at, logarithmic)));
         Axis { range: ends[0]..ends[1], marks, logarithmic }
+    }
+
+    /// From its one end to the other, as it is drawn.
+    pub fn width(&self) -> f64 {
+        self.range.end - self.range.start
     }
 
     /// Where a value is drawn.

@@ -1,7 +1,7 @@
 //! The goals, and whether they are met.
 
 use super::contestant::Contestant::{self, Batch1000, Function, PgStock, RedisAlways, Select};
-use super::score::Score;
+use super::score::{Score, Summary};
 use super::work::Work::{self, Hot, Soldout, Spread};
 
 /// A goal.
@@ -31,11 +31,12 @@ impl Goal {
 pub fn goals(score: &Score) -> Vec<Goal> {
     let rate = |work: Work, connections, contestant: Contestant| score.rate(work, connections, contestant);
     let over = |of: Option<f64>, over: Option<f64>| Some(of? / over?);
-    let snapshot = |sales| score.old_snapshot.iter().find(|(sold, _)| *sold == sales).map(|(_, rate)| *rate);
+    let middle = |rates: &[f64]| Summary::of(rates).map(|rates| rates.median);
+    let snapshot = |sales| middle(&score.old_snapshot.iter().find(|(sold, _)| *sold == sales)?.1);
     let past = score.history.as_ref();
     let [little, much] = [past.map(|(_, rates)| &rates.little), past.map(|(_, rates)| &rates.much)]
-        .map(|rates| rates.filter(|rates| !rates.is_empty()).map(|rates| crate::median::median(rates)));
-    let p99 = score.open_loop.as_ref().and_then(|open_loop| open_loop.latency_ms(PgStock, 0.99));
+        .map(|rates| rates.and_then(|rates| middle(rates)));
+    let p99 = score.open_loop.as_ref().and_then(|open_loop| Some(open_loop.latency_ms(PgStock, 0.99)?.median));
     let hot = |connections| rate(Hot, connections, PgStock);
     vec![
         least("hot over spread, 32 connections", 0.8, over(hot(32), rate(Spread, 32, PgStock))),

@@ -57,7 +57,7 @@ pub fn measure(arena: &mut Arena, past: Past, rounds: u32, seconds: u64) -> Resu
     Ok(rates)
 }
 
-/// Measures the hot SKU after so many sales each, beside a snapshot that was taken before the first of them.
+/// Measures the hot SKU after so many sales each, beside a snapshot that was taken before the first of them, once.
 ///
 /// # Errors
 /// If a call fails or is answered wrongly.

@@ -43,7 +43,7 @@ pub struct Peers {
     /// Only these contestants
     #[arg(long, value_delimiter = ',')]
     contestants: Vec<Contestant>,
-    /// Numbers of connections [default: 32,128; with --full 1,8,32,128]
+    /// Numbers of connections [default: 1,8,32,128]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=150))]
     connections: Vec<u16>,
     /// Seconds of each run [default: 2; with --full 4]
@@ -62,7 +62,7 @@ pub struct Peers {
     #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     ledger_rows: u64,
     /// Numbers of sales beside an old snapshot
-    #[arg(long, value_delimiter = ',', default_values_t = [0, 20_000, 100_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 20_000, 50_000, 100_000])]
     sales: Vec<u64>,
     /// Folder of RESULTS.md and plots/
     #[arg(long, default_value = "bench")]
@@ -121,7 +121,7 @@ impl Peers {
         let machine = machine::describe(&arena.cluster);
         let text = report::write(score, &machine, self.rounds, self.seconds(), arena.breaches());
         plot::write(score, &self.output.join("plots"))?;
-        std::fs::write(self.output.join("RESULTS.md"), text)?;
+        report::keep(&self.output.join("RESULTS.md"), &text)?;
         println!("\n{}\n\nWritten: {}", report::goals_table(score), self.output.join("RESULTS.md").display());
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Peers {
     fn points(&self) -> Vec<Point> {
         let mut points = Vec::new();
         for work in Work::value_variants().iter().filter(|work| self.wants(part(**work))) {
-            for connections in self.connections(*work) {
+            for connections in self.connections() {
                 let contestants = Contestant::of(*work, self.full || !self.contestants.is_empty());
                 let wanted =
                     contestants.iter().filter(|one| self.contestants.is_empty() || self.contestants.contains(one));
@@ -198,9 +198,12 @@ impl Peers {
 
     fn old_snapshot(&self, arena: &mut Arena, score: &mut Score) -> Result<(), Failure> {
         if self.wants(Part::OldSnapshot) {
-            let rates = history::old_snapshot(arena, &self.sales, self.seconds())?;
-            score.old_snapshot = self.sales.iter().copied().zip(rates).collect();
-            println!("old snapshot: sales and rates {:.0?}", score.old_snapshot);
+            score.old_snapshot = self.sales.iter().map(|sales| (*sales, Vec::new())).collect();
+            for round in 1..=self.rounds {
+                let rates = history::old_snapshot(arena, &self.sales, self.seconds())?;
+                println!("round {round}: old snapshot, after {:?} sales: {rates:.0?}/s", self.sales);
+                score.old_snapshot.iter_mut().zip(rates).for_each(|((_, all), rate)| all.push(rate));
+            }
         }
         Ok(())
     }
@@ -213,12 +216,10 @@ impl Peers {
         }
     }
 
-    fn connections(&self, work: Work) -> Vec<usize> {
-        match (self.connections.as_slice(), self.full, work) {
-            ([], true, _) => vec![1, 8, 32, 128],
-            ([], false, Work::Spread | Work::Hot) => vec![32, 128],
-            ([], false, _) => vec![32],
-            (connections, ..) => connections.iter().map(|number| usize::from(*number)).collect(),
+    fn connections(&self) -> Vec<usize> {
+        match self.connections.as_slice() {
+            [] => vec![1, 8, 32, 128],
+            connections => connections.iter().map(|number| usize::from(*number)).collect(),
         }
     }
 

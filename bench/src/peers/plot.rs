@@ -4,12 +4,13 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use plotters::coord::Shift;
+use plotters::element::ErrorBar;
 use plotters::prelude::*;
 
 use super::Failure;
 use super::axis::{Axis, Mark};
 use super::contestant::Contestant;
-use super::score::Score;
+use super::score::{Score, Summary};
 use super::work::Work;
 use crate::tally::Tally;
 
@@ -19,8 +20,14 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 const SIZE: (u32, u32) = (1_000, 540);
 /// Room for the legend, at the right of the chart.
 const LEGEND_WIDTH: u32 = 220;
-/// Lines of more points are drawn without a dot at each.
+/// Lines of more points show the spread as a band, not as a bar at each.
 const MARKED_POINTS: usize = 12;
+/// Width of the bars from the lowest round to the highest, in pixels.
+const BAR_WIDTH: u32 = 7;
+/// How far lines of few points stand beside each other, as a share of the chart's width.
+const ASIDE: f64 = 0.006;
+/// Lower values are drawn here: a logarithm needs one.
+const LOWEST: f64 = 0.01;
 const FONT: &str = "sans-serif";
 /// Quantiles that have a mark on the axis of the latency.
 const QUANTILES: [(f64, &str); 6] =
@@ -29,7 +36,13 @@ const QUANTILES: [(f64, &str); 6] =
 /// A line of a plot.
 struct Line {
     contestant: Contestant,
-    points: Vec<(f64, f64)>,
+    points: Vec<Point>,
+}
+
+/// What the rounds gave at one place.
+struct Point {
+    x: f64,
+    rounds: Summary,
 }
 
 /// What stands around the lines.
@@ -49,7 +62,7 @@ struct Frame<'a> {
 /// If a file cannot be written.
 pub fn write(score: &Score, folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)?;
-    for work in Work::value_variants().iter().filter(|work| score.several_connections(**work)) {
+    for work in Work::value_variants().iter().filter(|work| score.connections(**work).len() > 1) {
         throughput(score, *work, &folder.join(format!("{}.svg", work.name())))?;
     }
     if score.open_loop.is_some() {
@@ -62,39 +75,34 @@ pub fn write(score: &Score, folder: &Path) -> Result<(), Failure> {
 }
 
 fn throughput(score: &Score, work: Work, file: &Path) -> Result<(), Failure> {
-    let mut lines: Vec<Line> = Vec::new();
-    let mut marks = Vec::new();
-    for (connections, contestant, _) in score.of(work) {
-        let Some(rate) = score.rate(work, connections, contestant) else { continue };
-        let point = (connections as f64, rate.max(1.0));
-        match lines.iter_mut().find(|line| line.contestant == contestant) {
-            Some(line) => line.points.push(point),
-            None => lines.push(Line { contestant, points: vec![point] }),
-        }
-        let mark = Mark::new(connections as f64, connections.to_string());
-        if !marks.contains(&mark) {
-            marks.push(mark);
-        }
-    }
+    let connections = score.connections(work);
+    let point = |contestant, number: usize| {
+        Some(Point { x: number as f64, rounds: score.summary(work, number, contestant, |run| run.rate.max(1.0))? })
+    };
+    let line = |contestant| Line {
+        contestant,
+        points: connections.iter().filter_map(|number| point(contestant, *number)).collect(),
+    };
     let counted = match work {
         Work::Soldout => "answers a second",
         Work::Lines5 => "orders of 5 lines a second",
         _ => "reservations a second",
     };
     let title = format!("{}: {counted}, by number of connections", work.name());
-    draw(file, lines, &Frame { title: &title, x: "connections", y: counted, marks, logarithmic: true })
+    let marks = connections.iter().map(|number| Mark::new(*number as f64, number.to_string())).collect();
+    let frame = Frame { title: &title, x: "connections", y: counted, marks, logarithmic: true };
+    draw(file, score.contestants(work).into_iter().map(line).collect(), &frame)
 }
 
 fn latency(score: &Score, file: &Path) -> Result<(), Failure> {
     let Some(open_loop) = &score.open_loop else { return Ok(()) };
     let lines = open_loop.tallies.iter().map(|(contestant, rounds)| {
-        let mut all = Tally::new();
-        rounds.iter().for_each(|tally| all.add(tally));
-        // As many points as the number of answers bears.
-        let last = (all.total() as f64).max(10.0).log10();
-        let depths = (0..=100).map(|step| last.min(4.0) * f64::from(step) / 100.0);
-        let points = depths.map(|depth| 10_f64.powf(depth)).map(|x| (x, all.latency_ms(1.0 - 1.0 / x).max(0.01)));
-        Line { contestant: *contestant, points: points.collect() }
+        // As many points as the number of answers in a round bears.
+        let fewest = rounds.iter().map(Tally::total).min().unwrap_or(0);
+        let last = (fewest as f64).max(10.0).log10().min(4.0);
+        let xs = (0..=100).map(|step| 10_f64.powf(last * f64::from(step) / 100.0));
+        let point = |x| Some(Point { x, rounds: open_loop.latency_ms(*contestant, 1.0 - 1.0 / x)? });
+        Line { contestant: *contestant, points: xs.filter_map(point).collect() }
     });
     let marks = QUANTILES.map(|(quantile, name)| Mark::new(1.0 / (1.0 - quantile), name));
     let title = format!("open loop: latency at {:.0} orders a second for one SKU", open_loop.rate);
@@ -109,8 +117,9 @@ fn latency(score: &Score, file: &Path) -> Result<(), Failure> {
 }
 
 fn old_snapshot(score: &Score, file: &Path) -> Result<(), Failure> {
-    let points: Vec<_> = score.old_snapshot.iter().map(|(sales, rate)| (*sales as f64, *rate)).collect();
-    let marks = points.iter().map(|(sales, _)| Mark::new(*sales, sales.to_string())).collect();
+    let point = |(sales, rates): &(u64, Vec<f64>)| Some(Point { x: *sales as f64, rounds: Summary::of(rates)? });
+    let points: Vec<_> = score.old_snapshot.iter().filter_map(point).collect();
+    let marks = score.old_snapshot.iter().map(|(sales, _)| Mark::new(*sales as f64, sales.to_string())).collect();
     let frame = Frame {
         title: "one SKU beside an old snapshot",
         x: "sales before",
@@ -123,16 +132,16 @@ fn old_snapshot(score: &Score, file: &Path) -> Result<(), Failure> {
 
 /// Draws the lines, and beside them the legend, from the highest last point to the lowest.
 fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Failure> {
-    let last = |line: &Line| line.points.last().map_or(0.0, |(_, y)| *y);
+    let last = |line: &Line| line.points.last().map_or(0.0, |point| point.rounds.median);
     lines.sort_by(|one, other| last(other).total_cmp(&last(one)));
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let (chart, legend) = root.split_horizontally(SIZE.0 - LEGEND_WIDTH);
     draw_legend(&legend, &lines)?;
-    let xs = lines.iter().flat_map(|line| line.points.iter().map(|(x, _)| *x));
-    let ys = lines.iter().flat_map(|line| line.points.iter().map(|(_, y)| *y));
-    let x = Axis::marked(frame.marks.clone(), xs, frame.logarithmic);
-    let y = Axis::of(ys, frame.logarithmic);
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let x = Axis::marked(frame.marks.clone(), points().map(|point| point.x), frame.logarithmic);
+    let ends = points().flat_map(|point| [point.rounds.lowest, point.rounds.highest]);
+    let y = Axis::of(ends.map(|y| if frame.logarithmic { y.max(LOWEST) } else { y }), frame.logarithmic);
     let mut chart = ChartBuilder::on(&chart)
         .caption(frame.title, (FONT, 24))
         .margin(12)
@@ -147,13 +156,27 @@ fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Fail
         .axis_desc_style((FONT, 18))
         .light_line_style(TRANSPARENT)
         .draw()?;
-    for line in &lines {
+    let place = |x_of: f64, y_of: f64| (x.place(x_of), y.place(y_of.max(LOWEST)));
+    for (number, line) in lines.iter().enumerate() {
         let style = style(line.contestant);
-        let points = || line.points.iter().map(|point| (x.place(point.0), y.place(point.1)));
-        chart.draw_series(LineSeries::new(points(), style))?;
-        if line.points.len() <= MARKED_POINTS {
-            chart.draw_series(points().map(|point| Circle::new(point, 4, style.color.filled())))?;
+        let few = line.points.len() <= MARKED_POINTS;
+        // Side by side, so that one does not hide another.
+        let aside = if few { x.width() * ASIDE * (number as f64 - (lines.len() - 1) as f64 / 2.0) } else { 0.0 };
+        let at = |point: &Point, value: f64| (place(point.x, value).0 + aside, place(point.x, value).1);
+        let middles = line.points.iter().map(|point| at(point, point.rounds.median));
+        if few {
+            chart.draw_series(line.points.iter().map(|point| {
+                let [lowest, middle, highest] =
+                    [point.rounds.lowest, point.rounds.median, point.rounds.highest].map(|value| at(point, value));
+                ErrorBar::new_vertical(middle.0, lowest.1, middle.1, highest.1, style.color.filled(), BAR_WIDTH)
+            }))?;
+        } else {
+            let lowest = line.points.iter().map(|point| at(point, point.rounds.lowest));
+            let highest = line.points.iter().rev().map(|point| at(point, point.rounds.highest));
+            let band = lowest.chain(highest).collect::<Vec<_>>();
+            chart.draw_series([Polygon::new(band, style.color.mix(0.2).filled())])?;
         }
+        chart.draw_series(LineSeries::new(middles, style))?;
     }
     root.present()?;
     Ok(())

@@ -1,30 +1,34 @@
 //! RESULTS.md.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
+use comfy_table::{Cell, Table, presets};
 
-use super::arena::Run;
 use super::contestant::Contestant;
 use super::goals;
 use super::score::{Score, Summary};
 use super::work::Work;
 use super::{history, open_loop};
 
+/// Who stands in the README, selling one SKU.
+const SHORT: [Contestant; 4] =
+    [Contestant::PgStock, Contestant::Function, Contestant::Transaction, Contestant::RedisAlways];
+
 /// The whole text. `plots` are the file names of the plots.
 pub fn write(score: &Score, machine: &[String], rounds: u32, seconds: u64, breaches: &[String]) -> String {
-    let mut text =
-        String::from("# Results\n\nWritten by `stock-bench peers`; [README.md](README.md) says who takes part. ");
+    let mut text = String::from("Written by `stock-bench peers`; [README.md](README.md) says who takes part. ");
     let _ = writeln!(
         text,
-        "Medians of {rounds} round(s), in which the contestants take\nturns; each run is one of {seconds} s after half a second of \
-         warming up, on a fresh copy of the same database or on a fresh Redis.\n"
+        "Each number is the median of {rounds} rounds,\nwith the lowest and the highest of them beside it (bars and \
+         bands in the plots). In each round the contestants take turns;\neach run is one of {seconds} s after half a \
+         second of warming up, on a fresh copy of the same database or on a fresh Redis.\n"
     );
     for line in machine {
         let _ = writeln!(text, "- {line}");
     }
-    for work in Work::value_variants().iter().filter(|work| score.of(**work).next().is_some()) {
+    for work in Work::value_variants().iter().filter(|work| !score.connections(**work).is_empty()) {
         text.push_str(&section(score, *work));
     }
     text.push_str(&open_loop_section(score));
@@ -37,40 +41,70 @@ pub fn write(score: &Score, machine: &[String], rounds: u32, seconds: u64, breac
     text
 }
 
-/// One kind of work: a table, and where a plot is.
-fn section(score: &Score, work: Work) -> String {
-    let base = if work == Work::Soldout { Contestant::Select } else { Contestant::Function };
-    let over = format!("over {}", base.name());
-    let mut table = table(["connections", "contestant", "median/s", "lowest", "highest", &over, "p50 ms", "p99 ms"]);
-    for (connections, contestant, runs) in score.of(work) {
-        let (Some(rate), Some(p50), Some(p99)) =
-            (of(runs, |run| run.rate), of(runs, |run| run.p50), of(runs, |run| run.p99))
-        else {
-            continue;
-        };
-        let ratio = score.rate(work, connections, base).map(|base| format!("{:.2}", rate.median / base));
-        table.add_row([
-            connections.to_string(),
-            contestant.name(),
-            format!("{:.0}", rate.median),
-            format!("{:.0}", rate.lowest),
-            format!("{:.0}", rate.highest),
-            ratio.unwrap_or("-".into()),
-            format!("{:.2}", p50.median),
-            format!("{:.2}", p99.median),
-        ]);
-    }
-    let name = work.name();
-    let plot = if score.several_connections(work) {
-        format!("![{name}: throughput by connections](plots/{name}.svg)\n\n")
-    } else {
-        String::new()
-    };
-    format!("\n## {name}\n\n{} Latency is that of a call.\n\n{plot}{table}\n", work.meaning())
+/// Puts the text into its part of a file; what stands beside it, of other commands, stays.
+///
+/// # Errors
+/// If the file cannot be read or written.
+pub fn keep(file: &Path, text: &str) -> std::io::Result<()> {
+    let [begin, end] = ["<!-- peers: begin -->\n", "<!-- peers: end -->\n"];
+    let found = if file.exists() { std::fs::read_to_string(file)? } else { format!("# Results\n\n{begin}{end}") };
+    let (before, rest) = found.split_once(begin).unwrap_or((&found, ""));
+    let (_, after) = rest.split_once(end).unwrap_or(("", ""));
+    std::fs::write(file, format!("{before}{begin}{text}{end}{after}"))
 }
 
-fn of(runs: &[Run], what: fn(&Run) -> f64) -> Option<Summary> {
-    Summary::of(&runs.iter().map(what).collect::<Vec<_>>())
+/// One kind of work: where its plot is, and its tables.
+fn section(score: &Score, work: Work) -> String {
+    let (name, contestants) = (work.name(), score.contestants(work));
+    let mut text = format!("\n## {name}\n\n{}\n\n", work.meaning());
+    if score.connections(work).len() > 1 {
+        let _ = writeln!(text, "![{name}: throughput by connections](plots/{name}.svg)\n");
+    }
+    let rate = |connections, contestant| score.summary(work, connections, contestant, |run| run.rate);
+    let rates = |contestants: &[Contestant]| {
+        by_connections(score, work, "a second", contestants, |connections, contestant| {
+            rate(connections, contestant).map(|rates| rates.show(0))
+        })
+    };
+    let _ = writeln!(text, "{}\n", rates(&contestants));
+    if work == Work::Hot {
+        let short: Vec<_> = SHORT.into_iter().filter(|contestant| contestants.contains(contestant)).collect();
+        let _ = writeln!(text, "In short:\n\n<!-- hot: begin -->\n{}\n<!-- hot: end -->\n", rates(&short));
+    }
+    let base = if work == Work::Soldout { Contestant::Select } else { Contestant::Function };
+    let ratios =
+        by_connections(score, work, &format!("over {}", base.name()), &contestants, |connections, contestant| {
+            Some(format!("{:.2}", rate(connections, contestant)?.median / rate(connections, base)?.median))
+        });
+    let _ = writeln!(text, "{ratios}\n");
+    let latencies = by_connections(score, work, "ms of a call: p50, p99", &contestants, |connections, contestant| {
+        let p50 = score.summary(work, connections, contestant, |run| run.p50)?;
+        let p99 = score.summary(work, connections, contestant, |run| run.p99)?;
+        Some(format!("{:.2}, {:.2}", p50.median, p99.median))
+    });
+    let _ = writeln!(text, "{latencies}");
+    text
+}
+
+/// A row for each contestant, a column for each number of connections.
+fn by_connections(
+    score: &Score,
+    work: Work,
+    what: &str,
+    contestants: &[Contestant],
+    cell: impl Fn(usize, Contestant) -> Option<String>,
+) -> Table {
+    let connections = score.connections(work);
+    let heads = connections.iter().map(|number| match number {
+        1 => "1 connection".to_owned(),
+        number => number.to_string(),
+    });
+    let mut table = table([what.to_owned()].into_iter().chain(heads));
+    for contestant in contestants {
+        let cells = connections.iter().map(|number| cell(*number, *contestant).unwrap_or("-".into()));
+        table.add_row([contestant.name()].into_iter().chain(cells));
+    }
+    table
 }
 
 fn open_loop_section(score: &Score) -> String {
@@ -78,8 +112,7 @@ fn open_loop_section(score: &Score) -> String {
     let mut table = table(["contestant", "answered", "p50 ms", "p99 ms", "p99.9 ms", "most ms"]);
     for (contestant, rounds) in &open_loop.tallies {
         let answered: u64 = rounds.iter().map(crate::tally::Tally::total).sum();
-        let late =
-            |quantile| open_loop.latency_ms(*contestant, quantile).map_or("-".into(), |late| format!("{late:.1}"));
+        let late = |quantile| open_loop.latency_ms(*contestant, quantile).map_or("-".into(), |late| late.show(1));
         table.add_row([contestant.name(), answered.to_string(), late(0.5), late(0.99), late(0.999), late(1.0)]);
     }
     format!(
@@ -94,13 +127,12 @@ fn open_loop_section(score: &Score) -> String {
 fn past_section(score: &Score) -> String {
     let mut text = String::new();
     if let Some((past, rates)) = &score.history {
-        let mut table = table(["levels", "ledger rows at the start", "median/s", "lowest", "highest"]);
+        let mut table = table(["levels", "ledger rows at the start", "a second"]);
         let little = (super::arena::LEVELS, super::arena::LEVELS);
         let sizes = [little, (past.levels, past.ledger_rows)];
         for ((levels, rows), rates) in sizes.into_iter().zip([&rates.little, &rates.much]) {
-            if let Some(Summary { median, lowest, highest }) = Summary::of(rates) {
-                let rates = [median, lowest, highest].map(|rate| format!("{rate:.0}"));
-                table.add_row([levels.to_string(), rows.to_string()].into_iter().chain(rates));
+            if let Some(rates) = Summary::of(rates) {
+                table.add_row([levels.to_string(), rows.to_string(), rates.show(0)]);
             }
         }
         let _ = writeln!(
@@ -110,10 +142,12 @@ fn past_section(score: &Score) -> String {
             history::CONNECTIONS
         );
     }
-    if let Some((_, start)) = score.old_snapshot.first() {
-        let mut table = table(["sales before", "rate/s", "over the first"]);
-        for (sales, rate) in &score.old_snapshot {
-            table.add_row([sales.to_string(), format!("{rate:.0}"), format!("{:.2}", rate / start)]);
+    let snapshots: Vec<_> =
+        score.old_snapshot.iter().filter_map(|(sales, rates)| Some((sales, Summary::of(rates)?))).collect();
+    if let Some((_, start)) = snapshots.first() {
+        let mut table = table(["sales before", "a second", "over the first"]);
+        for (sales, rates) in &snapshots {
+            table.add_row([sales.to_string(), rates.show(0), format!("{:.2}", rates.median / start.median)]);
         }
         let _ = writeln!(
             text,
@@ -136,9 +170,9 @@ pub fn goals_table(score: &Score) -> Table {
     table
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+fn table(header: impl IntoIterator<Item = impl Into<Cell>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(header);
+    table.set_header(header.into_iter().map(Into::into).collect::<Vec<Cell>>());
     table
 }

@@ -1,6 +1,6 @@
 //! What was measured: the runs of each contestant at each work and number of connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::arena::Run;
 use super::contestant::Contestant;
@@ -17,8 +17,8 @@ pub struct Score {
     pub open_loop: Option<OpenLoop>,
     /// The past, if it was measured, with its description.
     pub history: Option<(history::Past, history::Rates)>,
-    /// Sales before, and the rate then, beside an old snapshot.
-    pub old_snapshot: Vec<(u64, f64)>,
+    /// Sales before, and the rates then, of each round, beside an old snapshot.
+    pub old_snapshot: Vec<(u64, Vec<f64>)>,
 }
 
 /// What the open loop gave.
@@ -29,7 +29,8 @@ pub struct OpenLoop {
     pub tallies: Vec<(Contestant, Vec<Tally>)>,
 }
 
-/// What several rounds of the same gave.
+/// What several rounds of the same gave: everything that is shown is summed up so.
+#[derive(Clone, Copy)]
 pub struct Summary {
     /// The one in the middle.
     pub median: f64,
@@ -45,6 +46,12 @@ impl Summary {
         let sorted = sorted(values);
         Some(Summary { lowest: *sorted.first()?, highest: *sorted.last()?, median: median(values) })
     }
+
+    /// The median, and in brackets the lowest and the highest, with so many decimals.
+    pub fn show(self, decimals: usize) -> String {
+        let Summary { median, lowest, highest } = self;
+        format!("{median:.decimals$} ({lowest:.decimals$}-{highest:.decimals$})")
+    }
 }
 
 impl Score {
@@ -53,36 +60,52 @@ impl Score {
         self.runs.entry((work, connections, contestant)).or_default().push(run);
     }
 
-    /// Each contestant at this work with its connections and runs; by connections.
-    pub fn of(&self, work: Work) -> impl Iterator<Item = (usize, Contestant, &[Run])> {
-        let runs = self.runs.iter().filter(move |((of, ..), _)| *of == work);
-        runs.map(|((_, connections, contestant), runs)| (*connections, *contestant, runs.as_slice()))
-    }
-
-    /// Whether it was measured with more than one number of connections.
-    pub fn several_connections(&self, work: Work) -> bool {
-        let mut connections = self.of(work).map(|(connections, ..)| connections);
-        let first = connections.next();
-        connections.any(|other| Some(other) != first)
-    }
-
-    /// Orders a second.
-    pub fn rate(&self, work: Work, connections: usize, contestant: Contestant) -> Option<f64> {
+    /// One value of each run, summed up.
+    pub fn summary(
+        &self,
+        work: Work,
+        connections: usize,
+        contestant: Contestant,
+        value: fn(&Run) -> f64,
+    ) -> Option<Summary> {
         let runs = self.runs.get(&(work, connections, contestant))?;
-        Some(median(&runs.iter().map(|run| run.rate).collect::<Vec<_>>()))
+        Summary::of(&runs.iter().map(value).collect::<Vec<_>>())
+    }
+
+    /// Orders a second, the median.
+    pub fn rate(&self, work: Work, connections: usize, contestant: Contestant) -> Option<f64> {
+        Some(self.summary(work, connections, contestant, |run| run.rate)?.median)
+    }
+
+    /// The numbers of connections that this work was measured with, in order.
+    pub fn connections(&self, work: Work) -> Vec<usize> {
+        let mut all: Vec<_> = self.points(work).map(|(connections, _)| connections).collect();
+        all.dedup();
+        all
+    }
+
+    /// Who did this work, in order.
+    pub fn contestants(&self, work: Work) -> Vec<Contestant> {
+        self.points(work).map(|(_, contestant)| contestant).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Orders a second at the number of connections that suits the contestant best.
     pub fn best(&self, work: Work, contestant: Contestant) -> Option<f64> {
-        let connections = self.of(work).filter(|(_, of, _)| *of == contestant).map(|(connections, ..)| connections);
-        connections.filter_map(|connections| self.rate(work, connections, contestant)).max_by(f64::total_cmp)
+        let rates = self.connections(work).into_iter().filter_map(|number| self.rate(work, number, contestant));
+        rates.max_by(f64::total_cmp)
+    }
+
+    /// What was measured of this work, by connections.
+    fn points(&self, work: Work) -> impl Iterator<Item = (usize, Contestant)> {
+        let points = self.runs.keys().filter(move |(of, ..)| *of == work);
+        points.map(|(_, connections, contestant)| (*connections, *contestant))
     }
 }
 
 impl OpenLoop {
-    /// The median over the rounds of a quantile of the latency, in milliseconds.
-    pub fn latency_ms(&self, contestant: Contestant, quantile: f64) -> Option<f64> {
+    /// A quantile of the latency in each round, summed up, in milliseconds.
+    pub fn latency_ms(&self, contestant: Contestant, quantile: f64) -> Option<Summary> {
         let (_, rounds) = self.tallies.iter().find(|(of, _)| *of == contestant)?;
-        Some(median(&rounds.iter().map(|tally| tally.latency_ms(quantile)).collect::<Vec<_>>()))
+        Summary::of(&rounds.iter().map(|tally| tally.latency_ms(quantile)).collect::<Vec<_>>())
     }
 }
