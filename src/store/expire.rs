@@ -9,6 +9,20 @@
 //! - A level that somebody has locked is passed over, and remembered. From the third time on it is waited for, briefly.
 //! - A hold that cannot be closed is set aside with its error, and tried again with growing pauses.
 //! - What it did is logged, and the log has a bound.
+//!
+//! Finds levels by a plain read of `hold_expiry`, locks them with SKIP LOCKED, in ever larger
+//! handfuls, and closes all that is overdue on each, by `decide::expire` and the same store as
+//! everything else. Visiting a level once for all its holds, instead of taking holds strictly by
+//! deadline, made it five times faster (20,000 to 98,000 a second where 10,000 levels have 100
+//! overdue holds each, measured once; `make bench-expiry` gives today's rate). It waits for at most
+//! one level in a call, before it holds any lock, so that nothing can deadlock with it. The session
+//! remembers where it stopped: what lies below that mark was closed, or its level is pending, or it
+//! was set aside. An abort of the transaction or of a savepoint forgets the mark; so does a clock
+//! that was stepped back; and once an hour everything is looked at, for a transaction that took
+//! longer than its hold's time to live commits below the mark. If a batch fails, its halves are
+//! tried, down to the hold that is bad; errors that speak of the moment and not of a hold (classes
+//! 25, 40, 53, 55, 57, 58) end the call. While a dump is being restored nothing is swept: the
+//! ledger's sequence is set last, and no hold is made without it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};

@@ -1,9 +1,31 @@
 //! The one path: load the facts, decide, store the effects.
 //!
-//! Everything that changes stock comes through [`run`]. A request is judged first from an unlocked read, so that
-//! a refusal or a replay takes no lock, no transaction id, and writes nothing; unless what is known of its key says that
-//! it will change something. A one-line reserve is then stored under a guard; everything else locks its levels in their
-//! one order, reads again what may have changed, and decides again.
+//! Everything that changes stock comes through [`run`].
+//!
+//! **First without a lock.** A request is judged from an unlocked read. Levels are read before the
+//! entries of the keys: a key that is unknown afterwards had not changed the level that was read,
+//! so a repeat is never told "sold out" by its own first effect. If nothing would change (a
+//! refusal, a replay), that is the answer. Two reads more may be needed, overdue holds and buyers'
+//! counts, and these come later: a refusal that may rest on them stands only if the levels still
+//! have the versions that were read first (then nothing on them changed in between), and is else
+//! decided again under the locks. Statements run as ones that may write, so that each sees what
+//! those before it did; none takes a transaction id before it writes. A confirm, release, return or
+//! extension must read the entries of its key first, to know its levels; where these alone say that
+//! it will change something, it is not judged twice but goes on to the locks.
+//!
+//! **A one-line reserve is stored under a guard.** One UPDATE changes the level if it still has the
+//! units. Waiting buyers queue for the row once. If another connection turns out to have used the
+//! key meanwhile, the level is put back by the opposite UPDATE (nobody has seen it), and the call
+//! starts again. A subtransaction would undo it as well, at the price of a second transaction id
+//! for each sale.
+//!
+//! **Everything else** locks its levels in byte order, reads again with a new snapshot, decides
+//! again, and stores. The entries of keys that were new a moment ago are not read again, if the
+//! index of the claims is as it was made: should one have been used meanwhile, its claim fails.
+//! Only a refusal or a fault claims nothing: then they are read. If a key was taken meanwhile, the
+//! call starts again. A level that was created, or a reservation that was made, between the lock
+//! and the read was not locked: the call starts again and locks it. As a second wall the UPDATE of
+//! locked levels demands the versions that were read.
 
 mod crowd;
 pub mod datum;

@@ -13,6 +13,10 @@
 //! for others, in triggers say, is planned as ever: a statement of the engine is known by the [`MARK`] that its text
 //! begins with. The price: a table that really is small must not be joined, but looked up by key (`OFFSET 0` in
 //! `sql/expiry.rs`).
+//!
+//! Seen without it: batches that read the whole ledger for each call, a DELETE by key that walked
+//! the whole primary key, the holds of one level looked for among all deadlines. What is taken for
+//! true: every table has a million rows on 20,000 pages, columns have one width.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};

@@ -1,4 +1,14 @@
 //! Undo inside a transaction.
+//!
+//! Each subtransaction that writes has a transaction id, and a transaction with more than 64 of
+//! them makes every snapshot of the server dearer (on two cores nothing of that could be measured:
+//! 32 connections sold 4,370, 4,846 and 3,864 a second alone, 4,148, 4,522 and 4,285 beside 10,000
+//! of them in an open transaction). A request alone claims its key by its first line, before
+//! anything else is written: taken or not, nothing is left but its locks, with which it starts
+//! again. So there is a subtransaction only for batches, transfers, requests that create a level,
+//! and those to which overdue holds of others give way. Where there is one, a decision that changes
+//! nothing gives the locks back with it. An error inside it ends it before it travels on, for an
+//! EXCEPTION block of the caller's would otherwise roll back the wrong one.
 
 use std::panic::AssertUnwindSafe;
 

@@ -1,6 +1,23 @@
 //! The background worker, where the library is preloaded: it expires what nobody confirmed, and tells those who listen
 //! what has changed, without anyone looking.
 //!
+//! A static launcher without a database reads pg_database and starts a worker by oid; the worker
+//! finds out whether the extension is there. One such probe is under way at a time, never-seen
+//! databases first, so that it takes one worker slot of the server's. A worker whose database has
+//! the extension takes a slot in shared memory (`board.rs`), where its last error stands, too. A
+//! backend that has committed a hold stores its deadline there, and wakes the worker if that is
+//! earlier than what it sleeps for; the worker stores its time first and reads the deadlines then,
+//! so that none is lost between the two. Once a second it tries, without waiting, for the lock on
+//! its database that every new connection takes: where somebody drops, renames or copies the
+//! database it is not to be had, and the worker leaves. (A hook on utility commands would do the
+//! same for more code in everybody's way.) While it sweeps it holds a lock on the extension, so
+//! that DROP EXTENSION waits for a batch. An error is undone, noted, and the work tried again after
+//! one second, two, four … up to a minute; where the worker itself ends, the launcher starts it
+//! again after such pauses. The worker sets for itself what the owner of the database may have set
+//! for it (a role, timeouts, a search path). It commits locally: a standby that is away must not
+//! stop expiry, nor have it hold a lock. It does nothing while an enabled subscription fills the
+//! tables. A page of levels that are all locked keeps the next from nothing.
+//!
 //! | room | what it does |
 //! |---|---|
 //! | `launcher` | one process for the cluster: finds the databases and keeps a worker in each that has the extension |

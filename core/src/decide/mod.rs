@@ -1,4 +1,14 @@
 //! The rules: what a request changes, or why it changes nothing.
+//!
+//! **Overdue holds.** `level.next_due` is a lower bound of the deadlines of the level's holds.
+//! While it lies in the future nobody looks at holds. Once it has passed, overdue units are counted
+//! as free, and closed, earliest first, only as far as they turn a refusal into a yes. Whatever
+//! ends or moves the earliest hold has the bound looked up again, from the old bound on, in the
+//! UPDATE of the level (`Effects::bounds`; the model test checks that it stays exact). So a stretch
+//! of dead index entries, which an old snapshot keeps alive, is passed over once, and not by each
+//! refusal. A reserve that finds units enough without them is stored under its guard like any
+//! other; the guard then demands the version with which the overdue units were counted, for they
+//! enter the answer.
 
 mod close;
 mod extend;

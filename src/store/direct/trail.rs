@@ -4,6 +4,11 @@
 //! While an old snapshot is held open (a backup, say), a hot level leaves tens of thousands of versions behind. Whoever
 //! starts from the version that it saw last has a short way. What is remembered is a hint: the row that is found is
 //! checked, and where it leads nowhere the index is asked.
+//!
+//! A session that the index has led through four pages or more for one level remembers where it
+//! left the row, follows it from there, checks SKU, location and visibility, and prunes that page
+//! on the way as an index scan would. A position that leads nowhere is forgotten, and the index
+//! asked.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
