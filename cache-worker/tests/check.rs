@@ -2,6 +2,7 @@
 
 use postgres::fallible_iterator::FallibleIterator;
 
+use super::support::metrics::{free_address, metric};
 use super::support::shop::layout;
 use super::support::{Shop, eventually, report};
 
@@ -35,12 +36,19 @@ const ALL: &[&str] = &["--check-percent", "100", "--check-every", "500ms"];
 fn up_to_one_percent_is_put_right_one_by_one() {
     let shop = Shop::open();
     stock(&shop, 1_000);
-    let worker = shop.worker_in_step(ALL);
+    let address = free_address();
+    let worker = shop.worker_in_step(&[ALL, &["--metrics-address", &address]].concat());
     let epoch = shop.epoch();
     falsify(&shop, 10);
     report("ten of a thousand entries were falsified", shop.in_step());
     assert_eq!(shop.epoch(), epoch, "no rebuild");
     eventually("ten are told", || worker.log().matches("a wrong entry is put right").count() == 10);
+    assert_eq!(metric(&address, "wrong_entries_total"), 10);
+    eventually("all entries are counted with each check", || {
+        let checks = metric(&address, "checks_total");
+        checks > 2 && metric(&address, "checked_entries_total") == checks * 1_000
+    });
+    assert_eq!(metric(&address, "wrong_entries_total"), 10, "the later checks found nothing");
 }
 
 #[test]

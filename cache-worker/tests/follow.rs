@@ -1,7 +1,8 @@
 //! The worker follows: a sale shows, whatever the mode, and a restart misses nothing.
 
+use super::support::metrics::{free_address, gauge, get, metric};
 use super::support::shop::{layout, sell};
-use super::support::{Shop, eventually, free_port, report};
+use super::support::{Shop, eventually, report};
 
 #[test]
 fn a_sale_shows_in_the_cache() {
@@ -264,25 +265,28 @@ fn an_absence_gives_way_as_soon_as_the_level_appears() {
     assert!(text.contains(r#""on_hand":1000000"#), "{text}");
 }
 
-/// An address that nobody listens on.
-fn free_address() -> String {
-    format!("127.0.0.1:{}", free_port("127.0.0.1"))
+/// How long ago a level changed, by the clock of the database, in seconds.
+fn age(shop: &Shop<'_>, sku: &str) -> f64 {
+    let sql = "SELECT extract(epoch FROM clock_timestamp() - updated_at)::float8
+                 FROM stock.levels WHERE sku = $1";
+    shop.connect().query_one(sql, &[&sku]).expect("a level").get(0)
 }
 
-/// A counter of the worker.
-fn metric(address: &str, name: &str) -> u64 {
-    let (text, start) = (get(address), format!("pg_stock_cache_{name} "));
-    let line = text.lines().find_map(|line| line.strip_prefix(&start));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
-}
-
-/// The body of a page over HTTP; empty where nobody answers.
-fn get(address: &str) -> String {
-    use std::io::{Read, Write};
-    let mut text = String::new();
-    if let Ok(mut stream) = std::net::TcpStream::connect(address) {
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        drop(stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut text).map(drop)));
-    }
-    text
+#[test]
+fn the_lag_is_the_age_of_the_oldest_change_when_it_was_read() {
+    let shop = Shop::open();
+    set_notify(&shop, "off");
+    shop.stock(2);
+    assert!(shop.worker(&["--once"]).end().success());
+    shop.sell("s0");
+    eventually("it has an age", || age(&shop, "s0") > 3.0);
+    shop.sell("s1");
+    let address = free_address();
+    let _worker = shop.worker_in_step(&["--metrics-address", &address]);
+    let lag = gauge(&address, "lag_seconds").expect("a lag");
+    assert!((3.0..=age(&shop, "s0")).contains(&lag), "{lag}");
+    shop.sell("s1");
+    shop.in_step();
+    let next = gauge(&address, "lag_seconds").expect("a lag");
+    assert!(next < 3.0, "the heartbeat reads the next one soon: {next}");
 }

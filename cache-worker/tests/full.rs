@@ -1,5 +1,6 @@
 //! Redis is full: nothing stale is served, the cursor waits, and when there is room again the cache catches up.
 
+use super::support::metrics::{free_address, metric};
 use super::support::shop::sell;
 use super::support::{Shop, eventually, report};
 
@@ -7,8 +8,10 @@ use super::support::{Shop, eventually, report};
 fn what_cannot_be_written_is_removed_and_comes_back_when_there_is_room() {
     let shop = Shop::open();
     shop.stock(100);
-    let worker = shop.worker_in_step(&["--check-every", "1h"]);
+    let address = free_address();
+    let worker = shop.worker_in_step(&["--check-every", "1h", "--metrics-address", &address]);
     let cursor = shop.cursor();
+    assert_eq!(metric(&address, "redis_full_total"), 0);
     let () = shop.redis.run(&["CONFIG", "SET", "maxmemory", "1"]);
     let mut client = shop.connect();
     (0..10).for_each(|nth| sell(&mut client, &format!("s{nth}")));
@@ -16,6 +19,7 @@ fn what_cannot_be_written_is_removed_and_comes_back_when_there_is_room() {
     let database = shop.in_database();
     assert!(shop.in_cache().iter().all(|(named, level)| database[named] == *level), "nothing stale is left");
     eventually("it is told", || worker.log().contains("Redis is full"));
+    assert!(metric(&address, "redis_full_total") > 0);
     assert_eq!(shop.cursor(), cursor);
     let () = shop.redis.run(&["CONFIG", "SET", "maxmemory", "0"]);
     report("there was room in Redis again", shop.in_step());

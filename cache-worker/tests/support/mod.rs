@@ -1,5 +1,6 @@
 //! What the tests share: a Redis of their own, the worker as a process, a shop, and a network that can be cut.
 
+pub mod metrics;
 pub mod proxy;
 pub mod redis_server;
 pub mod shop;
