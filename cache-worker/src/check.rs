@@ -2,11 +2,10 @@
 //!
 //! The sample is read from the database first. A moment later the cache must have it, or something newer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use rand::RngExt;
-use rand::seq::SliceRandom;
 use tokio_postgres::Config;
 
 use crate::entry::{Entry, Level};
@@ -74,10 +73,9 @@ pub async fn sample(
     sampling: Sampling,
 ) -> Result<Sample, Error> {
     let epoch = store.epoch();
-    let (mut random, total) = random(&mut store, sampling.share).await?;
+    let (random, total) = random(&mut store, sampling.share).await?;
     let wanted = (total as f64 * sampling.share).ceil().max(SAMPLE_MIN.min(total) as f64) as usize;
     most_changed.truncate(wanted.div_ceil(2));
-    random.shuffle(&mut rand::rng());
     let mut seen = HashSet::new();
     let chosen: Vec<Named> =
         most_changed.into_iter().chain(random).filter(|named| seen.insert(named.clone())).take(wanted).collect();
@@ -96,22 +94,26 @@ pub fn most_changed(changes: &mut Changes) -> Vec<Named> {
     changes.take_most()
 }
 
-/// Entries of the cache by chance, at least the share that is asked for if it has as many; and how many it has in all.
+/// Entries of the cache in an order by chance, at least the share that is asked for and the least
+/// of a sample, where it has as many; and how many it has in all.
 async fn random(store: &mut Store, share: f64) -> Result<(Vec<Named>, usize), Error> {
-    let few = SAMPLE_MIN as f64 / (store.keys().await?.max(1) as f64);
-    let share = share.max(few).min(1.0);
-    let (mut chosen, mut total, mut from) = (Vec::new(), 0, 0);
+    // Redis may have keys of others, too: it is enough, whatever part of them is ours.
+    let enough = ((store.keys().await? as f64 * share).ceil() as usize).max(SAMPLE_MIN);
+    let lots = RandomState::new();
+    let (mut drawn, mut total, mut from) = (BTreeSet::new(), 0, 0);
     loop {
         let (next, keys) = store.scan(from).await?;
         for named in keys.iter().filter_map(|key| store.parse(key)) {
             total += 1;
-            if rand::rng().random_bool(share) {
-                chosen.push(named);
+            // Where the scan gives a key twice, it has the same lot.
+            drawn.insert((lots.hash_one(&named), named));
+            if drawn.len() > enough {
+                drawn.pop_last();
             }
         }
         from = next;
         if from == 0 {
-            return Ok((chosen, total));
+            return Ok((drawn.into_iter().map(|(_, named)| named).collect(), total));
         }
     }
 }

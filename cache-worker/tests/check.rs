@@ -118,3 +118,15 @@ fn a_check_on_demand_tells_what_it_found() {
     assert_eq!(check(), (Some(1), "{\"checked\":200,\"rebuilt\":true,\"wrong\":3}\n".to_owned()));
     assert_eq!(shop.in_cache(), shop.in_database());
 }
+
+#[test]
+fn a_sample_has_ten_percent_of_the_entries_and_a_hundred_at_least() {
+    for (skus, checked) in [(50, 50), (500, 100), (2_000, 200)] {
+        let shop = Shop::open();
+        stock(&shop, skus);
+        let mut worker = shop.worker(&["--check-now"]);
+        assert!(worker.end().success(), "{}", worker.log());
+        let expected = format!("{{\"checked\":{checked},\"rebuilt\":false,\"wrong\":0}}\n");
+        assert_eq!(worker.output(), expected, "of {skus}");
+    }
+}
