@@ -6,6 +6,7 @@ mod disasters;
 mod follow;
 mod full;
 mod network;
+mod prefixes;
 mod readers;
 mod scripts;
 mod support;

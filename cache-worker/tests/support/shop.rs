@@ -181,7 +181,11 @@ pub fn in_database(client: &mut Client) -> Levels {
 
 /// What a cache has.
 pub fn in_cache(connection: &mut redis::Connection) -> redis::RedisResult<Levels> {
-    let layout = layout();
+    in_cache_below(&layout(), connection)
+}
+
+/// What a cache has under other keys than the usual ones.
+pub fn in_cache_below(layout: &Layout, connection: &mut redis::Connection) -> redis::RedisResult<Levels> {
     let keys: Vec<String> = redis::cmd("KEYS").arg(layout.levels()).query(connection)?;
     let mut levels = Levels::new();
     for keys in keys.chunks(1_000) {
