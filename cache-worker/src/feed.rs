@@ -5,7 +5,7 @@ use std::time::Duration;
 use postgres_native_tls::MakeTlsConnector;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row};
@@ -77,12 +77,59 @@ pub fn prepare(config: &mut Config, time_limit: Duration) {
     }
 }
 
+/// The same connection to each of its hosts alone.
+fn each_host(config: &Config, time_limit: Duration) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let to = |nth: usize| {
+        let mut one = without_hosts(config);
+        match hosts.get(nth) {
+            Some(Host::Tcp(name)) => drop(one.host(name)),
+            Some(Host::Unix(path)) => drop(one.host_path(path)),
+            None => {}
+        }
+        addresses.get(nth).map(|address| one.hostaddr(*address));
+        ports.get(nth).or(ports.first()).map(|port| one.port(*port));
+        prepare(&mut one, time_limit);
+        one
+    };
+    (0..hosts.len().max(addresses.len())).map(to).collect()
+}
+
+/// What is said of a connection beside its hosts, and what [`prepare`] sets.
+fn without_hosts(config: &Config) -> Config {
+    let mut one = Config::new();
+    one.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .keepalives(config.get_keepalives());
+    config.get_user().map(|user| one.user(user));
+    config.get_password().map(|password| one.password(password));
+    config.get_dbname().map(|name| one.dbname(name));
+    config.get_options().map(|options| one.options(options));
+    config.get_application_name().map(|name| one.application_name(name));
+    one
+}
+
 impl Feed {
-    /// Connects; encrypted, to a server that proves its name, where `sslmode=require` asks for it.
+    /// Connects to the first of its hosts that can be written to; encrypted, to a server that
+    /// proves its name, where `sslmode=require` asks for it.
     ///
     /// # Errors
-    /// If the server cannot be reached or refuses.
+    /// If no server can be reached in time, or all refuse: the error of the last one.
     pub async fn connect(config: &Config, time_limit: Duration) -> Result<Feed, Error> {
+        // Each host has its own time: one that is silent must not use up that of the next.
+        let hosts = each_host(config, time_limit);
+        let (last, others) = hosts.split_last().unwrap_or((config, &[]));
+        for host in others {
+            match Feed::connect_to(host, time_limit).await {
+                Err(error) => debug!("{error}; trying the next host"),
+                connected => return connected,
+            }
+        }
+        Feed::connect_to(last, time_limit).await
+    }
+
+    async fn connect_to(config: &Config, time_limit: Duration) -> Result<Feed, Error> {
         let (sender, notifications) = mpsc::channel(WAITING_MAX);
         let what = "connecting to PostgreSQL";
         let (client, connection) = if config.get_ssl_mode() == SslMode::Require {
@@ -253,4 +300,39 @@ fn level(row: &Row, first: usize) -> Result<Level, Error> {
         version: row.try_get(first + 6)?,
     }
     .counted())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_postgres::Config;
+
+    use super::{each_host, prepare};
+
+    const LIMIT: Duration = Duration::from_secs(7);
+
+    fn prepared(text: &str) -> Config {
+        let mut config: Config = text.parse().expect("a connection");
+        prepare(&mut config, LIMIT);
+        config
+    }
+
+    /// Two hosts alone, where all that can be said of a connection beside them is said.
+    fn alone(both: &str, first: &str, second: &str) {
+        const REST: &str = "user=u password=p dbname=d options=-cwork_mem=1MB application_name=n
+            sslmode=require sslnegotiation=direct channel_binding=require keepalives=0";
+        let with_rest = |hosts: &str| prepared(&format!("{hosts} {REST}"));
+        assert_eq!(each_host(&with_rest(both), LIMIT), [with_rest(first), with_rest(second)]);
+    }
+
+    #[test]
+    fn each_host_is_the_same_connection_to_one_of_them() {
+        alone("host=a,/b port=1,2", "host=a port=1", "host=/b port=2");
+        alone("host=a,b port=7", "host=a port=7", "host=b port=7");
+        alone("host=a,b", "host=a", "host=b");
+        alone("hostaddr=10.0.0.1,10.0.0.2", "hostaddr=10.0.0.1", "hostaddr=10.0.0.2");
+        let (first, second) = ("host=a hostaddr=10.0.0.1", "host=b hostaddr=10.0.0.2");
+        alone("host=a,b hostaddr=10.0.0.1,10.0.0.2", first, second);
+    }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod containers;
 mod disasters;
+mod failover;
 mod follow;
 mod full;
 mod network;
