@@ -75,7 +75,12 @@ impl<'o> Session<'o> {
     ) -> Result<Session<'o>, Error> {
         let limit = options.time_limit;
         let mut store = Store::connect(redis, &options.key_prefix, options.entry_ttl, token, limit).await?;
-        let cursor = store.load().await?;
+        let mut cursor = store.load().await?;
+        if cursor.is_some() && store.is_outlived().await? {
+            // Whatever did not change meanwhile would stay away.
+            warn!("nobody has kept the cache for half the time that entries live: it is rebuilt");
+            cursor = None;
+        }
         let feed = Feed::connect(&options.database, limit).await?;
         // First of all: whatever is announced from here on is either heard or among the changes that are pulled.
         feed.listen(&options.channel_prefix, limit).await?;

@@ -101,6 +101,17 @@ impl Store {
         Ok(state.remove("cursor"))
     }
 
+    /// Whether nobody has kept the cache for so long that entries may have vanished by themselves.
+    ///
+    /// # Errors
+    /// If Redis cannot be asked.
+    pub async fn is_outlived(&mut self) -> Result<bool, Error> {
+        let in_step: Option<i64> = self.connection.get(self.layout.in_step()).await?;
+        let Some(in_step) = in_step else { return Ok(false) };
+        // Checks renew most entries long before half of their time is over.
+        Ok(self.now().await?.saturating_sub(in_step) > milliseconds(self.entry_ttl / 2) as i64)
+    }
+
     /// The epoch of this worker.
     pub fn epoch(&self) -> i64 {
         self.epoch

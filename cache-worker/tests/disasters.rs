@@ -237,3 +237,49 @@ fn the_database_declares_all_cursors_void() {
     shop.in_step();
     report("all cursors became void", begin.elapsed());
 }
+
+/// Watches until a rebuild has begun and ended: as long as it goes on there is no `in_step`.
+fn watch_a_rebuild(shop: &Shop<'_>) {
+    let (mut connection, mut watched) = (shop.redis.connect(), 0);
+    let mut together = redis::pipe();
+    together.atomic().cmd("HMGET").arg(layout().state()).arg(&["epoch", "cursor"]);
+    together.cmd("GET").arg(layout().in_step());
+    eventually("a rebuild begins and ends", || {
+        type Seen = ((Option<i64>, Option<String>), Option<i64>);
+        let ((epoch, cursor), in_step): Seen = together.query(&mut connection).expect("the position");
+        if epoch.is_some() && cursor.is_none() {
+            assert_eq!(in_step, None, "it is being rebuilt");
+            watched += 1;
+        }
+        watched > 0 && cursor.is_some()
+    });
+}
+
+#[test]
+fn the_position_in_redis_is_deleted_by_hand() {
+    let shop = Shop::open();
+    shop.stock(20_000);
+    let _worker = shop.worker_in_step(&[]);
+    let epoch = shop.epoch();
+    let _: i64 = shop.redis.run(&["DEL", &layout().state()]);
+    let begin = Instant::now();
+    watch_a_rebuild(&shop);
+    shop.in_step();
+    report("the position in Redis was deleted", begin.elapsed());
+    assert!(shop.epoch() > epoch, "a higher epoch");
+}
+
+#[test]
+fn it_is_stopped_for_longer_than_entries_live() {
+    let shop = Shop::open();
+    shop.stock(50);
+    let short = &["--entry-ttl", "4s", "--check-every", "1h"];
+    let mut worker = shop.worker_in_step(short);
+    worker.ask_to_stop();
+    assert!(worker.end().success(), "{}", worker.log());
+    eventually("the entries vanish", || shop.in_cache().is_empty());
+    assert!(shop.cursor().is_some() && !shop.is_in_step());
+    let _worker = shop.worker(short);
+    report("a stop for longer than entries live", shop.in_step());
+    assert_eq!(shop.in_cache().len(), 50);
+}
