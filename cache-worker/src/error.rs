@@ -47,7 +47,7 @@ impl From<redis::RedisError> for Error {
 }
 
 /// tokio-postgres says "db error" and hides the message in the cause.
-fn with_cause(error: &tokio_postgres::Error) -> String {
+pub(crate) fn with_cause(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio_postgres::Config;
 
+use crate::error::with_cause;
 use crate::layout::Layout;
 
 /// Keeps Redis or Valkey in step with the stock levels of PostgreSQL.
@@ -14,8 +16,9 @@ use crate::layout::Layout;
 #[command(name = "pg-stock-cache", version, args_override_self = true)]
 pub struct Options {
     /// The database: postgresql://user@host/database, or 'host=/run/postgresql user=cache dbname=shop'
-    #[arg(long, env = "PG_STOCK_CACHE_DATABASE", hide_env_values = true, value_name = "CONNECTION")]
-    pub database: tokio_postgres::Config,
+    #[arg(long, env = "PG_STOCK_CACHE_DATABASE", hide_env_values = true)]
+    #[arg(value_name = "CONNECTION", value_parser = connection)]
+    pub database: Config,
 
     /// Redis or Valkey: redis://user:password@host:6379/0, or redis+unix:///run/redis/redis.sock
     #[arg(long, env = "PG_STOCK_CACHE_REDIS", hide_env_values = true, value_name = "URL", value_parser = redis_info)]
@@ -82,6 +85,23 @@ pub struct Options {
     pub check_now: bool,
 }
 
+/// What could never be connected to is a mistake at once.
+fn connection(text: &str) -> Result<Config, String> {
+    let config: Config = text.parse().map_err(|error| with_cause(&error))?;
+    let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+    let (ports, all) = (config.get_ports().len(), hosts.max(addresses));
+    if all == 0 {
+        return Err("it must name a host".into());
+    }
+    if hosts.min(addresses) > 0 && hosts != addresses {
+        return Err("it must have as many hostaddr as host".into());
+    }
+    if ports > 1 && ports != all {
+        return Err("it must have one port, or as many as hosts".into());
+    }
+    Ok(config)
+}
+
 fn redis_info(url: &str) -> Result<redis::ConnectionInfo, redis::RedisError> {
     redis::IntoConnectionInfo::into_connection_info(url)
 }
@@ -119,6 +139,13 @@ mod tests {
         assert!(parse(&["--check-percent", "101"]).is_err_and(|text| text.contains("from 0 to 100")));
         assert!(parse(&["--key-prefix", "a:b"]).is_err_and(|text| text.contains("a prefix has")));
         assert!(parse(&["--redis", "http://h"]).is_err());
-        assert!(parse(&["--database", "no=such"]).is_err());
+        let of_database = |text: &str, error: &str| {
+            assert!(parse(&["--database", text]).is_err_and(|told| told.contains(error)), "{text}");
+        };
+        of_database("no=such", "unknown option");
+        of_database("dbname=shop", "a host");
+        of_database("postgresql:///shop", "a host");
+        of_database("host=a,b port=1,2,3", "one port");
+        of_database("host=a,b hostaddr=10.0.0.1", "as many hostaddr");
     }
 }
