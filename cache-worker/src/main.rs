@@ -42,7 +42,7 @@ async fn run(options: Options) -> Result<usize, Box<dyn std::error::Error>> {
         asked.cancel();
     });
     if let Some(address) = options.metrics_address {
-        metrics::serve(address)?;
+        metrics::serve(address).map_err(|error| format!("--metrics-address {address}: {error}"))?;
     }
     Ok(worker::run(options, stop).await?)
 }

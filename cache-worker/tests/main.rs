@@ -3,6 +3,7 @@
 mod check;
 mod containers;
 mod disasters;
+mod endings;
 mod failover;
 mod follow;
 mod full;

@@ -53,6 +53,11 @@ impl Worker {
         signal(self.process.id(), libc::SIGTERM);
     }
 
+    /// Asks it to stop as Ctrl-C does: SIGINT.
+    pub fn interrupt(&self) {
+        signal(self.process.id(), libc::SIGINT);
+    }
+
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         let begin = Instant::now();
