@@ -129,6 +129,14 @@ fn a_lease_ends_with_its_epoch_with_its_time_and_with_a_flush() {
 }
 
 #[test]
+fn a_lease_lasts_ten_seconds() {
+    let (redis, _store, mut reader) = kept();
+    miss(&mut reader, "a");
+    let left: i64 = redis.run(&["PTTL", &layout().lease("a", "main")]);
+    assert!((9_000..=10_000).contains(&left), "{left}");
+}
+
+#[test]
 fn readers_share_a_lease_and_the_worker_takes_it_from_all_of_them() {
     let (redis, mut store, mut reader) = kept();
     let (first, second) = (miss(&mut reader, "a"), miss(&mut reader, "a"));

@@ -7,7 +7,7 @@ use pg_stock_cache::error::Error;
 use pg_stock_cache::store::{Move, Store, Written};
 
 use super::support::shop::layout;
-use super::support::{RedisServer, wait};
+use super::support::{RedisServer, eventually, wait};
 
 pub const LIMIT: Duration = Duration::from_secs(5);
 
@@ -136,6 +136,35 @@ fn one_worker_rebuilds_at_a_time() {
     wait(first.begin()).expect("the same worker may begin anew");
     wait(first.complete("cursor")).expect("an end");
     wait(store(&redis, "two").begin()).expect("its turn");
+}
+
+#[test]
+fn a_claim_to_rebuild_lasts_three_seconds_and_is_renewed_while_it_is_held() {
+    let redis = RedisServer::start(&[]);
+    let store = begun(&redis, "one");
+    let left = || redis.run::<i64>(&["PTTL", &layout().rebuild()]);
+    assert!((2_000..=3_000).contains(&left()), "{}", left());
+    let claim = wait(async { store.claim() });
+    let _: bool = redis.run(&["PEXPIRE", &layout().rebuild(), "60000"]);
+    eventually("it is renewed", || left() <= 3_000);
+    assert!(left() > 2_000, "for three seconds: {}", left());
+    drop(claim);
+    eventually("it ends", || left() < 0);
+    wait(self::store(&redis, "two").begin()).expect("its turn");
+}
+
+#[test]
+fn a_rebuild_takes_in_step_away() {
+    let redis = RedisServer::start(&[]);
+    let mut store = begun(&redis, "one");
+    wait(store.complete("c1")).expect("an end");
+    wait(store.write(&[], Some(Move { from: "c1", to: "c2", in_step: Some(7) }))).expect("a write");
+    assert_eq!(redis.run::<i64>(&["EXISTS", &layout().in_step()]), 1);
+    wait(store.begin()).expect("an epoch");
+    write(&mut store, &[level("a", 1, 1)]);
+    assert_eq!(redis.run::<i64>(&["EXISTS", &layout().in_step()]), 0);
+    wait(store.complete("c3")).expect("an end");
+    assert_eq!(redis.run::<i64>(&["EXISTS", &layout().in_step()]), 0, "not before it is caught up");
 }
 
 #[test]
