@@ -119,13 +119,59 @@ fn percent(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::{CommandFactory, Parser};
 
     use super::Options;
 
+    const README: &str = include_str!("../README.md");
+
     #[test]
     fn the_options_are_sound() {
         Options::command().debug_assert();
+    }
+
+    /// The words in backticks of a cell.
+    fn quoted(cell: &str) -> Vec<&str> {
+        cell.split('`').skip(1).step_by(2).collect()
+    }
+
+    /// The options in the table of the README: variable and default of each.
+    fn documented() -> BTreeMap<String, (Option<String>, Option<String>)> {
+        let mut options = BTreeMap::new();
+        for row in README.lines().filter(|line| line.starts_with("| `--")) {
+            let cells: Vec<&str> = row.split('|').collect();
+            let (names, defaults) = (quoted(cells[1]), quoted(cells[2]));
+            let (options_of_row, variables): (Vec<&str>, Vec<&str>) =
+                names.into_iter().partition(|name| name.starts_with("--"));
+            for (nth, name) in options_of_row.into_iter().enumerate() {
+                let text = |texts: &[&str], nth| texts.get(nth).map(|&text: &&str| text.to_owned());
+                let name = name.trim_start_matches("--").to_owned();
+                options.insert(name, (text(&variables, 0), text(&defaults, nth)));
+            }
+        }
+        options
+    }
+
+    #[test]
+    fn the_table_of_the_readme_has_all_options_and_their_defaults() {
+        let command = Options::command();
+        let mut options = BTreeMap::new();
+        for option in command.get_arguments() {
+            let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+            // A flag has a default that nobody writes.
+            let values = option.get_action().takes_values().then(|| option.get_default_values());
+            let default = values.and_then(|values| values.first()).map(|value| text(value));
+            let name = option.get_long().expect("a name").to_owned();
+            options.insert(name, (option.get_env().map(text), default));
+        }
+        // These are not in the table, but in the commands above it.
+        for name in ["once", "check-now"] {
+            assert!(options.remove(name).is_some());
+            assert!(README.contains(&format!("    pg-stock-cache --{name} ")), "{name}");
+        }
+        assert_eq!(options, documented());
     }
 
     #[test]
