@@ -10,6 +10,7 @@ mod full;
 mod network;
 mod prefixes;
 mod readers;
+mod readme;
 mod scripts;
 mod support;
 mod tls;
