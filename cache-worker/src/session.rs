@@ -29,10 +29,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The first check comes after the usual time; or at once.
+    /// The first check comes after the usual time.
     pub fn new(options: &Options) -> Schedule {
-        let wait = if options.check_now { Duration::ZERO } else { options.check_every };
-        Schedule { changes: Changes::default(), next_check: tokio::time::Instant::now() + wait }
+        let next_check = tokio::time::Instant::now() + options.check_every;
+        Schedule { changes: Changes::default(), next_check }
     }
 }
 
@@ -97,6 +97,10 @@ impl<'o> Session<'o> {
     /// Whatever goes wrong on either side.
     pub async fn follow(&mut self, stop: &CancellationToken, schedule: &mut Schedule) -> Result<Ended, Error> {
         let mut heartbeat = heartbeat(self.options.heartbeat);
+        if self.options.check_now {
+            // In each session anew: whatever ended the last one has ended its check, too.
+            schedule.next_check = tokio::time::Instant::now();
+        }
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Stopped),

@@ -4,7 +4,7 @@ use postgres::fallible_iterator::FallibleIterator;
 
 use super::support::metrics::{free_address, metric};
 use super::support::shop::layout;
-use super::support::{Shop, eventually, report};
+use super::support::{Shop, Worker, eventually, report};
 
 /// Stocks as many SKUs, and waits until the database has told of them: a message that comes late would put right what
 /// is falsified.
@@ -129,4 +129,20 @@ fn a_sample_has_ten_percent_of_the_entries_and_a_hundred_at_least() {
         let expected = format!("{{\"checked\":{checked},\"rebuilt\":false,\"wrong\":0}}\n");
         assert_eq!(worker.output(), expected, "of {skus}");
     }
+}
+
+#[test]
+fn a_check_on_demand_goes_on_after_an_error() {
+    let shop = Shop::open();
+    stock(&shop, 20);
+    let mut admin = shop.connect();
+    let sql = "CREATE ROLE alone LOGIN CONNECTION LIMIT 1; SELECT stock.grant_access('alone', 'read')";
+    admin.batch_execute(sql).expect("a role");
+    let database = shop.database_url().replace("user=cache", "user=alone");
+    // The sample is read by a connection of its own, for which there is no room.
+    let mut worker = Worker::start(&database, &shop.redis.url(), &["--check-now"]);
+    eventually("it fails", || worker.log().contains("the sample for the check could not be read"));
+    admin.batch_execute("ALTER ROLE alone CONNECTION LIMIT -1").expect("room");
+    assert_eq!(worker.end().code(), Some(0), "{}", worker.log());
+    assert_eq!(worker.output(), "{\"checked\":20,\"rebuilt\":false,\"wrong\":0}\n");
 }
