@@ -2,25 +2,25 @@
 
 use std::collections::BTreeSet;
 
+use pg_stock_core::LevelId;
 use pg_stock_core::feed::snapshot::Reach;
 use pg_stock_core::feed::{Snapshot, Window, Xid};
-use pg_stock_core::{Level, LevelId};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
 use super::generation::Generation;
-use super::pull::State;
+use super::moment::now;
 use crate::error::Error;
-use crate::store::datum::{Argument, Row, int, texts, xid, xids};
+use crate::store::datum::{Row, int, xid, xids};
 use crate::store::sql;
 use crate::store::statement::query;
 
 /// A ledger row, as far as the feed looks at it.
-pub struct Change {
+struct Change {
     /// Who wrote it.
-    pub xact: Xid,
+    xact: Xid,
     /// Its position.
-    pub position: i64,
+    position: i64,
     /// The level; `None` for a cancellation.
     at: Option<LevelId>,
 }
@@ -35,17 +35,6 @@ pub struct Changes {
     pub seen: Snapshot,
     /// True where there are more.
     pub more: bool,
-}
-
-/// What the moment sees. The transaction that asks is still running.
-pub fn now() -> Result<Snapshot, Error> {
-    let text = query(&sql::CURRENT_SNAPSHOT, &[], |row| row.name(0).to_string())?.pop();
-    let snapshot = text.as_deref().and_then(Snapshot::parse);
-    let snapshot = snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
-    Ok(match super::own_xid() {
-        Some(own) => snapshot.with_running(own),
-        None => snapshot,
-    })
 }
 
 /// Reads what came to be seen since, in the order of transactions, about `most` ledger rows; `None` where `since` is
@@ -85,7 +74,7 @@ pub fn between(
             }
         }
     }
-    let counted = rows.iter().filter(|row| window.contains(row.xact) && generation.counts(row));
+    let counted = rows.iter().filter(|row| window.contains(row.xact) && generation.counts(row.position, row.xact));
     let levels = counted.filter_map(|row| row.at.clone()).collect();
     Ok(Some(Changes { rows: rows.len(), levels, seen, more }))
 }
@@ -109,38 +98,4 @@ fn of_transactions(xacts: &[Xid], most: usize) -> SpiResult<Vec<Change>> {
 fn change(row: Row<'_>) -> Change {
     let at = row.opt_name(2).zip(row.opt_name(3)).map(|(sku, location)| LevelId { sku, location });
     Change { xact: row.int(0) as Xid, position: row.int(1), at }
-}
-
-/// Levels as they are now.
-pub fn states(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
-    if levels.is_empty() {
-        return Ok(Vec::new());
-    }
-    query(&sql::STATES, &[skus(levels), locations(levels)], state)
-}
-
-/// A level as it is now; the columns of `&sql::STATES`.
-pub fn state(row: Row<'_>) -> State {
-    State {
-        at: LevelId { sku: row.name(0), location: row.name(1) },
-        level: Level {
-            on_hand: row.int(2),
-            reserved: row.int(3),
-            safety_stock: row.int(4),
-            frozen: row.opt_flag(5).unwrap_or(false),
-            version: row.int(6),
-            ..Level::new()
-        },
-        updated_at: row.int(7),
-    }
-}
-
-/// The SKUs of levels.
-pub fn skus(levels: &BTreeSet<LevelId>) -> Argument {
-    texts(levels.iter().map(|at| Some(&at.sku)))
-}
-
-/// The locations of levels.
-pub fn locations(levels: &BTreeSet<LevelId>) -> Argument {
-    texts(levels.iter().map(|at| Some(&at.location)))
 }

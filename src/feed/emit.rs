@@ -7,13 +7,14 @@ use pg_stock_core::feed::{Alert, Cursor, Snapshot, alert};
 use pg_stock_core::{LevelId, Name};
 use pgrx::spi::SpiResult;
 
-use super::changes::{self, Changes, locations, skus};
+use super::changes::{self, Changes};
 use super::generation::Generation;
-use super::pull::State;
+use super::levels::{self, State, locations, skus};
+use super::moment;
 use crate::error::Error;
-use crate::notify::{self, Channel};
 use crate::settings;
 use crate::store::datum::{int, opt_text, texts, words};
+use crate::store::notify::{self, Channel};
 use crate::store::sql;
 use crate::store::statement::{execute, query};
 use crate::{durable, memory, store};
@@ -47,12 +48,12 @@ pub fn emit(most: usize) -> Result<Emitted, Error> {
 /// What is committed and was not told yet: all that this snapshot sees. `None`: nothing. Once the log is flushed, and the
 /// standbys have it, it may be told.
 pub fn look() -> Result<Option<Snapshot>, Error> {
-    super::check_moment()?;
+    moment::check()?;
     if store::is_subscribed()? {
         return Ok(None);
     }
     let Some(generation) = Generation::current_or_new()? else { return Ok(None) };
-    let now = changes::now()?;
+    let now = moment::now()?;
     let news = changes::between(&generation, generation.sent.clone(), now.clone(), 1)?;
     let news = news.ok_or_else(|| Error::Corrupted("stock.feed is ahead of the database".into()))?;
     Ok((news.rows > 0).then_some(now))
@@ -72,9 +73,9 @@ pub fn tell(news: &Snapshot, most: usize) -> Result<Emitted, Error> {
 }
 
 fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> {
-    let states = changes::states(&changes.levels)?;
+    let states = levels::of(&changes.levels)?;
     // A generation begins with levels of which nobody knows what was announced of them.
-    let others = if generation.sequence == 0 { alarming()? } else { Vec::new() };
+    let others = if generation.sequence == 0 { levels::alarming()? } else { Vec::new() };
     let known: BTreeSet<&LevelId> = states.iter().map(|state| &state.at).collect();
     let others: Vec<State> = others.into_iter().filter(|state| !known.contains(&state.at)).collect();
     let crossings = crossings(states.iter().chain(&others))?;
@@ -125,11 +126,6 @@ fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<V
         crossed.map(move |(alert, begins)| Crossing { state, alert, begins })
     };
     Ok(states.flat_map(of).collect())
-}
-
-/// Levels in a state that somebody should know of, and those of which it was announced that they are.
-fn alarming() -> SpiResult<Vec<State>> {
-    query(&sql::ALARMING_STATES, &[], changes::state)
 }
 
 /// Writes down what was announced.

@@ -8,7 +8,7 @@ use pg_stock_core::feed::{Snapshot, Xid};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
-use super::changes::{self, Change};
+use super::moment;
 use crate::error::Error;
 use crate::settings;
 use crate::store::datum::{Argument, Row, flag, int, opt_text};
@@ -65,7 +65,7 @@ impl Generation {
     fn begin(anew: bool) -> Result<(), Error> {
         // First the position, then the number of this transaction: rows of later transactions have later positions.
         let last = last_position()?;
-        let sent = if anew && last > FEW { changes::now()? } else { recently(last)? }.to_string();
+        let sent = if anew && last > FEW { moment::now()? } else { recently(last)? }.to_string();
         let [system, timeline, database] = place();
         let name = (!anew).then(Generation::to_begin);
         let name = opt_text(name.as_deref().map(str::as_bytes));
@@ -122,14 +122,14 @@ impl Generation {
     }
 
     /// False for what was written in an earlier life, and restored: its transaction's number says nothing here.
-    pub fn counts(&self, change: &Change) -> bool {
-        change.position > self.first_position || change.xact < self.first_xact
+    pub fn counts(&self, position: i64, xact: Xid) -> bool {
+        position > self.first_position || xact < self.first_xact
     }
 }
 
 /// Begins a new generation, whatever there was: all cursors become invalid. Gives its name.
 pub fn begin() -> Result<String, Error> {
-    super::check_moment()?;
+    moment::check()?;
     Generation::begin(true)?;
     Ok(Generation::current()?.map_or_else(|| NONE.to_owned(), |generation| generation.id))
 }
@@ -142,7 +142,7 @@ pub fn last_position() -> SpiResult<i64> {
 /// What a generation that begins may take for told: all but the last changes. Cursors may have been given out a moment
 /// before it begins, and who waits for messages would miss what came in between.
 fn recently(last: i64) -> Result<Snapshot, Error> {
-    let now = changes::now()?;
+    let now = moment::now()?;
     if last <= FEW {
         return Ok(Snapshot::beginning());
     }

@@ -1,26 +1,13 @@
 //! Answers a listener who catches up.
 
 use pg_stock_core::feed::Cursor;
-use pg_stock_core::{Level, LevelId, Micros};
-use pgrx::spi::SpiResult;
 
-use super::changes::{self, state};
+use super::changes;
 use super::generation::{self, Generation, NONE};
+use super::levels::{self, State};
+use super::moment;
 use crate::durable;
 use crate::error::Error;
-use crate::store::datum::{int, text};
-use crate::store::sql;
-use crate::store::statement::query;
-
-/// A level, as it is told.
-pub struct State {
-    /// Which.
-    pub at: LevelId,
-    /// Its counters.
-    pub level: Level,
-    /// When it last changed.
-    pub updated_at: Micros,
-}
 
 /// How an answer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +53,12 @@ impl Page {
 
 /// What changed since a cursor was given out.
 pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
-    super::check_moment()?;
+    moment::check()?;
     let Some(generation) = current(&cursor)? else { return still_nothing(cursor) };
     let Some(changes) = changes::since(&generation, cursor.seen, most)? else {
         return Ok(Page::RESYNCHRONISE);
     };
-    let levels = changes::states(&changes.levels)?;
+    let levels = levels::of(&changes.levels)?;
     durable::flush()?;
     let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };
     let cursor = Cursor { generation: generation.id, seen: changes.seen, after: None };
@@ -82,9 +69,9 @@ pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
 pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
     // Later pages may be part of the transaction that has begun the generation, but not of one that changes levels.
     if cursor.is_none() {
-        super::check_moment()?;
+        moment::check()?;
     } else {
-        super::check_levels()?;
+        moment::check_levels()?;
     }
     let mut cursor = match begin_or_go_on(cursor)? {
         Some(cursor) if cursor.generation == NONE => {
@@ -93,7 +80,7 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
         Some(cursor) => cursor,
         None => return Ok(Page::RESYNCHRONISE),
     };
-    let levels = levels_after(cursor.after.as_ref(), most)?;
+    let levels = levels::after(cursor.after.as_ref(), most)?;
     cursor.after = levels.last().map(|state| state.at.clone()).filter(|_| levels.len() == most);
     let outcome = if cursor.after.is_some() { Outcome::MoreLevels } else { Outcome::Complete };
     durable::flush()?;
@@ -103,7 +90,7 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
 fn begin_or_go_on(cursor: Option<Cursor>) -> Result<Option<Cursor>, Error> {
     match cursor {
         Some(cursor) => Ok(current(&cursor)?.map(|_| cursor)),
-        None => Ok(Some(Cursor { generation: name_for_a_reader()?, seen: changes::now()?, after: None })),
+        None => Ok(Some(Cursor { generation: name_for_a_reader()?, seen: moment::now()?, after: None })),
     }
 }
 
@@ -132,11 +119,4 @@ fn still_nothing(cursor: Cursor) -> Result<Page, Error> {
 fn current(cursor: &Cursor) -> Result<Option<Generation>, Error> {
     let generation = Generation::current()?.unwrap_or_else(Generation::not_begun);
     Ok(Some(generation).filter(|generation| generation.id == cursor.generation))
-}
-
-fn levels_after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {
-    match after {
-        None => query(&sql::FIRST_STATES, &[int(most as i64)], state),
-        Some(at) => query(&sql::STATES_AFTER, &[text(&at.sku), text(&at.location), int(most as i64)], state),
-    }
 }
