@@ -13,7 +13,6 @@
 //! | `latch` | sleep that anything may end |
 //! | `memory` | gives memory back after large work |
 //! | `feed` | what changed, for those who listen |
-//! | `notify` | sends NOTIFY |
 //! | `worker` | the background worker that expires holds and sends the feed |
 //! | `settings` | the settings `pg_stock.*` |
 //! | `error` | how a fault becomes a PostgreSQL error |
@@ -31,7 +30,6 @@ mod feed;
 mod fields;
 mod latch;
 mod memory;
-mod notify;
 mod settings;
 mod store;
 mod worker;

@@ -12,8 +12,8 @@ use super::rows::{self, Column};
 use crate::board::{self, Status};
 use crate::error::{Error, or_raise};
 use crate::fields::Call;
-use crate::notify::storable;
 use crate::store;
+use crate::store::notify::storable;
 
 /// Most holds of one call.
 const MOST: i64 = 100_000;

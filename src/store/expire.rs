@@ -37,12 +37,12 @@ use pgrx::spi::SpiResult;
 use super::datum::{self, int, text, time};
 use super::direct::Tables;
 use super::load::{self, now};
+use super::notify::storable;
 use super::sql;
 use super::statement::{execute, query};
 use super::subtransaction::{self, Caught};
 use super::{Setback, write};
 use crate::error::Error;
-use crate::notify::storable;
 use crate::settings;
 
 /// Earlier than every deadline: PostgreSQL's `-infinity`.

@@ -32,6 +32,7 @@ pub mod datum;
 mod direct;
 mod expire;
 mod load;
+pub mod notify;
 mod planner;
 pub mod sql;
 pub mod statement;

@@ -7,11 +7,11 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
+use super::datum::opt_text;
+use super::sql;
+use super::statement::execute;
 use crate::early;
 use crate::settings::{self, Notify};
-use crate::store::datum::opt_text;
-use crate::store::sql;
-use crate::store::statement::execute;
 
 /// What is told where. Its name has a prefix, the setting `pg_stock.channel_prefix`.
 #[derive(Clone, Copy, Debug)]

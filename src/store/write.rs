@@ -8,11 +8,12 @@ use super::Setback;
 use super::crowd;
 use super::datum::{self, Argument, int, line, opt_int, text, time};
 use super::direct::{FEW, Step, Tables};
+use super::notify;
 use super::sql;
 use super::statement::{execute, query};
 use crate::board;
 use crate::error::Error;
-use crate::{early, notify, settings};
+use crate::{early, settings};
 
 /// Stores a one-line reserve or sale by one guarded UPDATE; `None` where the guard failed or the key was taken.
 ///

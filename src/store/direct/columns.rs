@@ -7,12 +7,11 @@ use pg_stock_core::{Entry, Hold, Level, Micros, Name};
 use pgrx::{IntoDatum, pg_sys};
 
 use super::index::Index;
+use super::index::Key::{Column as By, Expression};
 use super::shape::{Column, Default, Shape};
-use super::version::Version;
+use super::table::Value;
+use super::tuple::Tuple;
 use crate::settings;
-
-/// A value of a row; `None` is NULL.
-pub type Value = Option<pg_sys::Datum>;
 
 const fn column(name: &'static str, of: pg_sys::Oid) -> Column {
     Column { name, of, collation: pg_sys::InvalidOid, is_needed: true, default: Default::Unused }
@@ -56,7 +55,7 @@ pub static LEVEL: Shape = Shape {
     name: c"level",
     columns: LEVEL_COLUMNS,
     check: Some("((reserved >= 0) AND (reserved <= on_hand))"),
-    constant: LEVEL_KEY.columns,
+    constant: &["sku", "location"],
 };
 const LEVEL_COLUMNS: &[Column] = &[
     bigint("on_hand"),
@@ -136,19 +135,32 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Finds a level.
-pub const LEVEL_KEY: Index = Index { name: c"level_pkey", columns: &[9, 10], is_unique: true };
+pub const LEVEL_KEY: Index = Index { name: c"level_pkey", columns: &[By("sku"), By("location")], is_unique: true };
 /// Finds a hold by its key and line.
-pub const HOLD_KEY: Index = Index { name: c"hold_pkey", columns: &[5, 4], is_unique: true };
+pub const HOLD_KEY: Index = Index { name: c"hold_pkey", columns: &[By("key"), By("line")], is_unique: true };
 /// Finds the holds of a level by their deadlines.
-pub const HOLD_DUE: Index = Index { name: c"hold_due", columns: &[6, 7, 2], is_unique: false };
+pub const HOLD_DUE: Index =
+    Index { name: c"hold_due", columns: &[By("sku"), By("location"), By("expires_at")], is_unique: false };
 /// Finds the entries of a key.
-pub const LEDGER_KEY: Index = Index { name: c"ledger_claim", columns: &[16, 0, 18, 14], is_unique: true };
+pub const LEDGER_KEY: Index = Index {
+    name: c"ledger_claim",
+    columns: &[By("key"), Expression, By("operation_key"), By("line")],
+    is_unique: true,
+};
 
-pub const LEVEL_SKU: usize = place(LEVEL_COLUMNS, "sku");
-pub const LEVEL_LOCATION: usize = place(LEVEL_COLUMNS, "location");
-pub const HOLD_QUANTITY: usize = place(HOLD_COLUMNS, "quantity");
-pub const HOLD_DEADLINE: usize = place(HOLD_COLUMNS, "expires_at");
-pub const LEDGER_POSITION: usize = place(LEDGER_COLUMNS, "position");
+/// The places of columns, counted from 0; a name that is none does not compile.
+pub const fn of_level(name: &str) -> usize {
+    place(LEVEL_COLUMNS, name)
+}
+
+pub const fn of_hold(name: &str) -> usize {
+    place(HOLD_COLUMNS, name)
+}
+
+pub const fn of_ledger(name: &str) -> usize {
+    place(LEDGER_COLUMNS, name)
+}
+
 /// The columns of an entry in the order in which the statements of `store::sql` read them.
 pub const ENTRY: [usize; 20] = {
     let names = [
@@ -183,15 +195,15 @@ pub const ENTRY: [usize; 20] = {
 };
 
 /// A level; what is overdue on it is not known from its row.
-pub fn level(found: &Version<'_>) -> Level {
+pub fn level(found: &Tuple<'_>) -> Level {
     Level {
-        on_hand: found.int(0),
-        reserved: found.int(1),
-        safety_stock: found.int(2),
-        buyer_limit: found.opt_int(3),
-        version: found.int(4),
-        next_due: found.int(5),
-        frozen: found.flag(7),
+        on_hand: found.int(const { of_level("on_hand") }),
+        reserved: found.int(const { of_level("reserved") }),
+        safety_stock: found.int(const { of_level("safety_stock") }),
+        buyer_limit: found.opt_int(const { of_level("buyer_limit") }),
+        version: found.int(const { of_level("version") }),
+        next_due: found.int(const { of_level("next_due") }),
+        frozen: found.flag(const { of_level("frozen") }),
         overdue: 0,
     }
 }
@@ -199,29 +211,29 @@ pub fn level(found: &Version<'_>) -> Level {
 /// What changes in the row of a level.
 pub fn level_change(after: &Level, now: Micros) -> [(usize, Value); 8] {
     [
-        (0, int(after.on_hand)),
-        (1, int(after.reserved)),
-        (2, int(after.safety_stock)),
-        (3, after.buyer_limit.and_then(int)),
-        (4, int(after.version)),
-        (5, int(after.next_due)),
-        (6, int(now)),
-        (7, Some(pg_sys::Datum::from(after.frozen))),
+        (const { of_level("on_hand") }, int(after.on_hand)),
+        (const { of_level("reserved") }, int(after.reserved)),
+        (const { of_level("safety_stock") }, int(after.safety_stock)),
+        (const { of_level("buyer_limit") }, after.buyer_limit.and_then(int)),
+        (const { of_level("version") }, int(after.version)),
+        (const { of_level("next_due") }, int(after.next_due)),
+        (const { of_level("updated_at") }, int(now)),
+        (const { of_level("frozen") }, Some(pg_sys::Datum::from(after.frozen))),
     ]
 }
 
 /// The row of a hold.
-pub fn hold(hold: &Hold) -> [Value; 8] {
-    [
-        int(hold.quantity),
-        int(hold.expires_at),
-        int(hold.reserved_at),
-        int(i64::from(hold.line)),
-        text(&hold.key),
-        text(&hold.at.sku),
-        text(&hold.at.location),
-        hold.buyer.as_ref().and_then(text),
-    ]
+pub fn hold(hold: &Hold) -> [Value; HOLD_COLUMNS.len()] {
+    let mut row = [None; HOLD_COLUMNS.len()];
+    row[const { of_hold("key") }] = text(&hold.key);
+    row[const { of_hold("line") }] = int(i64::from(hold.line));
+    row[const { of_hold("sku") }] = text(&hold.at.sku);
+    row[const { of_hold("location") }] = text(&hold.at.location);
+    row[const { of_hold("quantity") }] = int(hold.quantity);
+    row[const { of_hold("buyer") }] = hold.buyer.as_ref().and_then(text);
+    row[const { of_hold("expires_at") }] = int(hold.expires_at);
+    row[const { of_hold("reserved_at") }] = int(hold.reserved_at);
+    row
 }
 
 /// What every ledger row of a call says of where it comes from: the defaults of these columns.
@@ -256,40 +268,42 @@ fn context(text: &Name) -> Value {
 }
 
 /// The row of an entry.
-pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; 27] {
-    let (sku, location) = entry.at.as_ref().map(|at| (text(&at.sku), text(&at.location))).unwrap_or_default();
-    let of_level = |value: i64| entry.at.as_ref().and_then(|_| int(value));
+pub fn ledger(entry: &Entry, origin: &Origin) -> [Value; LEDGER_COLUMNS.len()] {
+    let mut row = [None; LEDGER_COLUMNS.len()];
     // First the transaction, then the position, as sql/tables.sql says.
-    let xact = xact();
-    [
-        xact,
-        position(origin.sequence),
-        int(entry.recorded_at),
-        entry.expires_at.and_then(int),
-        int(entry.quantity),
-        int(entry.on_hand_delta),
-        int(entry.reserved_delta),
-        of_level(entry.on_hand_after),
-        of_level(entry.reserved_after),
-        entry.available.and_then(int),
-        of_level(entry.version),
-        entry.safety_stock.and_then(int),
-        entry.buyer_limit.and_then(int),
-        int(i64::from(entry.line)),
-        entry.frozen.map(pg_sys::Datum::from),
-        text(&entry.key),
-        entry.operation.word().as_bytes().into_datum(),
-        text(&entry.operation_key),
-        sku,
-        location,
-        entry.buyer.as_ref().and_then(text),
-        Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text),
-        origin.actor,
-        origin.login,
-        origin.client_address,
-        origin.application_name,
-        if entry.context.is_empty() { origin.context } else { context(&entry.context) },
-    ]
+    row[const { of_ledger("xact") }] = xact();
+    row[const { of_ledger("position") }] = position(origin.sequence);
+    row[const { of_ledger("recorded_at") }] = int(entry.recorded_at);
+    row[const { of_ledger("key") }] = text(&entry.key);
+    row[const { of_ledger("operation") }] = entry.operation.word().as_bytes().into_datum();
+    row[const { of_ledger("operation_key") }] = text(&entry.operation_key);
+    row[const { of_ledger("line") }] = int(i64::from(entry.line));
+    row[const { of_ledger("quantity") }] = int(entry.quantity);
+    row[const { of_ledger("on_hand_delta") }] = int(entry.on_hand_delta);
+    row[const { of_ledger("reserved_delta") }] = int(entry.reserved_delta);
+    if let Some(at) = &entry.at {
+        row[const { of_ledger("sku") }] = text(&at.sku);
+        row[const { of_ledger("location") }] = text(&at.location);
+        row[const { of_ledger("on_hand_after") }] = int(entry.on_hand_after);
+        row[const { of_ledger("reserved_after") }] = int(entry.reserved_after);
+        row[const { of_ledger("version") }] = int(entry.version);
+    }
+    row[const { of_ledger("available") }] = entry.available.and_then(int);
+    row[const { of_ledger("buyer") }] = entry.buyer.as_ref().and_then(text);
+    row[const { of_ledger("expires_at") }] = entry.expires_at.and_then(int);
+    row[const { of_ledger("safety_stock") }] = entry.safety_stock.and_then(int);
+    row[const { of_ledger("buyer_limit") }] = entry.buyer_limit.and_then(int);
+    row[const { of_ledger("frozen") }] = entry.frozen.map(pg_sys::Datum::from);
+    row[const { of_ledger("reason") }] = Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text);
+    row[const { of_ledger("actor") }] = origin.actor;
+    row[const { of_ledger("login") }] = origin.login;
+    row[const { of_ledger("client_addr") }] = origin.client_address;
+    row[const { of_ledger("application_name") }] = origin.application_name;
+    row[const { of_ledger("context") }] = match entry.context.is_empty() {
+        true => origin.context,
+        false => context(&entry.context),
+    };
+    row
 }
 
 fn int(value: i64) -> Value {

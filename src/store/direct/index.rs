@@ -7,17 +7,28 @@ use pg_stock_core::{Micros, Name};
 use pgrx::IntoDatum;
 use pgrx::pg_sys;
 
-use super::table::{NO_LOCK, Snapshot, Table};
-use super::version::Version;
+use super::shape::column_name;
+use super::snapshot::Snapshot;
+use super::table::{NO_LOCK, Table};
+use super::tuple::Tuple;
 
 /// An index that rows are looked up by.
 pub struct Index {
     /// Its name in the schema stock.
     pub name: &'static CStr,
-    /// The columns that it begins with, counted from 1, each in ascending order; 0 is an expression. Texts are COLLATE "C".
-    pub columns: &'static [i16],
+    /// The columns that it begins with, each in ascending order; texts are COLLATE "C".
+    pub columns: &'static [Key],
     /// Whether it has each of its keys once.
     pub is_unique: bool,
+}
+
+/// What an index is ordered by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A column, by its name.
+    Column(&'static str),
+    /// An expression.
+    Expression,
 }
 
 /// What is asked of one column of an index.
@@ -28,6 +39,42 @@ pub enum Condition<'n> {
     Line(i32),
     /// A time that is not before this one.
     From(Micros),
+}
+
+/// A row that was found by its key.
+pub struct Found<'t> {
+    /// The version that the snapshot sees.
+    pub tuple: Tuple<'t>,
+    /// How many entries the index had for it; more than one or two are left of versions that an old snapshot keeps.
+    pub entries: usize,
+}
+
+impl Table {
+    /// The first row by an index that meets the conditions and that the snapshot sees, if there is one. `None` where the
+    /// index cannot tell, for it is not as it was made.
+    pub fn find(&self, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Option<Found<'_>>> {
+        let mut scan = Scan::begin(self, index, asked, snapshot)?;
+        let tuple = Tuple::empty(self);
+        let found = scan.next(&tuple);
+        Some(found.then(|| Found { tuple, entries: scan.entries }))
+    }
+
+    /// All rows by an index that meet the conditions and that the snapshot sees. `None` as of `find`.
+    pub fn find_all<T>(
+        &self,
+        index: &Index,
+        asked: &[Condition<'_>],
+        snapshot: &Snapshot,
+        mut take: impl FnMut(&Tuple<'_>) -> T,
+    ) -> Option<Vec<T>> {
+        let mut scan = Scan::begin(self, index, asked, snapshot)?;
+        let tuple = Tuple::empty(self);
+        let mut rows = Vec::new();
+        while scan.next(&tuple) {
+            rows.push(take(&tuple));
+        }
+        Some(rows)
+    }
 }
 
 /// A search by an index, which is open as long as it lives.
@@ -73,13 +120,13 @@ impl Scan {
     }
 
     /// Puts the next row there; false where there is none.
-    pub fn next(&mut self, version: &Version<'_>) -> bool {
-        // SAFETY: the scan is open, and the version is one of its table's.
+    pub fn next(&mut self, tuple: &Tuple<'_>) -> bool {
+        // SAFETY: the scan is open, and the tuple is one of its table's.
         unsafe {
             while !pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
                 self.entries += 1;
-                if pg_sys::index_fetch_heap(self.scan, version.slot()) {
-                    version.read();
+                if pg_sys::index_fetch_heap(self.scan, tuple.slot()) {
+                    tuple.read();
                     return true;
                 }
             }
@@ -97,6 +144,10 @@ impl Index {
         unsafe {
             let Some(about) = (*index).rd_index.as_ref() else { return false };
             let columns = about.indkey.values.as_slice(about.indnkeyatts as usize);
+            let is = |(number, key): (&i16, &Key)| match key {
+                Key::Expression => *number == 0,
+                Key::Column(name) => *number > 0 && column_name(table, *number) == name.as_bytes(),
+            };
             let is_plain = |place: usize| {
                 let collation = *(*index).rd_indcollation.add(place);
                 *(*index).rd_indoption.add(place) == 0
@@ -106,7 +157,8 @@ impl Index {
                 && about.indisvalid
                 && about.indisunique == self.is_unique
                 && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
-                && columns.starts_with(self.columns)
+                && columns.len() >= self.columns.len()
+                && columns.iter().zip(self.columns).all(is)
                 && (0..self.columns.len()).all(is_plain)
                 && pg_sys::RelationGetIndexPredicate(index).is_null()
         }

@@ -23,25 +23,28 @@
 //! | room | what it does |
 //! |---|---|
 //! | `shape` | is a table as it was made? |
-//! | `table` | an open table, and where in it a row is |
-//! | `index` | the way to a row by an index |
-//! | `version` | one version of a row: reads and replaces it |
-//! | `insert` | inserts rows |
+//! | `snapshot` | what a statement would see at this moment |
+//! | `table` | an open table |
+//! | `write` | inserts rows, with their entries in the indexes |
+//! | `tuple` | one version of a row: reads, follows, locks and replaces it |
+//! | `index` | the way to a tuple by an index |
 //! | `trail` | remembers where the row of a level lay last |
 //! | `queue` | has buyers of one level wait in line, not all for one row |
 //! | `columns` | the columns of the tables, in their order |
 
 mod columns;
 mod index;
-mod insert;
 mod queue;
 mod shape;
+mod snapshot;
 mod table;
 mod trail;
-mod version;
+mod tuple;
+mod write;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
@@ -54,14 +57,14 @@ use self::columns::Origin;
 use self::index::Condition;
 use self::queue::Place;
 use self::shape::Deed;
-use self::table::{Snapshot, Table};
-use self::version::Version;
+use self::snapshot::Snapshot;
+use self::table::{Table, look_up};
+use self::tuple::Tuple;
 use super::crowd;
 use super::datum::Row;
 use crate::{citus, settings};
 
 pub use self::shape::register;
-pub use self::table::distributed;
 
 /// What became of a change by the short way.
 pub enum Step {
@@ -105,7 +108,7 @@ pub struct Tables {
 /// The version of a level's row that the glance saw.
 #[derive(Clone, Copy)]
 struct Seen {
-    position: ItemPointerData,
+    tid: ItemPointerData,
     is_busy: bool,
     is_fresh: bool,
 }
@@ -131,7 +134,7 @@ impl Tables {
         let (table, ledger) = (Table::open(&columns::LEVEL, Deed::Read)?, Table::open(&columns::LEDGER, Deed::Read)?);
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
-        self.seen.set(Some(Seen { position: found.position(), is_busy: found.is_busy(), is_fresh: found.is_fresh() }));
+        self.seen.set(Some(Seen { tid: found.tid(), is_busy: found.is_busy(), is_fresh: found.is_fresh() }));
         let known = ledger.find(&columns::LEDGER_KEY, &[Condition::Text(key)], &snapshot)?;
         known.is_none().then(|| columns::level(&found))
     }
@@ -147,11 +150,11 @@ impl Tables {
     /// The ledger entries of a key, oldest first: what `&sql::KEY_HISTORY` reads.
     pub fn history<T>(&self, key: &Name, mut take: impl FnMut(Row<'_>) -> T) -> Option<Vec<T>> {
         let ledger = Table::open(&columns::LEDGER, Deed::Read)?;
-        let entry = |version: &Version<'_>| {
-            let columns = version.columns(columns::ENTRY);
+        let entry = |tuple: &Tuple<'_>| {
+            let columns = tuple.columns(columns::ENTRY);
             let values = columns.map(|value| value.unwrap_or(pg_sys::Datum::null()));
             let entry = take(Row { values: &values, nulls: &columns.map(|value| value.is_none()) });
-            (version.int(columns::LEDGER_POSITION), entry)
+            (tuple.int(const { columns::of_ledger("position") }), entry)
         };
         let mut rows = ledger.find_all(&columns::LEDGER_KEY, &[Condition::Text(key)], &Snapshot::take(), entry)?;
         rows.sort_by_key(|(position, _)| *position);
@@ -184,7 +187,7 @@ impl Tables {
         is_wanted |= place.has_waited;
         for _ in 0..ATTEMPTS {
             let snapshot = Snapshot::take();
-            let again = seen.take().and_then(|seen| table.at(seen.position, &snapshot, |row| is_level(row, &guard.at)));
+            let again = seen.take().and_then(|seen| table.at(seen.tid, &snapshot, |row| is_level(row, &guard.at)));
             let Some(found) = again.or_else(|| find_level(&table, &guard.at, &snapshot)) else { break };
             let before = columns::level(&found);
             if !guard.admits(&before) {
@@ -230,7 +233,7 @@ impl Tables {
         let holds = Table::open(&columns::HOLD, Deed::Read)?;
         let asked = [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(bound)];
         let first = holds.find(&columns::HOLD_DUE, &asked, snapshot)?;
-        Some(first.map_or(NEVER, |found| found.version.int(columns::HOLD_DEADLINE)))
+        Some(first.map_or(NEVER, |found| found.tuple.int(const { columns::of_hold("expires_at") })))
     }
 
     /// Closes a hold that has as many units as it must: what `&sql::CLOSE_HOLDS` does. False where it has not, or the
@@ -240,8 +243,9 @@ impl Tables {
         let snapshot = Snapshot::take();
         let asked = [Condition::Text(&change.key), Condition::Line(change.line)];
         let found = table.find(&columns::HOLD_KEY, &asked, &snapshot).flatten();
-        let right = found.filter(|found| found.version.int(columns::HOLD_QUANTITY) == change.quantity_before);
-        right.is_some_and(|found| found.version.delete(&snapshot))
+        let right =
+            found.filter(|found| found.tuple.int(const { columns::of_hold("quantity") }) == change.quantity_before);
+        right.is_some_and(|found| found.tuple.delete(&snapshot))
     }
 
     /// Writes ledger rows, which claim their keys, until a key is taken: what `&sql::CLAIM` does. Says how many were
@@ -250,29 +254,35 @@ impl Tables {
         let table = Table::open(&columns::LEDGER, Deed::Insert)?;
         let origin = Origin::of_session(table.sequence());
         let rows = entries.iter().map(|entry| columns::ledger(entry, &origin));
-        Some(insert::insert_until_taken(&table, rows))
+        Some(write::insert_until_taken(&table, rows))
     }
 
     /// Opens holds: what `&sql::OPEN_HOLDS` does. `None` where the short way does not lead there.
     pub fn open_holds(&self, holds: &[Hold]) -> Option<()> {
         let table = Table::open(&columns::HOLD, Deed::Insert)?;
-        insert::insert(&table, holds.iter().map(columns::hold));
+        write::insert(&table, holds.iter().map(columns::hold));
         Some(())
     }
 }
 
+/// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in another way.
+pub fn distributed() -> Option<&'static CStr> {
+    let tables = [columns::LEVEL.name, columns::HOLD.name, columns::LEDGER.name, c"buyer_quantity"];
+    tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
+}
+
 /// The version of a level's row that the snapshot sees: by its key, or from where it lay last.
-fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option<Version<'t>> {
-    if let Some(position) = trail::last_seen(at) {
-        if let Some(version) = table.follow(position, snapshot, |row| is_level(row, at)) {
-            return Some(version);
+fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option<Tuple<'t>> {
+    if let Some(tid) = trail::last_seen(at) {
+        if let Some(tuple) = table.follow(tid, snapshot, |row| is_level(row, at)) {
+            return Some(tuple);
         }
         trail::lost(at);
     }
     let asked = [Condition::Text(&at.sku), Condition::Text(&at.location)];
     let found = table.find(&columns::LEVEL_KEY, &asked, snapshot)??;
-    trail::found(at, found.version.position(), found.entries);
-    Some(found.version)
+    trail::found(at, found.tuple.tid(), found.entries);
+    Some(found.tuple)
 }
 
 /// Locks a level; false where it was not found. Who wants no other one waits in line, if there is one.
@@ -291,12 +301,13 @@ fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> bool {
 }
 
 /// Puts the row of a level in the place of the one that was found; false where somebody else has done so.
-fn replace_level(found: &Version<'_>, at: &LevelId, after: &Level, now: Micros, snapshot: &Snapshot) -> bool {
-    let position = found.replace(&columns::level_change(after, now), snapshot);
-    position.inspect(|position| trail::continues(at, *position));
-    position.is_some()
+fn replace_level(found: &Tuple<'_>, at: &LevelId, after: &Level, now: Micros, snapshot: &Snapshot) -> bool {
+    let tid = found.replace(&columns::level_change(after, now), snapshot);
+    tid.inspect(|tid| trail::continues(at, *tid));
+    tid.is_some()
 }
 
-fn is_level(row: &Version<'_>, at: &LevelId) -> bool {
-    row.is_text(columns::LEVEL_SKU, &at.sku) && row.is_text(columns::LEVEL_LOCATION, &at.location)
+fn is_level(row: &Tuple<'_>, at: &LevelId) -> bool {
+    row.is_text(const { columns::of_level("sku") }, &at.sku)
+        && row.is_text(const { columns::of_level("location") }, &at.location)
 }

@@ -29,8 +29,8 @@ pub struct Shape {
     pub columns: &'static [Column],
     /// What its one check says.
     pub check: Option<&'static str>,
-    /// Columns, counted from 1, that no change of ours touches: foreign keys that refer to them alone need no look.
-    pub constant: &'static [i16],
+    /// Columns that no change of ours touches: foreign keys that refer to them alone need no look.
+    pub constant: &'static [&'static str],
 }
 
 /// A column of a table.
@@ -195,7 +195,7 @@ unsafe fn is_plain_heap(relation: pg_sys::Relation) -> bool {
 unsafe fn has_columns(relation: pg_sys::Relation, shape: &Shape) -> bool {
     let is = |place: usize, expected: &Column| unsafe {
         let column = &*column(relation, place);
-        CStr::from_ptr(column.attname.data.as_ptr()).to_bytes() == expected.name.as_bytes()
+        name(column) == expected.name.as_bytes()
             && (column.atttypid, column.atttypmod, column.attcollation) == (expected.of, -1, expected.collation)
             && column.attnotnull == expected.is_needed
             && !column.attisdropped
@@ -288,14 +288,16 @@ unsafe fn triggers(relation: pg_sys::Relation, shape: &Shape) -> u32 {
     };
     // Copied: opening an index may have PostgreSQL make the description anew.
     let all: Vec<pg_sys::Trigger> = all.to_vec();
-    let acting = all.iter().filter(|trigger| !unsafe { looks_at_constants_only(trigger, shape) });
+    let acting = all.iter().filter(|trigger| !unsafe { looks_at_constants_only(trigger, relation, shape) });
     acting.fold(0, |types, trigger| types | trigger.tgtype as u32)
 }
 
 /// Whether a trigger belongs to a foreign key of another table that refers to columns which we never change. PostgreSQL
 /// has it do nothing where the row keeps these (RI_FKey_pk_upd_check_required); a delete it does look at.
-unsafe fn looks_at_constants_only(trigger: &pg_sys::Trigger, shape: &Shape) -> bool {
-    let is_constant = |key: Vec<i16>| key.iter().all(|column| shape.constant.contains(column));
+unsafe fn looks_at_constants_only(trigger: &pg_sys::Trigger, table: pg_sys::Relation, shape: &Shape) -> bool {
+    let is_named = |name: &[u8]| shape.constant.iter().any(|constant| constant.as_bytes() == name);
+    let is_constant =
+        |key: Vec<i16>| key.iter().all(|number| *number > 0 && is_named(unsafe { column_name(table, *number) }));
     unsafe {
         trigger.tgisinternal
             && trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_DELETE == 0
@@ -326,4 +328,17 @@ unsafe fn column(relation: pg_sys::Relation, place: usize) -> *const pg_sys::For
         #[cfg(feature = "pg18")]
         return pg_sys::TupleDescAttr(columns, place as i32);
     }
+}
+
+/// The name of a column, counted from 1.
+///
+/// # Safety
+/// The relation must be open, and have that column; the name is that of the open relation.
+pub unsafe fn column_name<'r>(relation: pg_sys::Relation, number: i16) -> &'r [u8] {
+    unsafe { name(&*column(relation, number as usize - 1)) }
+}
+
+fn name(column: &pg_sys::FormData_pg_attribute) -> &[u8] {
+    // SAFETY: a C string in a name of PostgreSQL's.
+    unsafe { CStr::from_ptr(column.attname.data.as_ptr()) }.to_bytes()
 }

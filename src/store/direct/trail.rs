@@ -7,7 +7,7 @@
 //!
 //! A session that the index has led through four pages or more for one level remembers where it
 //! left the row, follows it from there, checks SKU, location and visibility, and prunes that page
-//! on the way as an index scan would. A position that leads nowhere is forgotten, and the index
+//! on the way as an index scan would. A tid that leads nowhere is forgotten, and the index
 //! asked.
 
 use std::cell::RefCell;
@@ -31,7 +31,7 @@ pub fn last_seen(at: &LevelId) -> Option<ItemPointerData> {
 }
 
 /// Notes where the index led, and by how many entries: a level with few has no need to be remembered.
-pub fn found(at: &LevelId, position: ItemPointerData, entries: usize) {
+pub fn found(at: &LevelId, tid: ItemPointerData, entries: usize) {
     if entries < LONG {
         return;
     }
@@ -39,13 +39,13 @@ pub fn found(at: &LevelId, position: ItemPointerData, entries: usize) {
         if last.len() >= MOST {
             last.clear();
         }
-        last.insert(at.clone(), position);
+        last.insert(at.clone(), tid);
     });
 }
 
 /// Notes where the row lies now, if it is remembered.
-pub fn continues(at: &LevelId, position: ItemPointerData) {
-    LAST.with_borrow_mut(|last| last.get_mut(at).map(|known| *known = position));
+pub fn continues(at: &LevelId, tid: ItemPointerData) {
+    LAST.with_borrow_mut(|last| last.get_mut(at).map(|known| *known = tid));
 }
 
 /// Forgets where it lay.

@@ -1,21 +1,24 @@
 //! One version of a row: reads it, and puts another in its place.
 
-use std::ptr::null_mut;
+use std::ptr::{addr_of_mut, null_mut};
 
 use pg_stock_core::Name;
 use pgrx::pg_sys::{self, ItemPointerData};
 
-use super::columns::Value;
-use super::insert::{self, Indexes, NewRow};
-use super::table::{Snapshot, Table};
+use super::snapshot::Snapshot;
+use super::table::{Table, Value};
+use super::write::{self, Indexes, NewRow};
+
+/// How many versions of a row are followed at most, before the index is asked.
+const MOST_STEPS: usize = 2_000;
 
 /// A version of a row, whose page is pinned as long as it lives.
-pub struct Version<'t> {
+pub struct Tuple<'t> {
     table: &'t Table,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
-impl Drop for Version<'_> {
+impl Drop for Tuple<'_> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: the slot was made for this version.
@@ -24,11 +27,11 @@ impl Drop for Version<'_> {
     }
 }
 
-impl<'t> Version<'t> {
+impl<'t> Tuple<'t> {
     /// Room for a version.
     pub fn empty(table: &'t Table) -> Self {
         // SAFETY: an open table.
-        Version { table, slot: unsafe { pg_sys::table_slot_create(table.relation(), null_mut()) } }
+        Tuple { table, slot: unsafe { pg_sys::table_slot_create(table.relation(), null_mut()) } }
     }
 
     /// Where PostgreSQL puts it.
@@ -45,7 +48,7 @@ impl<'t> Version<'t> {
     }
 
     /// Where it lies.
-    pub fn position(&self) -> ItemPointerData {
+    pub fn tid(&self) -> ItemPointerData {
         // SAFETY: the slot holds a row.
         unsafe { (*self.slot).tts_tid }
     }
@@ -145,7 +148,7 @@ impl<'t> Version<'t> {
         unsafe {
             let result = pg_sys::table_tuple_lock(
                 self.table.relation(),
-                &mut self.position(),
+                &mut self.tid(),
                 snapshot.raw(),
                 self.slot,
                 pg_sys::GetCurrentCommandId(true),
@@ -170,7 +173,7 @@ impl<'t> Version<'t> {
             pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_DELETE);
             pg_sys::table_tuple_delete(
                 relation,
-                &mut self.position(),
+                &mut self.tid(),
                 pg_sys::GetCurrentCommandId(true),
                 snapshot.raw(),
                 null_mut(),
@@ -179,7 +182,7 @@ impl<'t> Version<'t> {
                 false,
             )
         };
-        insert::next_command();
+        write::next_command();
         result == pg_sys::TM_Result::TM_Ok
     }
 
@@ -200,7 +203,7 @@ impl<'t> Version<'t> {
             pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
             let result = pg_sys::table_tuple_update(
                 relation,
-                &mut self.position(),
+                &mut self.tid(),
                 row.slot(),
                 pg_sys::GetCurrentCommandId(true),
                 snapshot.raw(),
@@ -217,8 +220,82 @@ impl<'t> Version<'t> {
                 Indexes::open(self.table, false).insert(&row, None, only_summarizing);
             }
         }
-        insert::next_command();
-        Some(row.position())
+        write::next_command();
+        Some(row.tid())
+    }
+}
+
+impl Table {
+    /// The tuple at this tid, if it is the one that the snapshot sees.
+    pub fn at(
+        &self,
+        mut tid: ItemPointerData,
+        snapshot: &Snapshot,
+        is_it: impl Fn(&Tuple<'_>) -> bool,
+    ) -> Option<Tuple<'_>> {
+        let tuple = Tuple::empty(self);
+        // SAFETY: the tid was found in this table by this transaction, which keeps it from being cut short.
+        let found = unsafe {
+            let found = pg_sys::table_tuple_fetch_row_version(self.relation(), &mut tid, snapshot.raw(), tuple.slot());
+            if found {
+                tuple.read();
+            }
+            found
+        };
+        (found && is_it(&tuple)).then_some(tuple)
+    }
+
+    /// Follows a row from a version of it to the one that the snapshot sees. `None` where the tid leads to
+    /// something else by now, or too far.
+    pub fn follow(
+        &self,
+        mut tid: ItemPointerData,
+        snapshot: &Snapshot,
+        is_it: impl Fn(&Tuple<'_>) -> bool,
+    ) -> Option<Tuple<'_>> {
+        // SAFETY: each tid is checked to lie in the table before it is read; a version is looked at while its slot
+        // pins the page.
+        unsafe {
+            let pages = pg_sys::RelationGetNumberOfBlocksInFork(self.relation(), pg_sys::ForkNumber::MAIN_FORKNUM);
+            if block(&tid) >= pages {
+                return None;
+            }
+            self.prune(block(&tid));
+            let tuple = Tuple::empty(self);
+            for _ in 0..MOST_STEPS {
+                let any = addr_of_mut!(pg_sys::SnapshotAnyData);
+                if block(&tid) >= pages
+                    || !pg_sys::table_tuple_fetch_row_version(self.relation(), &mut tid, any, tuple.slot())
+                {
+                    return None;
+                }
+                tuple.read();
+                if !is_it(&tuple) {
+                    return None;
+                }
+                if pg_sys::table_tuple_satisfies_snapshot(self.relation(), tuple.slot(), snapshot.raw()) {
+                    return Some(tuple);
+                }
+                let next = tuple.next();
+                if (block(&next), next.ip_posid) == (block(&tid), tid.ip_posid) {
+                    return None;
+                }
+                tid = next;
+            }
+        }
+        None
+    }
+
+    /// Makes room on a page if it has versions that nobody needs, as a scan by the index does on its way.
+    ///
+    /// # Safety
+    /// The page must be one of this table's, and not be pinned by us.
+    unsafe fn prune(&self, page: pg_sys::BlockNumber) {
+        unsafe {
+            let buffer = pg_sys::ReadBuffer(self.relation(), page);
+            pg_sys::heap_page_prune_opt(self.relation(), buffer);
+            pg_sys::ReleaseBuffer(buffer);
+        }
     }
 }
 
@@ -268,4 +345,9 @@ fn entries(indexes: pg_sys::TU_UpdateIndexes::Type) -> Option<bool> {
         pg_sys::TU_UpdateIndexes::TU_None => None,
         kind => Some(kind == pg_sys::TU_UpdateIndexes::TU_Summarizing),
     }
+}
+
+/// The page of a tid.
+fn block(tid: &ItemPointerData) -> pg_sys::BlockNumber {
+    u32::from(tid.ip_blkid.bi_hi) << 16 | u32::from(tid.ip_blkid.bi_lo)
 }

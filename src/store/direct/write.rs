@@ -4,8 +4,7 @@ use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, ItemPointerData};
 
-use super::columns::Value;
-use super::table::Table;
+use super::table::{Table, Value};
 
 /// A row that is to be written.
 pub struct NewRow {
@@ -44,7 +43,7 @@ impl NewRow {
     }
 
     /// Where it lies, once it is written.
-    pub fn position(&self) -> ItemPointerData {
+    pub fn tid(&self) -> ItemPointerData {
         // SAFETY: a slot.
         unsafe { (*self.slot).tts_tid }
     }
