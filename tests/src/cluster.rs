@@ -210,10 +210,20 @@ impl Cluster {
     /// # Panics
     /// If it fails.
     pub fn run(&self, program: &str, args: &[&str]) -> String {
+        self.try_run(program, args).unwrap_or_else(|error| panic!("{program} {args:?}: {error}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// What it said, if it fails.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let output = self.program(program).args(args).output().expect(program);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {args:?}: {error}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let [said, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        if output.status.success() { Ok(said) } else { Err(error) }
     }
 
     /// The folder of its socket.
