@@ -67,11 +67,12 @@ bench-batches: stage-release ## what batches cost on databases that were never a
 bench-feed: stage-release ## what notifications cost buyers, and how soon they come (about six minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- feed $(ARGS)
 
-lint: stage ## formatting, warnings, documentation, import direction, SQL safety
+lint: stage ## formatting, warnings, documentation, who uses whom, SQL safety
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo clippy --manifest-path core/fuzz/Cargo.toml --target-dir target/fuzz --quiet -- -D warnings
+	cargo test -p pg_stock_tests --test house
 	scripts/lint.sh $(COPY)$(shell $(SYSTEM) --sharedir 2>/dev/null)/extension $(TOOLS)
 
 install: setup ## build and install into the system's PostgreSQL
