@@ -15,6 +15,8 @@ export PATH       := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 export PGRX_HOME  := $(TOOLS)/pgrx
 # PostgreSQL's own environment variables must not lead a test to somebody's cluster.
 unexport PGHOST PGPORT PGUSER PGDATABASE PGDATA PGSERVICE PGOPTIONS
+# pgrx asks who it is; a shell that nobody logged in to does not say.
+export USER       := $(or $(USER),$(shell id -un))
 export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 
 FEATURES := --no-default-features --features pg$(PG)
