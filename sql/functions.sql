@@ -39,29 +39,6 @@ COMMENT ON COLUMN stock.answer.expires_at IS 'The deadline of the hold; NULL whe
 COMMENT ON COLUMN stock.answer.replayed IS 'True where an earlier effect is reported and nothing was changed.';
 
 -- ---------------------------------------------------------------------------------------------------------------
--- What the raising forms share.
-
-CREATE FUNCTION stock.refused() RETURNS boolean
-LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'refused_wrapper';
-COMMENT ON FUNCTION stock.refused() IS 'True if the last try_ call of this session was refused.';
-
-CREATE FUNCTION stock.refusal() RETURNS TABLE (sqlstate text, message text, detail text, hint text)
-LANGUAGE c STABLE ROWS 1 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'refusal_wrapper';
-COMMENT ON FUNCTION stock.refusal() IS 'How the refusal of the last try_ call of this session is to be raised; no row if it was not refused.';
-
-CREATE FUNCTION stock.raise_refusal() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    report record;
-BEGIN
-    SELECT * INTO STRICT report FROM stock.refusal();
-    RAISE EXCEPTION USING
-        ERRCODE = report.sqlstate, MESSAGE = report.message, DETAIL = report.detail, HINT = report.hint;
-END
-$$;
-COMMENT ON FUNCTION stock.raise_refusal() IS 'Raises the refusal of the last try_ call of this session.';
-
--- ---------------------------------------------------------------------------------------------------------------
 -- Holds units for an order until ttl has passed.
 
 CREATE FUNCTION stock.try_reserve_stock(
@@ -74,12 +51,7 @@ CREATE FUNCTION stock.reserve_stock(
     key text, sku text, location text, quantity bigint,
     ttl interval DEFAULT NULL, buyer text DEFAULT NULL, expected_version bigint DEFAULT NULL
 ) RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_reserve_stock($1, $2, $3, $4, $5, $6, $7);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reserve_line_wrapper';
 COMMENT ON FUNCTION stock.reserve_stock(text, text, text, bigint, interval, text, bigint) IS 'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …, "context": …}.';
 COMMENT ON FUNCTION stock.try_reserve_stock(text, text, text, bigint, interval, text, bigint) IS 'As stock.reserve_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -89,12 +61,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.reserve_stock(key text, lines jsonb, options jsonb DEFAULT '{}')
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_reserve_stock($1, $2, $3);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reserve_lines_wrapper';
 COMMENT ON FUNCTION stock.reserve_stock(text, jsonb, jsonb) IS 'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …, "context": …}.';
 COMMENT ON FUNCTION stock.try_reserve_stock(text, jsonb, jsonb) IS 'As stock.reserve_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -111,12 +78,7 @@ CREATE FUNCTION stock.sell_stock(
     key text, sku text, location text, quantity bigint,
     buyer text DEFAULT NULL, expected_version bigint DEFAULT NULL
 ) RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_sell_stock($1, $2, $3, $4, $5, $6);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'sell_line_wrapper';
 COMMENT ON FUNCTION stock.sell_stock(text, text, text, bigint, text, bigint) IS 'Reserves and confirms units at once; raises a refusal. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …, "context": …}.';
 COMMENT ON FUNCTION stock.try_sell_stock(text, text, text, bigint, text, bigint) IS 'As stock.sell_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -126,12 +88,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.sell_stock(key text, lines jsonb, options jsonb DEFAULT '{}')
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_sell_stock($1, $2, $3);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'sell_lines_wrapper';
 COMMENT ON FUNCTION stock.sell_stock(text, jsonb, jsonb) IS 'Reserves and confirms units at once; raises a refusal. Shares the claim of reserve_stock: one key is either reserved or sold. options: {"buyer": …, "context": …}.';
 COMMENT ON FUNCTION stock.try_sell_stock(text, jsonb, jsonb) IS 'As stock.sell_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -152,12 +109,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.confirm_stock(key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_confirm_stock($1, $2, $3);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'confirm_wrapper';
 COMMENT ON FUNCTION stock.confirm_stock(text, jsonb, text) IS 'Takes held units out of the stock, because the order is paid; raises a refusal. Without lines: all that is open. In several parts: name lines and give each part an operation_key. After the deadline the units are taken again if they are still there (confirmed_late).';
 COMMENT ON FUNCTION stock.try_confirm_stock(text, jsonb, text) IS 'As stock.confirm_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -170,12 +122,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.release_stock(key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_release_stock($1, $2, $3, $4);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'release_wrapper';
 COMMENT ON FUNCTION stock.release_stock(text, jsonb, text, text) IS 'Gives held units back; raises a refusal. Without lines: all that is still held. A key that nothing is known of is cancelled: a reserve that arrives later is refused.';
 COMMENT ON FUNCTION stock.try_release_stock(text, jsonb, text, text) IS 'As stock.release_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -184,16 +131,11 @@ COMMENT ON FUNCTION stock.try_release_stock(text, jsonb, text, text) IS 'As stoc
 
 CREATE FUNCTION stock.try_return_stock(key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'try_return_wrapper';
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'try_give_back_wrapper';
 
 CREATE FUNCTION stock.return_stock(key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_return_stock($1, $2, $3, $4);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'give_back_wrapper';
 COMMENT ON FUNCTION stock.return_stock(text, jsonb, text, text) IS 'Takes confirmed units back into the stock; raises a refusal. Without lines: all that was confirmed and not yet returned; never more than was confirmed.';
 COMMENT ON FUNCTION stock.try_return_stock(text, jsonb, text, text) IS 'As stock.return_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -206,12 +148,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.extend_reservation(key text, ttl interval)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_extend_reservation($1, $2);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'extend_wrapper';
 COMMENT ON FUNCTION stock.extend_reservation(text, interval) IS 'Moves the deadline of what is still held to ttl from now, never earlier than it was; units whose hold has lapsed are held again if they are there (extended_late, unless pg_stock.retake_lapsed is off). Raises a refusal. Call it as often as you like: the greatest deadline counts, up to pg_stock.max_hold after the reserve.';
 COMMENT ON FUNCTION stock.try_extend_reservation(text, interval) IS 'As stock.extend_reservation, but a refusal is returned as a row, and nothing is raised.';
 
@@ -224,12 +161,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.receive_stock(key text, sku text, location text, quantity bigint, reason text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_receive_stock($1, $2, $3, $4, $5);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'receive_wrapper';
 COMMENT ON FUNCTION stock.receive_stock(text, text, text, bigint, text) IS 'Adds goods that arrived, and creates the level if it is new; raises a refusal. A level holds at most 10^15 units (22003).';
 COMMENT ON FUNCTION stock.try_receive_stock(text, text, text, bigint, text) IS 'As stock.receive_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -242,12 +174,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.adjust_stock(key text, sku text, location text, delta bigint, reason text, expected_version bigint DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_adjust_stock($1, $2, $3, $4, $5, $6);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'adjust_wrapper';
 COMMENT ON FUNCTION stock.adjust_stock(text, text, text, bigint, text, bigint) IS 'Corrects the stock by a difference; raises a refusal. Never below what is reserved.';
 COMMENT ON FUNCTION stock.try_adjust_stock(text, text, text, bigint, text, bigint) IS 'As stock.adjust_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -260,12 +187,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.set_stock(key text, sku text, location text, on_hand bigint, expected_version bigint, reason text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_set_stock($1, $2, $3, $4, $5, $6);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_wrapper';
 COMMENT ON FUNCTION stock.set_stock(text, text, text, bigint, bigint, text) IS 'Sets the stock to what was counted; raises a refusal. expected_version is the version that was seen when counting began; NULL: unchecked, and an article that is new here gets its level, with 0 units, too. Never below what is reserved.';
 COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) IS 'As stock.set_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -278,12 +200,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.transfer_stock(key text, sku text, from_location text, to_location text, quantity bigint, reason text DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_transfer_stock($1, $2, $3, $4, $5, $6);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'transfer_wrapper';
 COMMENT ON FUNCTION stock.transfer_stock(text, text, text, text, bigint, text) IS 'Moves goods to another location, and creates the level there if it is new; raises a refusal. Never below what is reserved; refused while the level they leave is frozen. Answers two rows: from, to.';
 COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, text) IS 'As stock.transfer_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -296,12 +213,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.set_limits(key text, sku text, location text, safety_stock bigint DEFAULT NULL, buyer_limit bigint DEFAULT NULL)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_set_limits($1, $2, $3, $4, $5);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'set_limits_wrapper';
 COMMENT ON FUNCTION stock.set_limits(text, text, text, bigint, bigint) IS 'Changes the safety stock and the limit per buyer; raises a refusal. NULL leaves one as it is; a buyer_limit of 0 lifts the limit.';
 COMMENT ON FUNCTION stock.try_set_limits(text, text, text, bigint, bigint) IS 'As stock.set_limits, but a refusal is returned as a row, and nothing is raised.';
 
@@ -314,12 +226,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.freeze_level(key text, sku text, location text, reason text)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_freeze_level($1, $2, $3, $4);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'freeze_wrapper';
 COMMENT ON FUNCTION stock.freeze_level(text, text, text, text) IS 'Stops sales and transfers from a level; raises a refusal. Holds that are open can still be confirmed and released.';
 COMMENT ON FUNCTION stock.try_freeze_level(text, text, text, text) IS 'As stock.freeze_level, but a refusal is returned as a row, and nothing is raised.';
 
@@ -332,12 +239,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.unfreeze_level(key text, sku text, location text, reason text)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_unfreeze_level($1, $2, $3, $4);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'unfreeze_wrapper';
 COMMENT ON FUNCTION stock.unfreeze_level(text, text, text, text) IS 'Allows sales and transfers from a level again; raises a refusal.';
 COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS 'As stock.unfreeze_level, but a refusal is returned as a row, and nothing is raised.';
 
@@ -350,12 +252,7 @@ LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MOD
 
 CREATE FUNCTION stock.reopen_key(key text, reason text)
 RETURNS SETOF stock.answer
-LANGUAGE plpgsql ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN QUERY SELECT * FROM stock.try_reopen_key($1, $2);
-    IF stock.refused() THEN PERFORM stock.raise_refusal(); END IF;
-END
-$$;
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reopen_wrapper';
 COMMENT ON FUNCTION stock.reopen_key(text, text) IS 'Makes a key usable again that was released before it was reserved, by a mistyped number say; raises a refusal. The ledger keeps both.';
 COMMENT ON FUNCTION stock.try_reopen_key(text, text) IS 'As stock.reopen_key, but a refusal is returned as a row, and nothing is raised.';
 

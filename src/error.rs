@@ -4,10 +4,13 @@ use std::ffi::CStr;
 use std::fmt;
 
 use pg_stock_core::Fault;
+use pg_stock_core::answer::Report;
 use pg_stock_core::fault::FaultKind;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiError;
+
+use crate::fields;
 
 /// Why a call cannot be answered.
 #[derive(Debug)]
@@ -133,6 +136,16 @@ impl Error {
             Error::Spi(_) => ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message, "pg_stock"),
         }
     }
+}
+
+/// Raises a refusal with an SQLSTATE of its own, which pgrx does not list; the transaction is aborted.
+pub fn raise_refusal(refusal: Report) -> ! {
+    fields::raise_as(refusal.sqlstate);
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION, refusal.message, "pg_stock")
+        .set_detail(refusal.detail)
+        .set_hint(refusal.hint)
+        .report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
 }
 
 /// Returns the value, or raises the error; the transaction is aborted and the backend goes on.

@@ -29,6 +29,8 @@ unsafe extern "C-unwind" {
 thread_local! {
     /// The last error that PostgreSQL raised inside a call of ours.
     static LAST: Cell<*mut ErrorData> = const { Cell::new(null_mut()) };
+    /// The SQLSTATE of the error of ours that is about to be raised, if pgrx cannot say it.
+    static OWN: Cell<Option<c_int>> = const { Cell::new(None) };
 }
 
 /// A call of ours. As long as it lives, fields of errors are kept.
@@ -46,6 +48,7 @@ struct Node {
 impl Call {
     /// From now on. To be begun where PostgreSQL has called us, before anything else.
     pub fn begin() -> Self {
+        OWN.set(None);
         // SAFETY: a node in the memory of the call, put on top of the stack of callbacks; `drop` takes it off.
         unsafe {
             let node: *mut Node = pg_sys::palloc(size_of::<Node>()).cast();
@@ -73,6 +76,24 @@ impl Drop for Call {
     }
 }
 
+/// Has the error that the caller raises next carry this SQLSTATE, five digits and capital letters.
+///
+/// pgrx unwinds up to where PostgreSQL has called us, so that all destructors run, and raises the error there, in a frame
+/// without any: in that moment PostgreSQL asks our callback, which puts the SQLSTATE in.
+pub fn raise_as(sqlstate: &str) {
+    OWN.set(Some(encoded(sqlstate)));
+}
+
+/// Six bits for each character, as MAKE_SQLSTATE does.
+const fn encoded(sqlstate: &str) -> c_int {
+    let (bytes, mut code, mut at) = (sqlstate.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        code |= (bytes[at].wrapping_sub(b'0') as c_int & 0x3F) << (6 * at);
+        at += 1;
+    }
+    code
+}
+
 /// The SQLSTATE of an error that was caught, as PostgreSQL raised it.
 pub fn sqlstate_of(report: &ErrorReportWithLevel) -> c_int {
     // SAFETY: a copy of ours, or null.
@@ -88,6 +109,10 @@ unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
     // SAFETY: the node of a call that is under way.
     unsafe {
         let is_again = pg_sys::PG_exception_stack.cast() == (*node.cast::<Node>()).outside;
+        if let Some(code) = OWN.take().filter(|_| is_again) {
+            errcode(code);
+            return;
+        }
         // Without memory nothing is copied: the error says all there is to say.
         if pg_sys::geterrcode() == OUT_OF_MEMORY {
             return;
@@ -118,8 +143,8 @@ unsafe fn is_same(one: &ErrorData, other: &ErrorData) -> bool {
     }
 }
 
-/// ERRCODE_OUT_OF_MEMORY, 53200, six bits for each character.
-const OUT_OF_MEMORY: c_int = 5 | 3 << 6 | 2 << 12;
+/// ERRCODE_OUT_OF_MEMORY.
+const OUT_OF_MEMORY: c_int = encoded("53200");
 
 unsafe fn replace_last(error: *mut ErrorData) {
     let last = LAST.replace(error);

@@ -135,3 +135,41 @@ fn text_that_is_not_utf_8_arrives_as_it_is() {
     drop(client);
     admin.batch_execute("DROP DATABASE fields_latin1").unwrap();
 }
+
+/// A refusal is raised by the function itself: with the SQLSTATE of its outcome, and without a line of PL/pgSQL.
+#[test]
+fn a_refusal_is_raised_as_it_is_and_leaves_nothing_behind() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 1);
+    let text = "reserve_stock('order', 'a', 'm', 2)";
+    let refusal = error(&mut client, text);
+    assert_eq!(refusal.code().code(), "ST001");
+    assert_eq!(refusal.message(), "insufficient_stock: not enough stock is available (key \"order\")");
+    let detail = "Line 1: SKU \"a\" at \"m\": insufficient_stock: 2 asked, 1 available, version 1.";
+    assert_eq!((refusal.detail(), refusal.where_()), (Some(detail), None));
+    assert!(refusal.hint().is_some());
+    // Errors of others keep theirs, in the same block, the same session, and below another call.
+    let caught = "DO $$BEGIN
+        BEGIN PERFORM stock.reserve_stock('order', 'a', 'm', 2); EXCEPTION WHEN SQLSTATE 'ST001' THEN NULL; END;
+        PERFORM stock.reserve_stock('', 'a', 'm', 1);
+    END$$";
+    let after = client.simple_query(caught).expect_err("an empty key");
+    assert_eq!(after.as_db_error().unwrap().code().code(), "22023");
+    client
+        .batch_execute(
+            "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.key = 'outer' THEN PERFORM stock.reserve_stock('inner', 'a', 'm', 9); END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER other BEFORE INSERT ON stock.hold FOR EACH ROW EXECUTE FUNCTION other()",
+        )
+        .unwrap();
+    let inner = error(&mut client, "try_reserve_stock('outer', 'a', 'm', 1)");
+    assert_eq!(inner.code().code(), "ST001");
+    assert!(inner.message().contains("\"inner\""), "{inner:?}");
+    client.batch_execute("DROP TRIGGER other ON stock.hold").unwrap();
+    assert_eq!(outcome(&mut client, "reserve_stock('order', 'a', 'm', 1)"), "reserved");
+    finish(database);
+}

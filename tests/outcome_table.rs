@@ -1,8 +1,8 @@
 //! Every cell of the table of outcomes in docs/reference.md by operation and state, played against a real server.
 
-use super::support::{call, database, finish, value};
+use super::support::{call, database, finish, sqlstate, value};
 use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells};
-use pg_stock_core::{Action, LevelId, Line, Name, Request};
+use pg_stock_core::{Action, LevelId, Line, Name, Outcome, Request};
 
 fn text(name: &Name) -> String {
     if name.is_empty() { "NULL".into() } else { format!("'{name}'") }
@@ -63,6 +63,14 @@ fn sql(request: &Request) -> String {
     }
 }
 
+/// The SQLSTATE that the raising form raises, if it does; whatever it changed is undone.
+fn raising(client: &mut postgres::Client, request: &Request) -> Option<String> {
+    client.batch_execute("SAVEPOINT raising").unwrap();
+    let raised = call(client, &sql(request).replace("try_", "")).err();
+    client.batch_execute("ROLLBACK TO raising").unwrap();
+    raised.map(|error| sqlstate(&error))
+}
+
 /// Plays a cell in a transaction that is rolled back; gives its outcome.
 fn play(client: &mut postgres::Client, cell: &Cell) -> String {
     client.batch_execute("BEGIN").unwrap();
@@ -72,10 +80,13 @@ fn play(client: &mut postgres::Client, cell: &Cell) -> String {
             Step::Run(request) => assert!(!call(client, &sql(request)).unwrap().is_empty()),
         }
     }
+    let raised = raising(client, &cell.request);
     let before = value(client, "SELECT count(*) FROM stock.ledger");
     let rows = call(client, &sql(&cell.request)).unwrap();
     let row = rows.iter().find(|row| row.outcome != "not_applied").expect("an outcome");
-    let refused = value(client, "SELECT stock.refused()") == "t";
+    let outcome = Outcome::ALL.iter().find(|outcome| outcome.word() == row.outcome).expect("one of the list");
+    let refused = outcome.is_refusal();
+    assert_eq!(raised.as_deref(), outcome.sqlstate(), "what the raising form raises: {cell:?}");
     let after = value(client, "SELECT count(*) FROM stock.ledger");
     assert_eq!(before == after, refused || row.replayed, "a refusal and a replay write nothing: {cell:?}");
     pg_stock_tests::invariants::assert_hold(client);

@@ -6,60 +6,87 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::arguments::{Arguments, missing, ttl_of};
-use super::{answer, request};
-use crate::error::Error;
+use super::{Form, answer, request};
 use crate::settings;
+
+/// `reserve_stock(key, sku, location, quantity, ttl, buyer, expected_version)`
+#[pg_extern(sql = false)]
+fn reserve_line(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Raising, read_reserve_line);
+}
 
 /// `try_reserve_stock(key, sku, location, quantity, ttl, buyer, expected_version)`
 #[pg_extern(sql = false)]
 fn try_reserve_line(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let key = args.key(0)?;
-        let lines = vec![line(args, 6)?];
-        let (ttl, buyer) = (Some(args.ttl(4)?), args.opt_name(5, "buyer")?);
-        Ok(vec![request(key, Action::Reserve { lines, ttl, buyer })])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    answer(fcinfo, Form::Returning, read_reserve_line);
+}
+
+fn read_reserve_line(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    let key = args.key(0)?;
+    let lines = vec![line(args, 6)?];
+    let (ttl, buyer) = (Some(args.ttl(4)?), args.opt_name(5, "buyer")?);
+    Ok(vec![request(key, Action::Reserve { lines, ttl, buyer })])
+}
+
+/// `reserve_stock(key, lines, options)`
+#[pg_extern(sql = false)]
+fn reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Raising, read_reserve_lines);
 }
 
 /// `try_reserve_stock(key, lines, options)`
 #[pg_extern(sql = false)]
 fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, true)?);
-        let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
-        let context = options.context;
-        Ok(vec![Request { context, ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer }) }])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    answer(fcinfo, Form::Returning, read_reserve_lines);
+}
+
+fn read_reserve_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, true)?);
+    let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
+    let context = options.context;
+    Ok(vec![Request { context, ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer }) }])
+}
+
+/// `sell_stock(key, sku, location, quantity, buyer, expected_version)`
+#[pg_extern(sql = false)]
+fn sell_line(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Raising, read_sell_line);
 }
 
 /// `try_sell_stock(key, sku, location, quantity, buyer, expected_version)`
 #[pg_extern(sql = false)]
 fn try_sell_line(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, lines) = (args.key(0)?, vec![line(args, 5)?]);
-        let buyer = args.opt_name(4, "buyer")?;
-        Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer })])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    answer(fcinfo, Form::Returning, read_sell_line);
+}
+
+fn read_sell_line(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    let (key, lines) = (args.key(0)?, vec![line(args, 5)?]);
+    let buyer = args.opt_name(4, "buyer")?;
+    Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer })])
+}
+
+/// `sell_stock(key, lines, options)`
+#[pg_extern(sql = false)]
+fn sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Raising, read_sell_lines);
 }
 
 /// `try_sell_stock(key, lines, options)`
 #[pg_extern(sql = false)]
 fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, false)?);
-        let action = Action::Reserve { lines, ttl: None, buyer: options.buyer };
-        Ok(vec![Request { context: options.context, ..request(key, action) }])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    answer(fcinfo, Form::Returning, read_sell_lines);
+}
+
+fn read_sell_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, false)?);
+    let action = Action::Reserve { lines, ttl: None, buyer: options.buyer };
+    Ok(vec![Request { context: options.context, ..request(key, action) }])
 }
 
 /// `reserve_many(requests)`
 #[pg_extern(sql = false)]
 fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+    answer(fcinfo, Form::Returning, |args| {
         let json = args.json(0, "requests")?.ok_or_else(|| missing("requests"))?;
         let batch = parse::requests(&json, settings::max_batch_lines())?;
         let reserve = |(place, asked): (usize, parse::BatchRequest)| {
@@ -68,56 +95,86 @@ fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
             Ok(Request { number: place as i32 + 1, context: asked.options.context, ..request(asked.key, action) })
         };
         batch.into_iter().enumerate().map(reserve).collect()
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    });
+}
+
+/// `confirm_stock(key, lines, operation_key)`
+#[pg_extern(sql = false)]
+fn confirm(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, Form::Raising, |lines| Action::Confirm { lines }, false);
 }
 
 /// `try_confirm_stock(key, lines, operation_key)`
 #[pg_extern(sql = false)]
 fn try_confirm(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, |lines| Action::Confirm { lines }, false);
+    close(fcinfo, Form::Returning, |lines| Action::Confirm { lines }, false);
+}
+
+/// `release_stock(key, lines, operation_key, reason)`
+#[pg_extern(sql = false)]
+fn release(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, Form::Raising, |lines| Action::Release { lines }, true);
 }
 
 /// `try_release_stock(key, lines, operation_key, reason)`
 #[pg_extern(sql = false)]
 fn try_release(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, |lines| Action::Release { lines }, true);
+    close(fcinfo, Form::Returning, |lines| Action::Release { lines }, true);
+}
+
+/// `return_stock(key, lines, operation_key, reason)`
+#[pg_extern(sql = false)]
+fn give_back(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, Form::Raising, |lines| Action::Return { lines }, true);
 }
 
 /// `try_return_stock(key, lines, operation_key, reason)`
 #[pg_extern(sql = false)]
-fn try_return(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, |lines| Action::Return { lines }, true);
+fn try_give_back(fcinfo: pg_sys::FunctionCallInfo) {
+    close(fcinfo, Form::Returning, |lines| Action::Return { lines }, true);
+}
+
+/// `extend_reservation(key, ttl)`
+#[pg_extern(sql = false)]
+fn extend(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Raising, read_extend);
 }
 
 /// `try_extend_reservation(key, ttl)`
 #[pg_extern(sql = false)]
 fn try_extend(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        let key = args.key(0)?;
-        Ok(vec![request(key, Action::Extend { ttl: args.required_ttl(1)? })])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    answer(fcinfo, Form::Returning, read_extend);
+}
+
+fn read_extend(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    let key = args.key(0)?;
+    Ok(vec![request(key, Action::Extend { ttl: args.required_ttl(1)? })])
+}
+
+/// `reopen_key(key, reason)`
+#[pg_extern(sql = false)]
+fn reopen(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Raising, read_reopen);
 }
 
 /// `try_reopen_key(key, reason)`
 #[pg_extern(sql = false)]
 fn try_reopen(fcinfo: pg_sys::FunctionCallInfo) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
-        Ok(vec![Request { reason: args.reason(1)?, ..request(args.key(0)?, Action::Reopen) }])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    answer(fcinfo, Form::Returning, read_reopen);
+}
+
+fn read_reopen(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    Ok(vec![Request { reason: args.reason(1)?, ..request(args.key(0)?, Action::Reopen) }])
 }
 
 /// Confirm, release and return take the same arguments, the first without a reason.
-fn close(fcinfo: pg_sys::FunctionCallInfo, action: fn(Option<Vec<Line>>) -> Action, with_reason: bool) {
-    let read = |args: &Arguments| -> Result<Vec<Request>, Fault> {
+fn close(fcinfo: pg_sys::FunctionCallInfo, form: Form, action: fn(Option<Vec<Line>>) -> Action, has_reason: bool) {
+    answer(fcinfo, form, |args| {
         let (key, action) = (args.key(0)?, action(args.opt_lines(1)?));
         let operation_key = args.operation_key(2)?;
-        let reason = if with_reason { args.opt_reason(3)? } else { Name::default() };
+        let reason = if has_reason { args.opt_reason(3)? } else { Name::default() };
         Ok(vec![Request { operation_key, reason, ..request(key, action) }])
-    };
-    answer(fcinfo, read(&Arguments::of(fcinfo)).map_err(Error::from));
+    });
 }
 
 /// The one line that the arguments sku, location and quantity make.
