@@ -91,13 +91,25 @@ impl Contestant {
                 Batch100,
                 Batch1000,
             ],
-            (Work::Spread | Work::Hot, false) => {
+            (Work::Spread, false) => &[
+                Update,
+                Transaction,
+                Function,
+                RedisAlways,
+                RedisEverysec,
+                PgStock,
+                PgStockRaise,
+                PgStockOff,
+                PgStockSql,
+                Batch1000,
+            ],
+            (Work::Hot, false) => {
                 &[Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockOff, PgStockSql, Batch1000]
             }
             (Work::Soldout, true) => {
                 &[Select, Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockRaise]
             }
-            (Work::Soldout, false) => &[Select, Function, RedisAlways, PgStock],
+            (Work::Soldout, false) => &[Select, Function, RedisAlways, PgStock, PgStockRaise],
             (Work::Lines5, _) => &[Transaction, Function, PgStock],
             (Work::Duplicates, _) => &[Transaction, Function, RedisAlways, RedisEverysec, PgStock],
         }

@@ -1,6 +1,6 @@
 //! The goals, and whether they are met.
 
-use super::contestant::Contestant::{self, Batch1000, Function, PgStock, RedisAlways, Select};
+use super::contestant::Contestant::{self, Batch1000, Function, PgStock, PgStockRaise, RedisAlways, Select};
 use super::score::{Score, Summary};
 use super::work::Work::{self, Hot, Soldout, Spread};
 
@@ -58,6 +58,16 @@ pub fn goals(score: &Score) -> Vec<Goal> {
             1.0,
             over(rate(Spread, 32, PgStock), rate(Spread, 32, Function)),
         ),
+        least(
+            "spread, raising over returning, 32 connections",
+            0.95,
+            over(rate(Spread, 32, PgStockRaise), rate(Spread, 32, PgStock)),
+        ),
+        least(
+            "sold out, raising over returning, 32 connections",
+            0.9,
+            over(rate(Soldout, 32, PgStockRaise), rate(Soldout, 32, PgStock)),
+        ),
         least("much past over little past", 0.8, over(much, little)),
         least("100,000 sales beside an old snapshot over the start", 0.5, over(snapshot(100_000), snapshot(0))),
         Goal {
@@ -72,5 +82,5 @@ pub fn goals(score: &Score) -> Vec<Goal> {
 
 fn least(text: &str, limit: f64, measured: Option<f64>) -> Goal {
     let met = |measured, limit| measured >= limit;
-    Goal { text: text.into(), asked: format!(">= {limit:.1}"), measured, met, limit }
+    Goal { text: text.into(), asked: format!(">= {limit}"), measured, met, limit }
 }
