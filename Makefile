@@ -17,12 +17,14 @@ export PGRX_HOME  := $(TOOLS)/pgrx
 unexport PGHOST PGPORT PGUSER PGDATABASE PGDATA PGSERVICE PGOPTIONS
 # pgrx asks who it is; a shell that nobody logged in to does not say.
 export USER       := $(or $(USER),$(shell id -un))
+# Where the scripts write down what they had to skip.
+export PG_STOCK_SKIPPED := $(STAGE)/skipped
 export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-feed lint install package clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-feed lint install package clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -31,7 +33,12 @@ help: ## list the targets
 demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold; ARGS=--show-sql shows the queries
 	cargo run --release -p pg_stock_bench -- flash-sale $(ARGS)
 
-test: rust test-packages test-core test-database test-outside test-settings test-cache ## all tests
+test: rust no-skips test-packages test-core test-database test-outside test-settings test-cache ## all tests
+	@echo 'All groups passed. What was skipped, and why:'
+	@cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
+
+no-skips:
+	@rm -f $(PG_STOCK_SKIPPED)
 
 test-core: setup ## the rules alone, against a naive model
 	cargo test -p pg_stock_core

@@ -32,34 +32,39 @@ test_packages() {
 install_missing() {
     missing=""
     for package; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing="$missing $package"
+        is_installed "$package" || missing="$missing $package"
     done
     [ -z "$missing" ] && return
     as_root apt-get update -q
     for package in $missing; do
         apt-cache show "$package" >/dev/null 2>&1 || unknown "$package"
     done
+    # It brings the file that forbids clusters: were that made before, the package would leave its own aside.
+    case $missing in *postgresql*) is_installed postgresql-common || apt_install postgresql-common ;; esac
     forbid_clusters
     # shellcheck disable=SC2086 # a list of words
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-        -o Dpkg::Options::=--force-confold $missing && done=yes || done=no
+    apt_install $missing && done=yes || done=no
     allow_clusters
     [ "$done" = yes ]
 }
 
-# Without this, a package of PostgreSQL would create and start a cluster of its own.
-forbid_clusters() {
-    as_root mkdir -p "$(dirname "$CLUSTERS")"
-    echo "$NO_CLUSTER" | as_root tee -a "$CLUSTERS" >/dev/null
+is_installed() {
+    dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q ' installed$'
 }
 
-# So that a later installation does what it always does. A file that no package has brought must not stay behind: the
-# package that brings it would ask about it.
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+        -o Dpkg::Options::=--force-confold "$@"
+}
+
+# Without this, a package of PostgreSQL would create and start a cluster of its own.
+forbid_clusters() {
+    [ ! -e "$CLUSTERS" ] || echo "$NO_CLUSTER" | as_root tee -a "$CLUSTERS" >/dev/null
+}
+
+# So that a later installation does what it always does.
 allow_clusters() {
-    as_root sed -i "/^$NO_CLUSTER\$/d" "$CLUSTERS"
-    dpkg-query -W postgresql-common >/dev/null 2>&1 && return
-    [ -s "$CLUSTERS" ] || as_root rm "$CLUSTERS"
-    as_root rmdir --ignore-fail-on-non-empty "$(dirname "$CLUSTERS")"
+    [ ! -e "$CLUSTERS" ] || as_root sed -i "/^$NO_CLUSTER\$/d" "$CLUSTERS"
 }
 
 unknown() {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the tests of the cache worker. The one with containers runs where a Docker engine answers; else the summary
-# counts it as filtered out, and the last line says why.
+# counts it as filtered out, and a line says why, here and in the file that the variable PG_STOCK_SKIPPED names.
 #   test-cache.sh PG
 set -eu
 
@@ -37,8 +37,8 @@ elif ! find_base; then
     obstacle="there is no image of Debian 12, and none could be made"
 fi
 if [ -n "$obstacle" ]; then
+    echo "SKIPPED: the test of the cache worker with containers: $obstacle" | tee -a "${PG_STOCK_SKIPPED:-/dev/null}"
     cargo test -p pg_stock_cache -- --skip containers::
-    echo "SKIPPED: the test of the cache worker with containers: $obstacle"
 else
     PG_STOCK_BASE_IMAGE=$base cargo test -p pg_stock_cache
 fi

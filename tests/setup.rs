@@ -6,22 +6,29 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What the package brings.
+const PACKAGED: &str = "# create_main_cluster = true\nlog_line_prefix = '%m '\n";
+
 /// Where nothing is installed, and apt does as it is told.
 struct Machine {
     folder: tempfile::TempDir,
 }
 
 impl Machine {
-    /// `installs` is what `apt-get install` does.
+    /// `installs` is what `apt-get install` comes to, but for the package that brings the file.
     fn new(installs: &str) -> Machine {
         let machine = Machine { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(machine.path("bin")).unwrap();
-        let seen = machine.path("seen").display().to_string();
+        fs::write(machine.path("packaged"), PACKAGED).unwrap();
+        let [seen, etc, packaged] = ["seen", "etc", "packaged"].map(|name| machine.path(name).display().to_string());
         let clusters = machine.clusters().display().to_string();
         machine.program("sudo", r#"exec "$@""#);
         machine.program("apt-cache", r#"[ "$2" != no-such-package ]"#);
-        machine.program("dpkg-query", &format!(r#"[ "$2" = postgresql-common ] && [ -e '{seen}.common' ]"#));
-        machine.program("apt-get", &format!("[ $1 = update ] || {{ cp '{clusters}' '{seen}'; {installs}; }}"));
+        machine.program("dpkg-query", &format!("[ $4 = postgresql-common ] && [ -e '{clusters}' ] && echo ok installed"));
+        // The package keeps a file that is there.
+        let common = format!("mkdir -p '{etc}'; [ -e '{clusters}' ] || cp '{packaged}' '{clusters}'");
+        let install = format!("case \"$*\" in *postgresql-common*) {common} ;; *) cp '{clusters}' '{seen}'; {installs} ;; esac");
+        machine.program("apt-get", &format!("[ $1 = update ] || {install}"));
         machine
     }
 
@@ -54,13 +61,13 @@ impl Machine {
 }
 
 #[test]
-fn installing_makes_no_cluster_and_leaves_no_setting_behind() {
+fn installing_makes_no_cluster_and_leaves_the_package_s_own_settings() {
     for installs in ["true", "false"] {
         let machine = Machine::new(installs);
         assert_eq!(machine.install("postgresql-15").0, installs == "true");
         let seen = fs::read_to_string(machine.path("seen")).unwrap();
-        assert!(seen.starts_with("create_main_cluster = false"), "{seen}");
-        assert!(!machine.clusters().exists() && !machine.path("etc").exists(), "nothing is left");
+        assert!(seen.starts_with(PACKAGED) && seen.contains("create_main_cluster = false"), "{seen}");
+        assert_eq!(fs::read_to_string(machine.clusters()).unwrap(), PACKAGED);
     }
 }
 
@@ -70,7 +77,6 @@ fn a_setting_of_somebody_else_s_stays_as_it_is() {
     fs::create_dir(machine.path("etc")).unwrap();
     let theirs = "# ours\ncreate_main_cluster = true\ndata_directory = '/data/%v/%c'\n";
     fs::write(machine.clusters(), theirs).unwrap();
-    fs::write(machine.path("seen.common"), "").unwrap();
     assert!(machine.install("postgresql-15").0);
     let seen = fs::read_to_string(machine.path("seen")).unwrap();
     assert!(seen.starts_with(theirs) && seen.contains("create_main_cluster = false"), "{seen}");
