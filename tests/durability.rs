@@ -33,6 +33,7 @@ fn sell(
 ) -> BTreeSet<String> {
     let (acknowledged, closed) = (Mutex::new(BTreeSet::new()), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _close = Close(&closed);
         for number in 0..connections {
             let (acknowledged, closed) = (&acknowledged, &closed);
             scope.spawn(move || buy(database, &format!("{name} {number}"), settings, acknowledged, closed));
@@ -40,9 +41,17 @@ fn sell(
         scope.spawn(|| lose_connections(database, &closed));
         std::thread::sleep(TIME);
         end();
-        closed.store(true, Ordering::Relaxed);
     });
     acknowledged.into_inner().expect("nobody panicked")
+}
+
+/// Sends the buyers home when it goes, also where something has failed.
+struct Close<'a>(&'a AtomicBool);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One buyer, who takes one unit after the other, and asks again under the same key where no answer came.

@@ -102,7 +102,7 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .expect("postgres");
-        remember(server.id());
+        remember(server.id(), self.folder.path());
         *self.server.lock().expect("nobody panicked") = Some(server);
         let begin = Instant::now();
         while let Err(error) = self.config("postgres").connect(NoTls) {
@@ -135,7 +135,7 @@ impl Cluster {
             server.wait().expect("the server ends");
             forget(server.id());
             let begin = Instant::now();
-            while children.iter().any(|child| Path::new(&format!("/proc/{child}")).exists()) {
+            while children.iter().any(|child| is_running(*child)) {
                 assert!(begin.elapsed() < START_LIMIT, "processes of the server do not end");
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -149,7 +149,11 @@ impl Cluster {
         let segment = file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         if let Some(segment) = segment {
             // SAFETY: marks a segment of a server that has ended.
-            unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+            let is_marked = unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) } == 0;
+            // In a container root may not touch what belongs to others.
+            if let (false, Some((uid, gid))) = (is_marked, other_user()) {
+                drop(Command::new("ipcrm").args(["-m", &segment.to_string()]).uid(uid).gid(gid).output());
+            }
         }
     }
 
@@ -301,33 +305,38 @@ fn other_user() -> Option<(u32, u32)> {
 }
 
 /// The servers to stop when the program ends: what lives in a static is never dropped.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static RUNNING: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(Vec::new());
 
-fn remember(pid: u32) {
+fn remember(pid: u32, folder: &Path) {
     static AT_EXIT: std::sync::Once = std::sync::Once::new();
-    // SAFETY: the handler touches nothing but RUNNING.
-    AT_EXIT.call_once(|| unsafe {
-        libc::atexit(stop_all);
+    AT_EXIT.call_once(|| {
+        // SAFETY: the handler touches nothing but RUNNING.
+        unsafe { libc::atexit(stop_all) };
+        ctrlc::set_handler(|| std::process::exit(130)).expect("nobody else handles signals");
     });
-    RUNNING.lock().expect("nobody panicked").push(pid);
+    RUNNING.lock().expect("nobody panicked").push((pid, folder.to_owned()));
 }
 
 fn forget(pid: u32) {
-    RUNNING.lock().expect("nobody panicked").retain(|running| *running != pid);
+    RUNNING.lock().expect("nobody panicked").retain(|(running, _)| *running != pid);
 }
 
 extern "C" fn stop_all() {
     let running = RUNNING.lock().map(|running| running.clone()).unwrap_or_default();
-    for pid in running {
-        // The folder of the data is the parent of the server's working directory.
-        let data = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+    for (pid, folder) in running {
         signal(pid, libc::SIGQUIT);
         // SAFETY: waits for a child of this process.
         unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), 0) };
-        if let Some(folder) = data.as_deref().and_then(Path::parent) {
-            drop(std::fs::remove_dir_all(folder));
-        }
+        drop(std::fs::remove_dir_all(folder));
     }
+}
+
+/// Whether a process is at work. One that has ended may be there until somebody asks what became of it: in a container,
+/// for ever.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state comes after the name in brackets, which may have any letters.
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
 }
 
 /// The processes that a process has started.
