@@ -193,7 +193,7 @@ fn define_for_sessions() {
     GucRegistry::define_bool_guc(
         c"pg_stock.direct_access",
         c"Whether rows are read and written without SQL statements, where that means the same.",
-        c"It comes sooner. Off: each change is an SQL statement, which pg_stat_statements and auto_explain see.",
+        c"It comes sooner. Off: each change is an SQL statement inside the call, which pg_stat_statements (track = all) and auto_explain (log_nested_statements) see.",
         &DIRECT_ACCESS,
         GucContext::Userset,
         GucFlags::default(),
