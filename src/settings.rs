@@ -32,6 +32,7 @@ static CONTEXT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new
 /// Makes the settings known to PostgreSQL.
 pub fn define() {
     define_for_sessions();
+    define_limits();
     define_for_workers();
     define_for_feed();
     define_for_server();
@@ -133,17 +134,8 @@ fn define_for_tests() {
     );
 }
 
-fn define_for_sessions() {
-    GucRegistry::define_int_guc(
-        c"pg_stock.default_ttl",
-        c"How long a reservation holds its units unless the call says so.",
-        c"Thirty minutes unless set. At most 366 days.",
-        &DEFAULT_TTL,
-        1,
-        (MAX_TTL / SECOND) as i32,
-        GucContext::Userset,
-        GucFlags::UNIT_S,
-    );
+/// What a DBA allows.
+fn define_limits() {
     GucRegistry::define_int_guc(
         c"pg_stock.min_ttl",
         c"The shortest time to live that a call may ask for.",
@@ -172,6 +164,19 @@ fn define_for_sessions() {
         0,
         i32::MAX,
         GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+}
+
+fn define_for_sessions() {
+    GucRegistry::define_int_guc(
+        c"pg_stock.default_ttl",
+        c"How long a reservation holds its units unless the call says so.",
+        c"Thirty minutes unless set. At most 366 days.",
+        &DEFAULT_TTL,
+        1,
+        (MAX_TTL / SECOND) as i32,
+        GucContext::Userset,
         GucFlags::UNIT_S,
     );
     GucRegistry::define_bool_guc(

@@ -34,6 +34,36 @@ fn direct(client: &mut Client, on: bool) {
     client.batch_execute(&format!("SET pg_stock.direct_access = {on}")).unwrap();
 }
 
+/// Calls of one line, of which `PR` is replaced by a prefix, and their outcomes.
+const CALLS: &[(&str, &str)] = &[
+    ("try_reserve_stock('PRone', 'PRa', 'm', 2)", "reserved"),
+    ("try_reserve_stock('PRtwo', 'PRa', 'm', 3, '5 min', 'anna')", "reserved"),
+    ("try_reserve_stock('PRone', 'PRa', 'm', 2)", "reserved"),
+    ("try_reserve_stock('PRone', 'PRa', 'm', 3)", "key_conflict"),
+    ("try_reserve_stock('PRthree', 'PRa', 'm', 6)", "insufficient_stock"),
+    ("try_reserve_stock('PRfour', 'PRa', 'm', 1, expected_version => 1)", "version_conflict"),
+    ("try_reserve_stock('PRfive', 'PRa', 'm', 1, expected_version => 3)", "reserved"),
+    ("try_sell_stock('PRsix', 'PRb', 'm', 2, 'bert')", "sold"),
+    ("try_sell_stock('PRseven', 'PRb', 'm', 1)", "sold"),
+    ("try_confirm_stock('PRone')", "confirmed"),
+    ("try_confirm_stock('PRone')", "confirmed"),
+    ("try_release_stock('PRone')", "already_confirmed"),
+    ("try_return_stock('PRone', reason => 'too small')", "returned"),
+    ("try_release_stock('PRtwo', '[{\"sku\":\"PRa\",\"location\":\"m\",\"quantity\":1}]', 'a part')", "released"),
+    ("try_extend_reservation('PRtwo', '2 hours')", "extended"),
+    ("try_confirm_stock('PRtwo')", "confirmed"),
+    ("try_release_stock('PRnever')", "cancelled"),
+    ("try_release_stock('PRfive')", "released"),
+    ("try_adjust_stock('PRadjust', 'PRa', 'm', -1, 'broken')", "adjusted"),
+    ("try_adjust_stock('PRadjust', 'PRa', 'm', -1, 'broken')", "adjusted"),
+    ("try_set_limits('PRlimits', 'PRa', 'm', 1, 3)", "limits_set"),
+    ("try_reserve_stock('PRlimited', 'PRa', 'm', 2, buyer => 'anna')", "buyer_limit_exceeded"),
+    ("try_set_limits('PRno limits', 'PRa', 'm', NULL, 0)", "limits_set"),
+    ("try_freeze_level('PRfreeze', 'PRb', 'm', 'counting')", "frozen"),
+    ("try_set_stock('PRset', 'PRb', 'm', 4, NULL, 'counted')", "set"),
+    ("try_unfreeze_level('PRunfreeze', 'PRb', 'm', 'counted')", "unfrozen"),
+];
+
 #[test]
 fn both_ways_write_the_same() {
     let database = database();
@@ -44,39 +74,8 @@ fn both_ways_write_the_same() {
         for (sku, units) in [("a", 10), ("b", 5)] {
             stocked(&mut client, &format!("{prefix}{sku}"), "m", units);
         }
-        let calls = [
-            ("try_reserve_stock('PRone', 'PRa', 'm', 2)", "reserved"),
-            ("try_reserve_stock('PRtwo', 'PRa', 'm', 3, '5 min', 'anna')", "reserved"),
-            ("try_reserve_stock('PRone', 'PRa', 'm', 2)", "reserved"),
-            ("try_reserve_stock('PRone', 'PRa', 'm', 3)", "key_conflict"),
-            ("try_reserve_stock('PRthree', 'PRa', 'm', 6)", "insufficient_stock"),
-            ("try_reserve_stock('PRfour', 'PRa', 'm', 1, expected_version => 1)", "version_conflict"),
-            ("try_reserve_stock('PRfive', 'PRa', 'm', 1, expected_version => 3)", "reserved"),
-            ("try_sell_stock('PRsix', 'PRb', 'm', 2, 'bert')", "sold"),
-            ("try_sell_stock('PRseven', 'PRb', 'm', 1)", "sold"),
-            ("try_confirm_stock('PRone')", "confirmed"),
-            ("try_confirm_stock('PRone')", "confirmed"),
-            ("try_release_stock('PRone')", "already_confirmed"),
-            ("try_return_stock('PRone', reason => 'too small')", "returned"),
-            (
-                "try_release_stock('PRtwo', '[{\"sku\":\"PRa\",\"location\":\"m\",\"quantity\":1}]', 'a part')",
-                "released",
-            ),
-            ("try_extend_reservation('PRtwo', '2 hours')", "extended"),
-            ("try_confirm_stock('PRtwo')", "confirmed"),
-            ("try_release_stock('PRnever')", "cancelled"),
-            ("try_release_stock('PRfive')", "released"),
-            ("try_adjust_stock('PRadjust', 'PRa', 'm', -1, 'broken')", "adjusted"),
-            ("try_adjust_stock('PRadjust', 'PRa', 'm', -1, 'broken')", "adjusted"),
-            ("try_set_limits('PRlimits', 'PRa', 'm', 1, 3)", "limits_set"),
-            ("try_reserve_stock('PRlimited', 'PRa', 'm', 2, buyer => 'anna')", "buyer_limit_exceeded"),
-            ("try_set_limits('PRno limits', 'PRa', 'm', NULL, 0)", "limits_set"),
-            ("try_freeze_level('PRfreeze', 'PRb', 'm', 'counting')", "frozen"),
-            ("try_set_stock('PRset', 'PRb', 'm', 4, NULL, 'counted')", "set"),
-            ("try_unfreeze_level('PRunfreeze', 'PRb', 'm', 'counted')", "unfrozen"),
-        ];
-        for (call, expected) in calls {
-            assert_eq!(outcome(&mut client, &call.replace("PR", prefix)), expected, "{call}");
+        for (call, expected) in CALLS {
+            assert_eq!(outcome(&mut client, &call.replace("PR", prefix)), *expected, "{call}");
         }
         client
             .batch_execute("SET ROLE direct_seller; SET application_name = ''; SET pg_stock.context = 'trace 1'")

@@ -162,6 +162,46 @@ fn the_core_knows_no_postgresql() {
     }
 }
 
+/// A screen has some seventy lines.
+#[test]
+fn functions_fit_on_a_screen() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in ["src", "core", "tests", "pgrx-tests", "cache-worker", "bench"] {
+        rust_files(&root.join(folder), &mut files);
+    }
+    let mut long = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_function(line)) {
+            let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+            let length = lines[at..].iter().position(|line| *line == end).unwrap_or(0) + 1;
+            if length > 70 {
+                long.push(format!("{}:{} has {length} lines", file.display(), at + 1));
+            }
+        }
+    }
+    assert_eq!(long, Vec::<String>::new());
+}
+
+fn is_function(line: &str) -> bool {
+    let words = line.split_whitespace().take_while(|word| !word.contains('(')).collect::<Vec<_>>();
+    line.contains("fn ") && line.ends_with('{') && words.iter().all(|word| !word.contains(['"', '=', '|']))
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            if entry.file_name() != "target" {
+                rust_files(&entry.path(), found);
+            }
+        } else if entry.path().extension().is_some_and(|ending| ending == "rs") {
+            found.push(entry.path());
+        }
+    }
+}
+
 /// Tables, links and blocks of code may be wider.
 #[test]
 fn documents_have_at_most_a_hundred_columns() {

@@ -24,10 +24,12 @@ impl Machine {
         let clusters = machine.clusters().display().to_string();
         machine.program("sudo", r#"exec "$@""#);
         machine.program("apt-cache", r#"[ "$2" != no-such-package ]"#);
-        machine.program("dpkg-query", &format!("[ $4 = postgresql-common ] && [ -e '{clusters}' ] && echo ok installed"));
+        machine
+            .program("dpkg-query", &format!("[ $4 = postgresql-common ] && [ -e '{clusters}' ] && echo ok installed"));
         // The package keeps a file that is there.
         let common = format!("mkdir -p '{etc}'; [ -e '{clusters}' ] || cp '{packaged}' '{clusters}'");
-        let install = format!("case \"$*\" in *postgresql-common*) {common} ;; *) cp '{clusters}' '{seen}'; {installs} ;; esac");
+        let install =
+            format!("case \"$*\" in *postgresql-common*) {common} ;; *) cp '{clusters}' '{seen}'; {installs} ;; esac");
         machine.program("apt-get", &format!("[ $1 = update ] || {install}"));
         machine
     }

@@ -1,5 +1,6 @@
 //! A session with a contestant: sends orders, and says what became of each.
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use tokio_postgres::{Client, Row, Statement};
@@ -51,7 +52,9 @@ impl Session {
     pub async fn open(place: &Place, contestant: Contestant, work: Work) -> Result<Session, Failure> {
         let config = match place {
             Place::Redis(client) => {
-                let connection = client.get_multiplexed_async_connection().await?;
+                // Who waits in a crowd waits for long: that is measured, not an error.
+                let patient = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+                let connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
                 return Ok(Session::Script(connection, redis::Script::new(include_str!("../../lua/reserve.lua"))));
             }
             Place::Database(config) => config,

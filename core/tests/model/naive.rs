@@ -332,9 +332,8 @@ impl Naive {
                 if refused.iter().any(Option::is_some) {
                     return Ok(self.refusals(key, &named, &refused));
                 }
-                let all: i64 = parts.iter().map(|part| self.may(operation, part)).sum();
                 let some: i64 = named.iter().map(|(_, quantity)| quantity).sum();
-                if some < all && request.operation_key.is_empty() {
+                if some < self.may_in_all(operation, &parts) && request.operation_key.is_empty() {
                     return Err(Bad);
                 }
                 named
@@ -369,9 +368,13 @@ impl Naive {
             self.apply_close(request, at, *quantity);
         }
         let parts = &self.orders[key];
-        let took_all = parts.iter().all(|part| self.may(operation, part) == 0);
+        let took_all = self.may_in_all(operation, parts) == 0;
         self.claim(place, &asked, String::new(), took_all, |at| outcomes[at]);
         Ok(self.rows(key, &asked, |at| outcomes[at]))
+    }
+
+    fn may_in_all(&self, operation: Operation, parts: &[Part]) -> i64 {
+        parts.iter().map(|part| self.may(operation, part)).sum()
     }
 
     fn apply_close(&mut self, request: &Request, at: &LevelId, quantity: i64) {
