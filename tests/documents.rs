@@ -187,3 +187,8 @@ fn the_row_of_an_answer_is_that_of_the_reference() {
     let reference = read("docs/reference.md").split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(reference.contains(&row), "{row}");
 }
+
+#[test]
+fn the_readme_shows_what_was_measured_last() {
+    assert_eq!(marked(&read("README.md"), "hot"), marked(&read("bench/RESULTS.md"), "hot"));
+}
