@@ -102,6 +102,10 @@ SELECT setting.notify, f.generation, f.sequence, f.emitted_at,
             THEN 'no worker runs: add pg_stock to shared_preload_libraries, or call stock.emit_changes()'
             WHEN 'not_served'
             THEN 'no worker runs: pg_stock.databases does not name this database; or call stock.emit_changes()'
+            WHEN 'no_worker'
+            THEN 'no worker runs: it is just being started, or the log says what there is none left of'
+            WHEN 'read_only'
+            THEN 'the worker waits: the database is read-only'
             WHEN 'subscription'
             THEN 'the worker waits: a subscription fills the tables' END END AS error
   FROM stock.feed f

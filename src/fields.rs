@@ -51,6 +51,10 @@ impl Call {
         OWN.set(None);
         // SAFETY: a node in the memory of the call, put on top of the stack of callbacks; `drop` takes it off.
         unsafe {
+            // What was caught in an earlier call is nobody's any more.
+            if !is_call_under_way() {
+                replace_last(null_mut());
+            }
             let node: *mut Node = pg_sys::palloc(size_of::<Node>()).cast();
             let callback = ErrorContextCallback {
                 previous: pg_sys::error_context_stack,
@@ -62,6 +66,18 @@ impl Call {
             Call { node }
         }
     }
+}
+
+/// Whether one of the callbacks that PostgreSQL would ask is ours.
+unsafe fn is_call_under_way() -> bool {
+    let mut node = unsafe { pg_sys::error_context_stack };
+    while let Some(callback) = unsafe { node.as_ref() } {
+        if callback.callback.is_some_and(|called| called as usize == at_report as *const () as usize) {
+            return true;
+        }
+        node = callback.previous;
+    }
+    false
 }
 
 impl Drop for Call {
@@ -109,7 +125,11 @@ unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
     // SAFETY: the node of a call that is under way.
     unsafe {
         let is_again = pg_sys::PG_exception_stack.cast() == (*node.cast::<Node>()).outside;
-        if let Some(code) = OWN.take().filter(|_| is_again) {
+        // Nothing but the error that it is meant for: another one may come up while that is written down.
+        if is_again
+            && pg_sys::geterrcode() == PLACEHOLDER
+            && let Some(code) = OWN.take()
+        {
             errcode(code);
             return;
         }
@@ -125,13 +145,19 @@ unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
         } else if is_again {
             put_back(error);
             pg_sys::FreeErrorData(error);
-        } else if LAST.get().as_ref().is_some_and(|last| is_same(last, &*error)) {
+        } else if LAST.get().as_ref().is_some_and(|last| is_same(last, &*error) && is_lossy(&*error, last)) {
             // The same once more, on its way through another call: it has lost what the first copy has.
             pg_sys::FreeErrorData(error);
         } else {
             replace_last(error);
         }
     }
+}
+
+/// Whether an error may be what pgrx has left of another one. Who catches one and raises its text anew with another
+/// SQLSTATE means that one.
+fn is_lossy(error: &ErrorData, last: &ErrorData) -> bool {
+    [last.sqlerrcode, INTERNAL_ERROR].contains(&error.sqlerrcode)
 }
 
 unsafe fn is_same(one: &ErrorData, other: &ErrorData) -> bool {
@@ -145,6 +171,10 @@ unsafe fn is_same(one: &ErrorData, other: &ErrorData) -> bool {
 
 /// ERRCODE_OUT_OF_MEMORY.
 const OUT_OF_MEMORY: c_int = encoded("53200");
+/// ERRCODE_INTERNAL_ERROR, which pgrx gives to SQLSTATEs that it does not list.
+const INTERNAL_ERROR: c_int = encoded("XX000");
+/// ERRCODE_RAISE_EXCEPTION, with which a refusal comes here.
+const PLACEHOLDER: c_int = encoded("P0001");
 
 unsafe fn replace_last(error: *mut ErrorData) {
     let last = LAST.replace(error);

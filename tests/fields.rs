@@ -173,3 +173,35 @@ fn a_refusal_is_raised_as_it_is_and_leaves_nothing_behind() {
     assert_eq!(outcome(&mut client, "reserve_stock('order', 'a', 'm', 1)"), "reserved");
     finish(database);
 }
+
+/// An error that was caught is over: what looks like it later has its own SQLSTATE and context.
+#[test]
+fn a_caught_error_gives_nothing_to_one_that_looks_like_it() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 9);
+    client
+        .batch_execute(
+            "CREATE FUNCTION translating() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 BEGIN PERFORM stock.try_reserve_stock('', 'a', 'm', 1); EXCEPTION WHEN OTHERS THEN NULL; END;
+                 IF NEW.key = 'translated' THEN
+                     BEGIN
+                         RAISE EXCEPTION 'no' USING ERRCODE = 'UU001', CONSTRAINT = 'first';
+                     EXCEPTION WHEN OTHERS THEN
+                         RAISE EXCEPTION '%', SQLERRM USING ERRCODE = 'UU002';
+                     END;
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER translating BEFORE INSERT ON stock.hold FOR EACH ROW EXECUTE FUNCTION translating()",
+        )
+        .unwrap();
+    let translated = error(&mut client, "try_reserve_stock('translated', 'a', 'm', 1)");
+    assert_eq!((translated.code().code(), translated.constraint()), ("UU002", None), "{translated:?}");
+    assert_eq!(outcome(&mut client, "try_reserve_stock('fine', 'a', 'm', 1)"), "reserved");
+    let plain = error(&mut client, "try_reserve_stock('', 'a', 'm', 1)");
+    assert_eq!((plain.code().code(), plain.where_()), ("22023", None), "{plain:?}");
+    client.batch_execute("DROP TRIGGER translating ON stock.hold").unwrap();
+    finish(database);
+}

@@ -34,7 +34,9 @@ fn answer(fcinfo: pg_sys::FunctionCallInfo, form: Form, read: impl Fn(&Arguments
     let _call = Call::begin();
     let requests = read(&Arguments::of(fcinfo)).map_err(Error::from);
     let answers = or_raise(requests.and_then(|requests| store::run(&requests)));
-    if let Some(report) = report(&answers).filter(|_| form == Form::Raising) {
+    if form == Form::Raising
+        && let Some(report) = report(&answers)
+    {
         error::raise_refusal(report);
     }
     rows::send_answers(fcinfo, &answers);

@@ -302,16 +302,16 @@ unsafe fn looks_at_constants_only(trigger: &pg_sys::Trigger, table: pg_sys::Rela
         trigger.tgisinternal
             && trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_DELETE == 0
             && pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32
-            && key_columns(trigger.tgconstrindid).is_some_and(is_constant)
+            && key_columns(trigger.tgconstrindid, (*table).rd_id).is_some_and(is_constant)
     }
 }
 
-/// The columns of an index.
-unsafe fn key_columns(index: pg_sys::Oid) -> Option<Vec<i16>> {
+/// The columns of an index of a table.
+unsafe fn key_columns(index: pg_sys::Oid, table: pg_sys::Oid) -> Option<Vec<i16>> {
     unsafe {
         let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let relation = pg_sys::try_relation_open(index, mode);
-        let about = relation.as_ref()?.rd_index.as_ref();
+        let about = relation.as_ref()?.rd_index.as_ref().filter(|about| about.indrelid == table);
         let columns = about.map(|about| about.indkey.values.as_slice(about.indnkeyatts as usize).to_vec());
         pg_sys::relation_close(relation, mode);
         columns
