@@ -103,7 +103,7 @@ SELECT setting.notify, f.generation, f.sequence, f.emitted_at,
             WHEN 'not_served'
             THEN 'no worker runs: pg_stock.databases does not name this database; or call stock.emit_changes()'
             WHEN 'no_worker'
-            THEN 'no worker runs: it is just being started, or the log says what there is none left of'
+            THEN 'no worker runs: one is being started, or no slot is left for it (see the log)'
             WHEN 'read_only'
             THEN 'the worker waits: the database is read-only'
             WHEN 'subscription'

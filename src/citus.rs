@@ -1,19 +1,16 @@
 //! Beside Citus: what does it say of a table, and of a transaction?
 //!
-//! Citus keeps the rows of a distributed table on other nodes and plans statements on it anew: whoever reaches for the
-//! table itself finds nothing there. And it commits on other nodes at XACT_EVENT_COMMIT, before our flush. Both concern
-//! only tables that were given to it, and transactions that reached for such, so it is asked: by two functions of its
-//! library, which are looked up among the symbols of this process. Nothing is loaded for that. Where it does not offer
-//! them (it may have been built to keep its symbols to itself), nothing of the kind is assumed to be safe.
+//! Citus keeps the rows of a distributed table on other nodes and plans statements on it anew:
+//! whoever reaches for the table itself finds nothing there. And it commits on other nodes at
+//! XACT_EVENT_COMMIT, before our flush. Both concern only tables that were given to it, and
+//! transactions that reached for such, so it is asked, of a table when it is checked for the short
+//! way, of the transaction at PRE_COMMIT: by two functions of its library, which are looked up
+//! among the symbols of this process. Nothing is loaded for that. Where it does not offer them (it
+//! may have been built to keep its symbols to itself), everything goes by statements and commits as
+//! PostgreSQL does.
 //!
-//! Citus commits on other nodes at XACT_EVENT_COMMIT, before our flush, and keeps rows where a look
-//! into the table does not find them. It is asked, by two functions of its library that are looked
-//! up among the symbols of the process: of a table when it is checked for the short way, and of the
-//! transaction at PRE_COMMIT. Nothing is loaded for that; where one of them is missing, everything
-//! goes by statements and commits as PostgreSQL does. A distributed `level`, `hold`, `ledger` or
-//! `buyer_quantity` is refused at the start of each call: a row lock or a unique key on one node
-//! says nothing about another. A library of the test's own stands in for Citus; a test beside the
-//! real one runs where it is installed.
+//! A distributed `level`, `hold`, `ledger` or `buyer_quantity` is refused at the start of each
+//! call: a row lock or a unique key on one node says nothing about another.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;

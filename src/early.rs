@@ -16,10 +16,6 @@
 //! simple, the extended and the pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background workers all
 //! pass through it.
 //!
-//! A level is wanted by others if the call found somebody at it or had to wait, if its last change was not on disk yet, if
-//! others were there a moment ago, or if somebody waits for this transaction when it commits. Where there is no such sign,
-//! nothing is won by letting go early: then all is as without us.
-//!
 //! The variable is assigned, and not set by SetConfigOption: that would run its assign hook, which derives how to wait
 //! for a standby from it, and step 3 would not wait.
 //!
@@ -50,9 +46,6 @@
 //! boolean or two bits, by the minor release of the server that runs. The answers that wait for
 //! standbys read the same note, and not the settings of the process: right after a reload the two
 //! differ.
-//!
-//! The tests hold commits exactly between visible and acknowledged, with a standby that does not
-//! exist, and look at who can lock what.
 //!
 //! An abort after PRE_COMMIT restores the variable as well. An error in the callback after the
 //! locks would be a PANIC, as it is in PostgreSQL's own flush there. A transaction that sends

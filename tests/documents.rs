@@ -23,13 +23,14 @@ const DOCUMENTS: [&str; 10] = [
     "bench/RESULTS.md",
 ];
 
-fn read(document: &str) -> String {
+/// A document's text.
+pub fn read(document: &str) -> String {
     let path = Path::new(ROOT).join(document);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The blocks of code in a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
+pub fn blocks(text: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
     text.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
 }

@@ -1,13 +1,13 @@
 //! The recipes of README.md, as they stand there: checkout, and the payment that must not be lost.
 
+use super::documents::{blocks, read};
 use super::support::{call, database, finish, outcome, sqlstate, stocked, value};
 use postgres::Client;
 
 /// The SQL block of README.md that contains a text.
 fn recipe(text: &str) -> String {
-    let readme = include_str!("../README.md");
-    let blocks = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.into_iter().find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block with {text}")).to_owned()
+    let blocks = blocks(&read("README.md"), "sql");
+    blocks.into_iter().find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block with {text}"))
 }
 
 fn shop(client: &mut Client) {

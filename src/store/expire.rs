@@ -1,28 +1,26 @@
-//! The sweep: gives overdue holds back. Correctness never needs it, for an overdue hold blocks no buyer.
+//! The sweep: gives overdue holds back. Correctness never needs it, for an overdue hold blocks no
+//! buyer.
 //!
-//! Candidates are found by a plain read, their levels locked in order, and their holds closed only under that lock, by
-//! the same decision and the same store as everything else. Four things keep it going for ever:
+//! Candidates are found by a plain read of `hold_expiry`, their levels locked in order, in ever
+//! larger handfuls, and all that is overdue on each closed under that lock, by the same decision
+//! and the same store as everything else. Visiting a level once for all its holds, instead of
+//! taking holds strictly by deadline, made it five times faster (measured once: 20,000 to 98,000 a
+//! second; `make bench-expiry` gives today's rate). Four things keep it going for ever:
 //!
-//! - It starts where it stopped ([`Progress::mark`]), so that what an old snapshot keeps alive of closed holds is not
-//!   read again and again; at the start of a session, after an abort, hourly, and when the clock stepped back it looks
-//!   at everything.
-//! - A level that somebody has locked is passed over, and remembered. From the third time on it is waited for, briefly.
+//! - It starts where it stopped ([`Progress::mark`]), so that what an old snapshot keeps alive of
+//!   closed holds is not read again and again. At the start of a session, after an abort of the
+//!   transaction or of a savepoint, and when the clock stepped back it looks at everything; hourly,
+//!   too, for a transaction that took longer than its hold's time to live commits below the mark.
+//! - A level that somebody has locked is passed over, and remembered. From the third time on it is
+//!   waited for, briefly: one level in a call, before any lock is held, so that nothing can
+//!   deadlock with it.
 //! - A hold that cannot be closed is set aside with its error, and tried again with growing pauses.
+//!   It is found by halving the batch; errors that speak of the moment and not of a hold (classes
+//!   25, 40, 53, 55, 57, 58) end the call.
 //! - What it did is logged, and the log has a bound.
 //!
-//! Finds levels by a plain read of `hold_expiry`, locks them with SKIP LOCKED, in ever larger
-//! handfuls, and closes all that is overdue on each, by `decide::expire` and the same store as
-//! everything else. Visiting a level once for all its holds, instead of taking holds strictly by
-//! deadline, made it five times faster (20,000 to 98,000 a second where 10,000 levels have 100
-//! overdue holds each, measured once; `make bench-expiry` gives today's rate). It waits for at most
-//! one level in a call, before it holds any lock, so that nothing can deadlock with it. The session
-//! remembers where it stopped: what lies below that mark was closed, or its level is pending, or it
-//! was set aside. An abort of the transaction or of a savepoint forgets the mark; so does a clock
-//! that was stepped back; and once an hour everything is looked at, for a transaction that took
-//! longer than its hold's time to live commits below the mark. If a batch fails, its halves are
-//! tried, down to the hold that is bad; errors that speak of the moment and not of a hold (classes
-//! 25, 40, 53, 55, 57, 58) end the call. While a dump is being restored nothing is swept: the
-//! ledger's sequence is set last, and no hold is made without it.
+//! While a dump is being restored nothing is swept: the ledger's sequence is set last, and no hold
+//! is made without it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};

@@ -1,5 +1,4 @@
-//! Reads what a decision needs. Levels are read before the entries of the keys: a key that is unknown afterwards had
-//! not changed the level that was read, so that a repeat is never told "sold out" by its own first effect.
+//! Reads what a decision needs, in the order that `store` says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 

@@ -91,7 +91,7 @@ impl Contestant {
                 Batch100,
                 Batch1000,
             ],
-            (Work::Spread, false) => &[
+            (Work::Spread | Work::Hot, false) => &[
                 Update,
                 Transaction,
                 Function,
@@ -103,9 +103,6 @@ impl Contestant {
                 PgStockSql,
                 Batch1000,
             ],
-            (Work::Hot, false) => {
-                &[Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockOff, PgStockSql, Batch1000]
-            }
             (Work::Soldout, true) => {
                 &[Select, Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockRaise]
             }

@@ -38,6 +38,7 @@ pub fn goals(score: &Score) -> Vec<Goal> {
         .map(|rates| rates.and_then(|rates| middle(rates)));
     let p99 = score.open_loop.as_ref().and_then(|open_loop| Some(open_loop.latency_ms(PgStock, 0.99)?.median));
     let hot = |connections| rate(Hot, connections, PgStock);
+    let at_32 = |work, of, base| over(rate(work, 32, of), rate(work, 32, base));
     vec![
         least("hot over spread, 32 connections", 0.8, over(hot(32), rate(Spread, 32, PgStock))),
         least("hot over the function on one row, 32 connections", 3.0, over(hot(32), rate(Hot, 32, Function))),
@@ -48,26 +49,10 @@ pub fn goals(score: &Score) -> Vec<Goal> {
             2.0,
             over(score.best(Hot, Batch1000), score.best(Hot, RedisAlways)),
         ),
-        least(
-            "refusals over a plain SELECT of the level, 32 connections",
-            0.7,
-            over(rate(Soldout, 32, PgStock), rate(Soldout, 32, Select)),
-        ),
-        least(
-            "spread over the function, 32 connections",
-            1.0,
-            over(rate(Spread, 32, PgStock), rate(Spread, 32, Function)),
-        ),
-        least(
-            "spread, raising over returning, 32 connections",
-            0.95,
-            over(rate(Spread, 32, PgStockRaise), rate(Spread, 32, PgStock)),
-        ),
-        least(
-            "sold out, raising over returning, 32 connections",
-            0.9,
-            over(rate(Soldout, 32, PgStockRaise), rate(Soldout, 32, PgStock)),
-        ),
+        least("refusals over a plain SELECT of the level, 32 connections", 0.7, at_32(Soldout, PgStock, Select)),
+        least("spread over the function, 32 connections", 1.0, at_32(Spread, PgStock, Function)),
+        least("spread, raising over returning, 32 connections", 0.95, at_32(Spread, PgStockRaise, PgStock)),
+        least("sold out, raising over returning, 32 connections", 0.9, at_32(Soldout, PgStockRaise, PgStock)),
         least("much past over little past", 0.8, over(much, little)),
         least("100,000 sales beside an old snapshot over the start", 0.5, over(snapshot(100_000), snapshot(0))),
         Goal {

@@ -16,7 +16,7 @@ use super::{history, open_loop};
 const SHORT: [Contestant; 4] =
     [Contestant::PgStock, Contestant::Function, Contestant::Transaction, Contestant::RedisAlways];
 
-/// The whole text. `plots` are the file names of the plots.
+/// The whole text.
 pub fn write(score: &Score, machine: &[String], rounds: u32, seconds: u64, breaches: &[String]) -> String {
     let mut text = String::from("Written by `stock-bench peers`; [README.md](README.md) says who takes part. ");
     let _ = writeln!(

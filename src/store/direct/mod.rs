@@ -1,24 +1,19 @@
 //! The short way to the tables, without SQL.
 //!
-//! Two thirds of what a one-line reserve costs is the executor being set up and taken down, four times; of a confirm it was
-//! more. The short way does what these statements do by the functions that the executor itself is made of, as logical
-//! replication does when it applies changes: the same locks, indexes, visibility and log, and no plan. It is taken only
-//! where it means the same; where anything is not as sql/tables.sql made it (a trigger, a rule, a policy, a column or a
-//! check more, another isolation level), [`Tables::reach`] or a step of it says no and the statements of `store::sql` do
-//! the work.
-//!
-//! So the glance, the guarded change of the level, the ledger rows and the holds, and of up to 16
-//! levels and holds also the locks, the reads, the changes and what closes a hold, use the
-//! functions that the executor is made of (index scans, `table_tuple_lock`, `table_tuple_update`,
+//! Two thirds of what a one-line reserve costs is the executor being set up and taken down, four
+//! times; of a confirm it was more. The short way does what these statements do by the functions
+//! that the executor itself is made of (index scans, `table_tuple_lock`, `table_tuple_update`,
 //! `table_tuple_delete`, speculative insertion, `ExecInsertIndexTuples`), as logical replication
 //! does when it applies changes: the same locks (a level is locked FOR NO KEY UPDATE, which is what
 //! the UPDATE takes), visibility, indexes and log, and no plan. The guard is then a function of the
 //! core (`Guard::admits`), asked of the row that is replaced; who finds the row replaced meanwhile
-//! looks again. It is taken only where it means the same as the statement: a table with a trigger,
-//! rule, policy, child, column or check that sql/tables.sql has not made, an isolation level other
-//! than READ COMMITTED, a recovery, a table of Citus's: all these get the statement, which is there
-//! anyway and passes the same tests (`make test-settings`). `pg_stock.direct_access = off` asks for
-//! it, too.
+//! looks again.
+//!
+//! It is taken only where it means the same, and for few levels and holds; where anything is not as
+//! sql/tables.sql made it (a trigger, a rule, a policy, a child, a column or a check more), in
+//! another isolation level than READ COMMITTED, in a recovery or on a table of Citus's,
+//! [`Tables::reach`] or a step of it says no and the statements of `store::sql` do the work. They
+//! pass the same tests (`make test-settings`).
 //!
 //! | room | what it does |
 //! |---|---|

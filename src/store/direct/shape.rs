@@ -1,16 +1,12 @@
 //! Is a table as sql/tables.sql made it, for what is to be done with it?
 //!
-//! All that a statement would heed is compared by content, names of columns and the text of checks and defaults included,
-//! and the answer is kept until PostgreSQL says that something about the table may have changed.
-//!
-//! What the short way relies on is compared by content: names, types, collations and NOT NULL of
+//! All that a statement would heed is compared by content: names, types, collations and NOT NULL of
 //! columns, the text of the check and of the defaults that are used, the sequence that one of them
-//! names, triggers, rules, policies, children, rights. The verdict is kept until PostgreSQL
-//! invalidates what it knows of the table. The name is looked up again once the lock is there, for
-//! who waited may have waited for a swap. Triggers of a foreign key that refers to (SKU, location)
-//! of a level are passed over: PostgreSQL has them do nothing where these stay. `tests/schema.rs`
-//! generates every change of our tables that PostgreSQL accepts (some 850: each kind for each
-//! column, constraint, index and table) and compares both ways after each.
+//! names, triggers, rules, policies, children, rights. The answer is kept until PostgreSQL says
+//! that something about the table may have changed. Triggers of a foreign key that refers to (SKU,
+//! location) of a level are passed over: PostgreSQL has them do nothing where these stay.
+//! `tests/schema.rs` generates every change of our tables that PostgreSQL accepts (some 850) and
+//! compares both ways after each.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,14 +1,12 @@
 //! Where the row of a level lay last, as far as this backend knows.
 //!
-//! An index leads to the oldest version of a row that somebody may still see, and from there to the newest one by one.
-//! While an old snapshot is held open (a backup, say), a hot level leaves tens of thousands of versions behind. Whoever
-//! starts from the version that it saw last has a short way. What is remembered is a hint: the row that is found is
-//! checked, and where it leads nowhere the index is asked.
-//!
-//! A session that the index has led through four pages or more for one level remembers where it
-//! left the row, follows it from there, checks SKU, location and visibility, and prunes that page
-//! on the way as an index scan would. A tid that leads nowhere is forgotten, and the index
-//! asked.
+//! An index leads to the oldest version of a row that somebody may still see, and from there to the
+//! newest one by one. While an old snapshot is held open (a backup, say), a hot level leaves tens
+//! of thousands of versions behind. Whoever starts from the version that it saw last has a short
+//! way. So a session that the index has led through four pages or more for one level follows the
+//! row from there, and prunes that page on the way, as an index scan would. What is remembered is a
+//! hint: SKU, location and visibility of the row that is found are checked, and where it leads
+//! nowhere it is forgotten, and the index asked.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
