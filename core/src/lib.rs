@@ -32,7 +32,7 @@ pub mod standing;
 pub mod table;
 
 pub use answer::Answer;
-pub use decide::{Decision, Effects, decide, expire};
+pub use decide::{Decision, Effects, decide, expire, will_act};
 pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
 pub use fault::Fault;
 pub use name::Name;

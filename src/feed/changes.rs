@@ -11,9 +11,8 @@ use pgrx::spi::SpiResult;
 use super::generation::Generation;
 use super::moment::now;
 use crate::error::Error;
-use crate::store::datum::{Row, int, xid, xids};
+use crate::store::datum::{Row, array, int, xid};
 use crate::store::sql;
-use crate::store::statement::query;
 
 /// A ledger row, as far as the feed looks at it.
 struct Change {
@@ -85,14 +84,15 @@ fn rows(window: &Window, most: usize) -> SpiResult<Vec<Change>> {
     let mut rows = if late.is_empty() { Vec::new() } else { of_transactions(&late, most)? };
     if rows.len() < most {
         let ((first, end), room) = (window.range(), most - rows.len());
-        rows.extend(query(&sql::CHANGES_BETWEEN, &[xid(first), xid(end), int(room as i64)], change)?);
+        rows.extend(sql::CHANGES_BETWEEN.query(&[xid(first), xid(end), int(room as i64)], change)?);
     }
     Ok(rows)
 }
 
 fn of_transactions(xacts: &[Xid], most: usize) -> SpiResult<Vec<Change>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    query(&sql::CHANGES_OF, &[xids(xacts.iter().copied()), int(most)], change)
+    let xacts = array(xacts.iter().copied().map(xid), pg_sys::XID8OID);
+    sql::CHANGES_OF.query(&[xacts, int(most)], change)
 }
 
 fn change(row: Row<'_>) -> Change {

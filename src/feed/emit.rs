@@ -9,14 +9,13 @@ use pgrx::spi::SpiResult;
 
 use super::changes::{self, Changes};
 use super::generation::Generation;
-use super::levels::{self, State, locations, skus};
+use super::levels::{self, State};
 use super::moment;
 use crate::error::Error;
 use crate::settings;
-use crate::store::datum::{int, opt_text, texts, words};
+use crate::store::datum::{bytes, int, text, word};
 use crate::store::notify::{self, Channel};
-use crate::store::sql;
-use crate::store::statement::{execute, query};
+use crate::store::{names, sql};
 use crate::{durable, memory, store};
 
 /// What an emission told.
@@ -91,7 +90,7 @@ fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> 
     let messages = levels + notify::send(Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
     remember(&crossings)?;
     let seen = changes.seen.to_string();
-    execute(&sql::ADVANCE, &[opt_text(Some(seen.as_bytes())), int(emission.sequence)])?;
+    sql::ADVANCE.execute(&[word(&seen), int(emission.sequence)])?;
     Ok(Emitted { changes: changes.rows, levels: named.len(), alerts: alerts.len(), messages, more: changes.more })
 }
 
@@ -115,11 +114,9 @@ fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<V
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    let announced: HashSet<(LevelId, Name)> = query(&sql::ALERTS, &[skus(&levels), locations(&levels)], |row| {
-        (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
-    })?
-    .into_iter()
-    .collect();
+    let announced = sql::ALERTS
+        .query_each(&[], &names(&levels), |row| (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)))?;
+    let announced: HashSet<(LevelId, Name)> = announced.into_iter().collect();
     let of = |state: &'a State| {
         let before = |alert: Alert| announced.contains(&(state.at.clone(), Name::from(alert.word())));
         let crossed = alert::crossings(before, &state.level).into_iter();
@@ -131,14 +128,14 @@ fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<V
 /// Writes down what was announced.
 fn remember(crossings: &[Crossing<'_>]) -> SpiResult<()> {
     for (begins, statement) in [(true, &sql::BEGIN_ALERTS), (false, &sql::END_ALERTS)] {
-        let each = || crossings.iter().filter(|crossing| crossing.begins == begins);
-        if each().next().is_some() {
-            let args = [
-                texts(each().map(|crossing| Some(&crossing.state.at.sku))),
-                texts(each().map(|crossing| Some(&crossing.state.at.location))),
-                words(each().map(|crossing| crossing.alert.word())),
-            ];
-            execute(statement, &args)?;
+        let crossed = crossings.iter().filter(|crossing| crossing.begins == begins);
+        let row = |crossing: &Crossing<'_>| {
+            let at = &crossing.state.at;
+            [text(&at.sku), text(&at.location), word(crossing.alert.word())]
+        };
+        let rows: Vec<_> = crossed.map(row).collect();
+        if !rows.is_empty() {
+            statement.execute_each(&[], &rows)?;
         }
     }
     Ok(())
@@ -149,6 +146,6 @@ pub fn note_failure(error: &str) -> Result<(), Error> {
     let error = notify::storable(error);
     // Where the first emission of a generation has failed, it took the generation with it.
     Generation::current_or_new()?;
-    execute(&sql::FAIL, &[opt_text(Some(error.as_bytes()))])?;
+    sql::FAIL.execute(&[bytes(error.as_bytes())])?;
     Ok(())
 }

@@ -11,9 +11,9 @@ use pgrx::spi::SpiResult;
 use super::moment;
 use crate::error::Error;
 use crate::settings;
-use crate::store::datum::{Argument, Row, flag, int, opt_text};
+use crate::store::datum::{Row, Value, flag, int, word};
 use crate::store::sql;
-use crate::store::statement::{Statement, execute, query};
+use crate::store::statement::Statement;
 use crate::store::subtransaction::{self, Caught};
 
 /// A generation, and how far it was sent.
@@ -68,9 +68,8 @@ impl Generation {
         let sent = if anew && last > FEW { moment::now()? } else { recently(last)? }.to_string();
         let [system, timeline, database] = place();
         let name = (!anew).then(Generation::to_begin);
-        let name = opt_text(name.as_deref().map(str::as_bytes));
-        let args = [system, timeline, database, int(last), opt_text(Some(sent.as_bytes())), flag(anew), name];
-        execute(&sql::BEGIN_GENERATION, &args)?;
+        let name = name.as_deref().and_then(word);
+        sql::BEGIN_GENERATION.execute(&[system, timeline, database, int(last), word(&sent), flag(anew), name])?;
         Ok(())
     }
 
@@ -118,7 +117,7 @@ impl Generation {
             })
         };
         let unreadable = || Error::Corrupted("the snapshot in stock.feed cannot be read".into());
-        query(statement, &place(), generation)?.pop().map(|row| row.ok_or_else(unreadable)).transpose()
+        statement.query(&place(), generation)?.pop().map(|row| row.ok_or_else(unreadable)).transpose()
     }
 
     /// False for what was written in an earlier life, and restored: its transaction's number says nothing here.
@@ -136,7 +135,7 @@ pub fn begin() -> Result<String, Error> {
 
 /// The last position of the ledger that was handed out; 0 if none was.
 pub fn last_position() -> SpiResult<i64> {
-    Ok(query(&sql::LAST_POSITION, &[], |row| row.int(0))?.pop().unwrap_or(0))
+    Ok(sql::LAST_POSITION.query(&[], |row| row.int(0))?.pop().unwrap_or(0))
 }
 
 /// What a generation that begins may take for told: all but the last changes. Cursors may have been given out a moment
@@ -146,7 +145,7 @@ fn recently(last: i64) -> Result<Snapshot, Error> {
     if last <= FEW {
         return Ok(Snapshot::beginning());
     }
-    let recent = query(&sql::RECENT_XACT, &[int(FEW)], |row| row.int(0) as Xid)?.pop();
+    let recent = sql::RECENT_XACT.query(&[int(FEW)], |row| row.int(0) as Xid)?.pop();
     // Numbers that a restore brought along may lie ahead of this database.
     let before = recent.filter(|xact| *xact < now.oldest()).and_then(|xact| Snapshot::new(xact, Vec::new()));
     Ok(before.unwrap_or(now))
@@ -172,7 +171,7 @@ impl From<Caught> for Setback {
 }
 
 /// Cluster, timeline, database.
-fn place() -> [Argument; 3] {
+fn place() -> [Value; 3] {
     let [system, timeline, database] = coordinates();
     [int(system as i64), int(timeline as i64), int(database as i64)]
 }

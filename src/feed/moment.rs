@@ -6,11 +6,10 @@ use pgrx::pg_sys;
 use crate::board;
 use crate::error::Error;
 use crate::store::sql;
-use crate::store::statement::query;
 
 /// What the moment sees. The transaction that asks is still running.
 pub fn now() -> Result<Snapshot, Error> {
-    let text = query(&sql::CURRENT_SNAPSHOT, &[], |row| row.name(0).to_string())?.pop();
+    let text = sql::CURRENT_SNAPSHOT.query(&[], |row| row.name(0).to_string())?.pop();
     let snapshot = text.as_deref().and_then(Snapshot::parse);
     let snapshot = snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
     Ok(match own_xid() {

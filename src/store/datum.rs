@@ -3,109 +3,75 @@
 //! Text travels as bytes: its encoding is the database's, which Rust's `str` could not hold.
 
 use pg_stock_core::{Micros, Name};
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum};
 
-/// The value of a parameter; `None` is NULL.
-pub type Argument = Option<Datum>;
+/// A value of a parameter or a column; `None` is NULL.
+pub type Value = Option<Datum>;
 
-/// A text argument; the empty name is passed as it is.
-pub fn text(value: &Name) -> Argument {
-    opt_text(Some(value.as_bytes()))
+/// A text; the empty name is passed as it is.
+pub fn text(value: &Name) -> Value {
+    bytes(value.as_bytes())
 }
 
-/// A text argument that may be NULL. Text and bytea share one representation, a varlena of bytes.
-pub fn opt_text(value: Option<&[u8]>) -> Argument {
+/// A text that may be NULL.
+pub fn opt_text(value: Option<&Name>) -> Value {
+    value.and_then(text)
+}
+
+/// A text in the encoding of the database. Text and bytea share one representation, a varlena of bytes.
+pub fn bytes(value: &[u8]) -> Value {
     value.into_datum()
 }
 
-/// A bigint argument.
-pub fn int(value: i64) -> Argument {
+/// A word of ours, which is ASCII.
+pub fn word(value: &str) -> Value {
+    bytes(value.as_bytes())
+}
+
+/// A bigint.
+pub fn int(value: i64) -> Value {
     opt_int(Some(value))
 }
 
-/// A bigint argument that may be NULL.
-pub fn opt_int(value: Option<i64>) -> Argument {
+/// A bigint that may be NULL.
+pub fn opt_int(value: Option<i64>) -> Value {
     value.map(Datum::from)
 }
 
-/// An integer argument.
-pub fn line(value: i32) -> Argument {
+/// An integer.
+pub fn line(value: i32) -> Value {
     value.into_datum()
 }
 
-/// A boolean argument.
-pub fn flag(value: bool) -> Argument {
+/// A boolean.
+pub fn flag(value: bool) -> Value {
     opt_flag(Some(value))
 }
 
-/// A boolean argument that may be NULL.
-pub fn opt_flag(value: Option<bool>) -> Argument {
+/// A boolean that may be NULL.
+pub fn opt_flag(value: Option<bool>) -> Value {
     value.map(Datum::from)
 }
 
-/// An xid8 argument.
-pub fn xid(value: u64) -> Argument {
+/// An xid8.
+pub fn xid(value: u64) -> Value {
     Some(Datum::from(value))
 }
 
-/// A timestamptz argument: an i64 of microseconds since 2000, which is what Micros counts.
-pub fn time(value: Micros) -> Argument {
+/// A timestamptz: an i64 of microseconds since 2000, which is what Micros counts.
+pub fn time(value: Micros) -> Value {
     int(value)
 }
 
-/// A timestamptz argument that may be NULL.
-pub fn opt_time(value: Option<Micros>) -> Argument {
+/// A timestamptz that may be NULL.
+pub fn opt_time(value: Option<Micros>) -> Value {
     opt_int(value)
 }
 
-/// A text[] argument.
-pub fn texts<'a>(values: impl Iterator<Item = Option<&'a Name>>) -> Argument {
-    array(values.map(|value| opt_text(value.map(Name::as_bytes))), &TEXT)
-}
-
-/// A text[] argument of words of ours.
-pub fn words<'a>(values: impl Iterator<Item = &'a str>) -> Argument {
-    array(values.map(|value| opt_text(Some(value.as_bytes()))), &TEXT)
-}
-
-/// A bigint[] argument.
-pub fn ints(values: impl Iterator<Item = Option<i64>>) -> Argument {
-    array(values.map(opt_int), &Element { oid: pg_sys::INT8OID, ..EIGHT_BYTES })
-}
-
-/// A timestamptz[] argument.
-pub fn times(values: impl Iterator<Item = Option<Micros>>) -> Argument {
-    array(values.map(opt_time), &Element { oid: pg_sys::TIMESTAMPTZOID, ..EIGHT_BYTES })
-}
-
-/// An xid8[] argument.
-pub fn xids(values: impl Iterator<Item = u64>) -> Argument {
-    array(values.map(xid), &Element { oid: pg_sys::XID8OID, ..EIGHT_BYTES })
-}
-
-/// An integer[] argument.
-pub fn lines(values: impl Iterator<Item = i32>) -> Argument {
-    array(values.map(line), &Element { oid: pg_sys::INT4OID, length: 4, by_value: true, align: b'i' })
-}
-
-/// A boolean[] argument.
-pub fn flags(values: impl Iterator<Item = Option<bool>>) -> Argument {
-    array(values.map(opt_flag), &Element { oid: pg_sys::BOOLOID, length: 1, by_value: true, align: b'c' })
-}
-
-/// How PostgreSQL lays the elements of an array out.
-struct Element {
-    oid: pg_sys::Oid,
-    length: i32,
-    by_value: bool,
-    align: u8,
-}
-
-const TEXT: Element = Element { oid: pg_sys::TEXTOID, length: -1, by_value: false, align: b'i' };
-const EIGHT_BYTES: Element = Element { oid: pg_sys::InvalidOid, length: 8, by_value: true, align: b'd' };
-
-fn array(values: impl Iterator<Item = Argument>, element: &Element) -> Argument {
+/// An array of values of this type.
+pub fn array(values: impl Iterator<Item = Value>, of: Oid) -> Value {
+    let element = element(of);
     let (mut datums, mut nulls): (Vec<Datum>, Vec<bool>) =
         values.map(|value| (value.unwrap_or(Datum::null()), value.is_none())).unzip();
     let mut length = [datums.len() as i32];
@@ -118,7 +84,7 @@ fn array(values: impl Iterator<Item = Argument>, element: &Element) -> Argument 
             1,
             length.as_mut_ptr(),
             lower.as_mut_ptr(),
-            element.oid,
+            of,
             element.length,
             element.by_value,
             element.align as std::ffi::c_char,
@@ -127,7 +93,34 @@ fn array(values: impl Iterator<Item = Argument>, element: &Element) -> Argument 
     }
 }
 
-/// One row of a result.
+/// The type of arrays of this type.
+pub fn array_of(of: Oid) -> Oid {
+    element(of).array
+}
+
+/// How PostgreSQL lays the elements of an array out, and the type of the array.
+struct Element {
+    array: Oid,
+    length: i32,
+    by_value: bool,
+    align: u8,
+}
+
+fn element(of: Oid) -> Element {
+    let eight_bytes = |array| Element { array, length: 8, by_value: true, align: b'd' };
+    match of {
+        pg_sys::TEXTOID => Element { array: pg_sys::TEXTARRAYOID, length: -1, by_value: false, align: b'i' },
+        pg_sys::INT4OID => Element { array: pg_sys::INT4ARRAYOID, length: 4, by_value: true, align: b'i' },
+        pg_sys::BOOLOID => Element { array: pg_sys::BOOLARRAYOID, length: 1, by_value: true, align: b'c' },
+        pg_sys::INT8OID => eight_bytes(pg_sys::INT8ARRAYOID),
+        pg_sys::TIMESTAMPTZOID => eight_bytes(pg_sys::TIMESTAMPTZARRAYOID),
+        pg_sys::XID8OID => eight_bytes(pg_sys::XID8ARRAYOID),
+        other => unreachable!("no statement takes rows with a column of type {other}"),
+    }
+}
+
+/// The values of one row of a table or a result, columns counted from 0.
+#[derive(Clone, Copy)]
 pub struct Row<'a> {
     /// The columns.
     pub values: &'a [Datum],
@@ -136,7 +129,7 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// A bigint, integer or timestamptz column that may be NULL; columns count from 0.
+    /// A bigint, integer or timestamptz column that may be NULL.
     pub fn opt_int(&self, column: usize) -> Option<i64> {
         (!self.nulls[column]).then(|| self.values[column].value() as i64)
     }
@@ -156,14 +149,24 @@ impl Row<'_> {
         (!self.nulls[column]).then(|| self.values[column].value() & 1 != 0)
     }
 
+    /// A boolean column; NULL counts as false.
+    pub fn flag(&self, column: usize) -> bool {
+        self.opt_flag(column).unwrap_or(false)
+    }
+
     /// A text column that may be NULL.
     pub fn opt_name(&self, column: usize) -> Option<Name> {
-        // SAFETY: text and bytea share one representation; the column is text, as the statement says.
-        unsafe { <&[u8]>::from_datum(self.values[column], self.nulls[column]).map(Name::from) }
+        self.bytes(column).map(Name::from)
     }
 
     /// A text column; NULL counts as empty.
     pub fn name(&self, column: usize) -> Name {
         self.opt_name(column).unwrap_or_default()
+    }
+
+    /// The bytes of a text column that may be NULL.
+    pub fn bytes(&self, column: usize) -> Option<&[u8]> {
+        // SAFETY: text and bytea share one representation; the column is text.
+        unsafe { <&[u8]>::from_datum(self.values[column], self.nulls[column]) }
     }
 }

@@ -32,14 +32,14 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::datum::{self, int, text, time};
-use super::direct::Tables;
-use super::load::{self, now};
+use super::access::{Access, names};
+use super::datum::{Row, bytes, int, line, text, time, word};
+use super::load::now;
 use super::notify::storable;
-use super::sql;
-use super::statement::{execute, query};
+use super::rows::hold;
+use super::run::{Setback, refuse_on_standby, refuse_where_distributed};
 use super::subtransaction::{self, Caught};
-use super::{Setback, write};
+use super::{sql, write};
 use crate::error::Error;
 use crate::settings;
 
@@ -102,8 +102,8 @@ thread_local! {
 /// `told` is for a caller who hears of every hold with an early deadline that is committed: the earliest of them since
 /// the last sweep ([`NEVER`]: none). Others pass `None`.
 pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
-    super::refuse_on_standby()?;
-    super::refuse_where_distributed()?;
+    refuse_on_standby()?;
+    refuse_where_distributed()?;
     watch_for_aborts();
     // Taken, and put back at the end only: after an error the next sweep looks at everything.
     let mut progress = PROGRESS.take();
@@ -132,7 +132,7 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
     if all {
         raise_sequence()?;
     }
-    let retry = query(&sql::RETRY_LEVELS, &[time(started), int(most as i64)], level_due)?;
+    let retry = sql::RETRY_LEVELS.query(&[time(started), int(most as i64)], level_due)?;
     let mut swept = Swept::default();
     wait_for_stubborn(progress, &mut swept)?;
     let mut levels = in_turn(progress, retry);
@@ -186,13 +186,13 @@ impl Progress {
 /// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made without it. The ledger
 /// entries of what would be swept may not be there yet.
 pub fn is_restoring() -> Result<bool, Error> {
-    Ok(query(&sql::RESTORING, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
+    Ok(sql::RESTORING.query(&[], |row| row.flag(0))?.contains(&true))
 }
 
 /// Raises the ledger's sequence where logical replication or a restore by hand has left it behind: positions would be
 /// handed out again.
 fn raise_sequence() -> SpiResult<()> {
-    for position in query(&sql::RAISE_SEQUENCE, &[], |row| row.int(0))? {
+    for position in sql::RAISE_SEQUENCE.query(&[], |row| row.int(0))? {
         let text = format!("pg_stock has raised the sequence stock.ledger_position_seq to {position}");
         let hint =
             "It was behind the ledger. Set it with setval() where tables are filled by other means than pg_dump.";
@@ -204,21 +204,14 @@ fn raise_sequence() -> SpiResult<()> {
 /// True while a subscription fills the tables: the holds are the publisher's to end, and what we wrote would be in the way
 /// of what it sends.
 pub fn is_subscribed() -> Result<bool, Error> {
-    Ok(query(&sql::SUBSCRIBED, &[], |row| row.opt_flag(0))?.contains(&Some(true)))
+    Ok(sql::SUBSCRIBED.query(&[], |row| row.flag(0))?.contains(&true))
 }
 
 /// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds
 /// that were set aside are looked after elsewhere.
 fn due_holds(progress: &Progress, started: Micros, most: usize) -> SpiResult<Vec<(LevelId, Micros)>> {
-    let pending = || progress.pending.keys();
-    let args = [
-        time(progress.mark),
-        time(started),
-        datum::texts(pending().map(|at| Some(&at.sku))),
-        datum::texts(pending().map(|at| Some(&at.location))),
-        int(most as i64),
-    ];
-    query(&sql::DUE_HOLDS, &args, level_due)
+    let args = [time(progress.mark), time(started), int(most as i64)];
+    sql::DUE_HOLDS.query_each(&args, &names(progress.pending.keys()), level_due)
 }
 
 /// The levels to visit before those that are due by their deadlines: those of holds that were set aside and are tried
@@ -266,9 +259,8 @@ fn close_in_chunks(
 /// Locks what can be locked, and remembers what could not. Nothing is waited for, so that nothing can deadlock with the
 /// sweep.
 fn lock(progress: &mut Progress, due: &BTreeMap<LevelId, Micros>, swept: &mut Swept) -> SpiResult<BTreeSet<LevelId>> {
-    let args =
-        [datum::texts(due.keys().map(|at| Some(&at.sku))), datum::texts(due.keys().map(|at| Some(&at.location)))];
-    let held: BTreeSet<LevelId> = query(&sql::LOCK_FREE_LEVELS, &args, level_id)?.into_iter().collect();
+    let held = sql::LOCK_FREE_LEVELS.query_each(&[], &names(due.keys()), level_id)?;
+    let held: BTreeSet<LevelId> = held.into_iter().collect();
     for at in due.keys() {
         if held.contains(at) {
             progress.pending.remove(at);
@@ -285,7 +277,7 @@ fn wait_for_stubborn(progress: &mut Progress, swept: &mut Swept) -> Result<(), E
     let stubborn = progress.pending.iter().find(|(_, passed_over)| is_waited_for(**passed_over));
     let Some(at) = stubborn.map(|(at, _)| at.clone()) else { return Ok(()) };
     // Where there is nothing to lock, somebody deleted the level.
-    if wait_for(&BTreeSet::from([at.clone()]))?.is_some_and(|held| held.is_empty()) {
+    if wait_for(&BTreeSet::from([at.clone()]))? == Some(0) {
         progress.pending.remove(&at);
         orphans(&at, swept)?;
     }
@@ -296,15 +288,15 @@ fn is_waited_for(passed_over: u32) -> bool {
     passed_over.is_multiple_of(PASSED_OVER) && (passed_over / PASSED_OVER).is_power_of_two()
 }
 
-/// Waits for a level, briefly; `None` where it stayed locked.
-fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<BTreeSet<LevelId>>, Error> {
+/// Waits for levels, briefly, and says how many there are; `None` where one stayed locked.
+fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<usize>, Error> {
     let timed_out = |sqlstate: &str| sqlstate == "55P03";
     let waited = subtransaction::attempt(timed_out, || {
         settings::limit_lock_waits(PATIENCE_MS);
-        load::lock(None, levels).map_err(Setback::from)
+        Access::by_statements().lock(levels).map_err(Setback::from)
     });
     match waited {
-        Ok(held) => Ok(Some(held)),
+        Ok(locked) => Ok(Some(locked.len())),
         Err(Setback::Caught(_)) => Ok(None),
         Err(Setback::Failed(error)) => Err(error),
         Err(Setback::Outrun | Setback::Settled(_)) => unreachable!("a lock decides nothing"),
@@ -314,7 +306,7 @@ fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<BTreeSet<LevelId>>, Err
 /// Sets the overdue holds of a level that does not exist aside: somebody deleted its row.
 fn orphans(at: &LevelId, swept: &mut Swept) -> Result<(), Error> {
     let holds =
-        query(&sql::ORPHANS, &[text(&at.sku), text(&at.location), time(now())], |row| (row.name(0), row.line(1)))?;
+        sql::ORPHANS.query(&[text(&at.sku), text(&at.location), time(now())], |row| (row.name(0), row.line(1)))?;
     for (key, line) in holds {
         let error =
             Error::Corrupted(format!("the hold is on an unknown level (SKU \"{}\" at \"{}\")", at.sku, at.location));
@@ -328,14 +320,8 @@ fn overdue_holds(due: &BTreeMap<LevelId, Micros>, started: Micros, most: usize) 
     if due.is_empty() {
         return Ok(Vec::new());
     }
-    let args = [
-        datum::texts(due.keys().map(|at| Some(&at.sku))),
-        datum::texts(due.keys().map(|at| Some(&at.location))),
-        datum::times(due.values().map(|due| Some(*due))),
-        time(started),
-        int(most as i64),
-    ];
-    query(&sql::OVERDUE_HOLDS, &args, load::hold)
+    let levels: Vec<_> = due.iter().map(|(at, due)| [text(&at.sku), text(&at.location), time(*due)]).collect();
+    sql::OVERDUE_HOLDS.query_each(&[time(started), int(most as i64)], &levels, hold::hold)
 }
 
 /// Whether an error with this SQLSTATE comes again where the same is tried again.
@@ -371,17 +357,17 @@ fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
 fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
-    let levels = load::read_levels(None, &ids, ALWAYS)?.into_iter().collect();
+    let levels = Access::by_statements().levels(&ids, ALWAYS)?.into_iter().collect();
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
     }
     let effects = decide_expiry(Facts { now: now(), levels, overdue, ..Facts::default() })?;
-    write::locked(Tables::reach().as_ref(), &effects)?;
+    write::locked(&Access::reach(), &effects)?;
     Ok(effects.entries.iter().map(|entry| entry.quantity).collect())
 }
 
-fn set_aside(key: &Name, line: i32, setback: Setback, swept: &mut Swept) -> Result<(), Error> {
+fn set_aside(key: &Name, number: i32, setback: Setback, swept: &mut Swept) -> Result<(), Error> {
     let (sqlstate, message) = match setback {
         Setback::Caught(Caught { sqlstate, message }) => (sqlstate, message),
         Setback::Failed(error) => (error.sqlstate().to_owned(), error.to_string()),
@@ -389,17 +375,17 @@ fn set_aside(key: &Name, line: i32, setback: Setback, swept: &mut Swept) -> Resu
         Setback::Settled(_) => unreachable!("a sweep answers nobody"),
     };
     let message = storable(&message);
-    let (code, words) = (Name::from(sqlstate.as_str()), Name::from(message.as_str()));
-    execute(&sql::SET_ASIDE, &[text(key), datum::line(line), time(now()), text(&code), text(&words)])?;
+    let args = [text(key), line(number), time(now()), word(&sqlstate), bytes(message.as_bytes())];
+    sql::SET_ASIDE.execute(&args)?;
     swept.errors += 1;
-    swept.message.get_or_insert(storable(&format!("{key}, line {line}: {message}")));
+    swept.message.get_or_insert(storable(&format!("{key}, line {number}: {message}")));
     Ok(())
 }
 
 /// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.
 fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: Option<Micros>) -> SpiResult<()> {
     let from = if told.is_some() { started.max(progress.quiet_until) } else { started };
-    let next = query(&sql::NEXT_DUE, &[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
+    let next = sql::NEXT_DUE.query(&[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
     let (due, retry) = next.unwrap_or_default();
     (swept.next_due, swept.retry_at) = (due.unwrap_or(NEVER), retry.unwrap_or(NEVER));
     progress.quiet_until = swept.next_due;
@@ -407,15 +393,14 @@ fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: 
 }
 
 fn log(started: Micros, swept: &Swept) -> SpiResult<()> {
-    let message = swept.message.as_deref().map(str::as_bytes);
-    let args = [time(started), int(swept.holds), int(swept.units), int(swept.errors), datum::opt_text(message)];
-    execute(&sql::LOG_RUN, &args).map(|_| ())
+    let message = swept.message.as_deref().and_then(|message| bytes(message.as_bytes()));
+    sql::LOG_RUN.execute(&[time(started), int(swept.holds), int(swept.units), int(swept.errors), message]).map(drop)
 }
 
 /// Keeps the log and the errors bounded. Where that fails, holds are given back all the same.
 fn tidy(started: Micros) -> Result<(), Error> {
     for statement in [&sql::SUM_UP_RUNS, &sql::FORGET_RUNS, &sql::FORGET_ERRORS] {
-        match subtransaction::attempt(is_lasting, || execute(statement, &[time(started)]).map_err(Setback::from)) {
+        match subtransaction::attempt(is_lasting, || statement.execute(&[time(started)]).map_err(Setback::from)) {
             Ok(_) => {}
             Err(Setback::Caught(Caught { message, .. })) => {
                 let text = format!("pg_stock could not tidy what it writes down of expiry: {message}");
@@ -428,12 +413,12 @@ fn tidy(started: Micros) -> Result<(), Error> {
     Ok(())
 }
 
-fn level_due(row: datum::Row<'_>) -> (LevelId, Micros) {
+fn level_due(row: Row<'_>) -> (LevelId, Micros) {
     let due = row.int(2);
     (level_id(row), due)
 }
 
-fn level_id(row: datum::Row<'_>) -> LevelId {
+fn level_id(row: Row<'_>) -> LevelId {
     LevelId { sku: row.name(0), location: row.name(1) }
 }
 

@@ -7,9 +7,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::datum::opt_text;
+use super::datum::bytes;
 use super::sql;
-use super::statement::execute;
 use crate::early;
 use crate::settings::{self, Notify};
 
@@ -40,8 +39,7 @@ pub fn send(channel: Channel, messages: &[String]) -> SpiResult<usize> {
     }
     let name = channel.name();
     for message in messages {
-        let args = [opt_text(Some(name.as_bytes())), opt_text(Some(message.as_bytes()))];
-        execute(&sql::NOTIFY, &args)?;
+        sql::NOTIFY.execute(&[bytes(name.as_bytes()), bytes(message.as_bytes())])?;
     }
     Ok(messages.len())
 }

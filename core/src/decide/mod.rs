@@ -16,6 +16,7 @@ mod goods;
 mod parts;
 mod replay;
 mod reserve;
+mod will_act;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::{Action, Request};
+pub use will_act::will_act;
 use work::Work;
 
 /// What is answered, and what must be stored for the answers to be true.
@@ -217,6 +219,11 @@ fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
 }
 
 impl Decision {
+    /// True where a request is refused.
+    pub fn is_refused(&self) -> bool {
+        self.answers.iter().any(|answer| answer.outcome.is_refusal())
+    }
+
     /// Moves a guarded decision onto the level as the guarded statement left it: others may have changed the level
     /// since it was read, without making the decision wrong.
     pub fn rebase(&mut self, actual: &Level) {

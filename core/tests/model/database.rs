@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::{
-    Answer, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name, Operation, Request, decide, expire,
+    Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name, Operation, Outcome,
+    Request, decide, expire, will_act,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +43,27 @@ impl Database {
         let decision = decide(self.facts(), requests)?;
         let refused = decision.answers.iter().all(|answer| answer.outcome.is_refusal() || answer.replayed);
         assert_eq!(decision.effects.is_empty(), refused, "refusals and replays write nothing, all else does");
+        if let [request] = requests {
+            self.check_look_ahead(request, &decision);
+        }
         self.store(&decision.effects);
         Ok(decision.answers)
+    }
+
+    /// What the entries of a key let expect of a request comes true: what will act is no repeat (but of an extension that
+    /// the longest hold cuts short), and what will not changes nothing, unless it takes again what has lapsed.
+    fn check_look_ahead(&self, request: &Request, decision: &Decision) {
+        let entries: Vec<Entry> = self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
+        if !request.action.acts_on_reservation() {
+            assert!(!will_act(request, &entries, self.now), "{request:?}");
+        } else if will_act(request, &entries, self.now) {
+            let is_repeat = decision.answers.iter().any(|answer| answer.replayed);
+            assert!(!is_repeat || matches!(request.action, Action::Extend { .. }), "{request:?}");
+        } else {
+            let late = [Outcome::ConfirmedLate, Outcome::ExtendedLate];
+            let is_late = decision.answers.iter().any(|answer| late.contains(&answer.outcome));
+            assert!(is_late || decision.effects.is_empty(), "{request:?}");
+        }
     }
 
     /// Closes the overdue holds of a level, as a sweeper does.

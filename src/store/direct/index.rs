@@ -11,6 +11,7 @@ use super::shape::column_name;
 use super::snapshot::Snapshot;
 use super::table::{NO_LOCK, Table};
 use super::tuple::Tuple;
+use crate::store::datum::Row;
 
 /// An index that rows are looked up by.
 pub struct Index {
@@ -21,6 +22,25 @@ pub struct Index {
     /// Whether it has each of its keys once.
     pub is_unique: bool,
 }
+
+/// Finds a level.
+pub const LEVEL_KEY: Index =
+    Index { name: c"level_pkey", columns: &[Key::Column("sku"), Key::Column("location")], is_unique: true };
+/// Finds a hold by its key and line.
+pub const HOLD_KEY: Index =
+    Index { name: c"hold_pkey", columns: &[Key::Column("key"), Key::Column("line")], is_unique: true };
+/// Finds the holds of a level by their deadlines.
+pub const HOLD_DUE: Index = Index {
+    name: c"hold_due",
+    columns: &[Key::Column("sku"), Key::Column("location"), Key::Column("expires_at")],
+    is_unique: false,
+};
+/// Finds the entries of a key.
+pub const LEDGER_KEY: Index = Index {
+    name: c"ledger_claim",
+    columns: &[Key::Column("key"), Key::Expression, Key::Column("operation_key"), Key::Column("line")],
+    is_unique: true,
+};
 
 /// What an index is ordered by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,13 +85,13 @@ impl Table {
         index: &Index,
         asked: &[Condition<'_>],
         snapshot: &Snapshot,
-        mut take: impl FnMut(&Tuple<'_>) -> T,
+        mut take: impl FnMut(Row<'_>) -> T,
     ) -> Option<Vec<T>> {
         let mut scan = Scan::begin(self, index, asked, snapshot)?;
         let tuple = Tuple::empty(self);
         let mut rows = Vec::new();
         while scan.next(&tuple) {
-            rows.push(take(&tuple));
+            rows.push(take(tuple.row()));
         }
         Some(rows)
     }

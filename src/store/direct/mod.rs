@@ -25,10 +25,10 @@
 //! | `index` | the way to a tuple by an index |
 //! | `trail` | remembers where the row of a level lay last |
 //! | `queue` | has buyers of one level wait in line, not all for one row |
-//! | `columns` | the columns of the tables, in their order |
+//! | `origin` | what the defaults of a ledger row say |
 
-mod columns;
 mod index;
+mod origin;
 mod queue;
 mod shape;
 mod snapshot;
@@ -38,41 +38,32 @@ mod tuple;
 mod write;
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
 use pg_stock_core::facts::NEVER;
-use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
+use pg_stock_core::{Level, LevelId, Micros, Name};
 use pgrx::pg_sys::{self, ItemPointerData};
 use pgrx::prelude::*;
 
-use self::columns::Origin;
-use self::index::Condition;
+use self::index::{Condition, HOLD_DUE, HOLD_KEY, LEDGER_KEY, LEVEL_KEY};
+use self::origin::Origin;
 use self::queue::Place;
 use self::shape::Deed;
 use self::snapshot::Snapshot;
 use self::table::{Table, look_up};
 use self::tuple::Tuple;
 use super::crowd;
-use super::datum::Row;
+use super::datum::{Row, Value};
+use super::rows::hold::{self, HOLD};
+use super::rows::ledger::{self, LEDGER};
+use super::rows::level::{self, LEVEL};
 use crate::{citus, settings};
 
 pub use self::shape::register;
 
-/// What became of a change by the short way.
-pub enum Step {
-    /// The level is so now.
-    Done(Level),
-    /// It has not the units, or others kept changing it.
-    Refused,
-    /// The short way does not lead there.
-    Elsewhere,
-}
-
-/// How many levels or holds go the short way at most; of more, one statement costs less for each.
-pub const FEW: usize = 16;
 /// How often a level is read again because somebody else changed it meanwhile who does not stand in the queue.
 const ATTEMPTS: usize = 3;
 
@@ -124,56 +115,51 @@ impl Tables {
         Some(Tables { seen: Cell::new(None) })
     }
 
-    /// The level as it is, if the key is not known. `None` too where the short way does not lead there.
+    /// The level as it is, if the key is not known.
     pub fn glance(&self, at: &LevelId, key: &Name) -> Option<Level> {
-        let (table, ledger) = (Table::open(&columns::LEVEL, Deed::Read)?, Table::open(&columns::LEDGER, Deed::Read)?);
+        let (table, ledger) = (Table::open(&LEVEL, Deed::Read)?, Table::open(&LEDGER, Deed::Read)?);
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
         self.seen.set(Some(Seen { tid: found.tid(), is_busy: found.is_busy(), is_fresh: found.is_fresh() }));
-        let known = ledger.find(&columns::LEDGER_KEY, &[Condition::Text(key)], &snapshot)?;
-        known.is_none().then(|| columns::level(&found))
+        let known = ledger.find(&LEDGER_KEY, &[Condition::Text(key)], &snapshot)?;
+        known.is_none().then(|| level::level(found.row()))
     }
 
-    /// Levels as they are, if nothing is overdue on them by `now`: what `&sql::LEVEL` reads.
+    /// Levels as they are, if nothing is overdue on them by `now`.
     pub fn levels(&self, levels: &BTreeSet<LevelId>, now: Micros) -> Option<Vec<(LevelId, Level)>> {
-        let table = Table::open(&columns::LEVEL, Deed::Read).filter(|_| levels.len() <= FEW)?;
+        let table = Table::open(&LEVEL, Deed::Read)?;
         let snapshot = Snapshot::take();
-        let level = |at: &LevelId| find_level(&table, at, &snapshot).map(|found| columns::level(&found));
+        let level = |at: &LevelId| find_level(&table, at, &snapshot).map(|found| level::level(found.row()));
         levels.iter().map(|at| Some((at.clone(), level(at).filter(|level| level.next_due > now)?))).collect()
     }
 
-    /// The ledger entries of a key, oldest first: what `&sql::KEY_HISTORY` reads.
-    pub fn history<T>(&self, key: &Name, mut take: impl FnMut(Row<'_>) -> T) -> Option<Vec<T>> {
-        let ledger = Table::open(&columns::LEDGER, Deed::Read)?;
-        let entry = |tuple: &Tuple<'_>| {
-            let columns = tuple.columns(columns::ENTRY);
-            let values = columns.map(|value| value.unwrap_or(pg_sys::Datum::null()));
-            let entry = take(Row { values: &values, nulls: &columns.map(|value| value.is_none()) });
-            (tuple.int(const { columns::of_ledger("position") }), entry)
-        };
-        let mut rows = ledger.find_all(&columns::LEDGER_KEY, &[Condition::Text(key)], &Snapshot::take(), entry)?;
-        rows.sort_by_key(|(position, _)| *position);
-        Some(rows.into_iter().map(|(_, entry)| entry).collect())
+    /// The ledger entries of a key, oldest first.
+    pub fn history<T>(&self, key: &Name, entry: impl Fn(Row<'_>) -> T) -> Option<Vec<T>> {
+        let table = Table::open(&LEDGER, Deed::Read)?;
+        let placed = |row: Row<'_>| (ledger::position(row), entry(row));
+        let mut entries = table.find_all(&LEDGER_KEY, &[Condition::Text(key)], &Snapshot::take(), placed)?;
+        entries.sort_by_key(|(position, _)| *position);
+        Some(entries.into_iter().map(|(_, entry)| entry).collect())
     }
 
     /// Whether each key can be claimed once only: the index of the claims is as it was made.
     pub fn has_claims(&self) -> bool {
         let none = [Condition::Text(&Name::default())];
-        let found = |ledger: Table| ledger.find(&columns::LEDGER_KEY, &none, &Snapshot::take()).map(drop);
-        Table::open(&columns::LEDGER, Deed::Read).and_then(found).is_some()
+        let found = |ledger: Table| ledger.find(&LEDGER_KEY, &none, &Snapshot::take()).map(drop);
+        Table::open(&LEDGER, Deed::Read).and_then(found).is_some()
     }
 
-    /// Locks levels in their order: what `&sql::LOCK_LEVELS` does, but FOR NO KEY UPDATE, so that foreign keys may
-    /// still refer to them. `None` where the short way does not lead to one of them; some may be locked then.
-    pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<()> {
-        let table = Table::open(&columns::LEVEL, Deed::Update).filter(|_| levels.len() <= FEW)?;
+    /// Locks levels in their order, and says how they are. Where direct access leads not to one of them, some may be
+    /// locked.
+    pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<Vec<(LevelId, Level)>> {
+        let table = Table::open(&LEVEL, Deed::Update)?;
         let is_only_one = levels.len() == 1;
-        levels.iter().try_for_each(|at| lock_level(&table, at, is_only_one).then_some(()))
+        levels.iter().map(|at| Some((at.clone(), lock_level(&table, at, is_only_one)?))).collect()
     }
 
-    /// Changes one level if it still has the units: what `&sql::GUARDED_UPDATE` does.
-    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Step {
-        let Some(table) = Table::open(&columns::LEVEL, Deed::Update) else { return Step::Elsewhere };
+    /// Changes one level if the guard admits it: `Some(None)` where it has not the units, or others kept changing it.
+    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Option<Option<Level>> {
+        let table = Table::open(&LEVEL, Deed::Update)?;
         // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
         let seen = self.seen.take();
         let mut is_wanted = seen.is_some_and(|seen| seen.is_busy || seen.is_fresh);
@@ -182,113 +168,101 @@ impl Tables {
         is_wanted |= place.has_waited;
         for _ in 0..ATTEMPTS {
             let snapshot = Snapshot::take();
-            let again = seen.take().and_then(|seen| table.at(seen.tid, &snapshot, |row| is_level(row, &guard.at)));
+            let again = seen.take().and_then(|seen| table.at(seen.tid, &snapshot, |row| level::is_of(row, &guard.at)));
             let Some(found) = again.or_else(|| find_level(&table, &guard.at, &snapshot)) else { break };
-            let before = columns::level(&found);
+            let before = level::level(found.row());
             if !guard.admits(&before) {
                 break;
             }
-            let after = change.onto(&before, due);
-            // The statement raises what its check says.
-            if !after.is_sound() {
-                return Step::Elsewhere;
-            }
+            // The statement raises what the check of the table says.
+            let after = Some(change.onto(&before, due)).filter(Level::is_sound)?;
             is_wanted |= found.is_busy() || found.is_fresh();
             if replace_level(&found, &guard.at, &after, guard.now, &snapshot) {
                 crowd::note(&guard.at, is_wanted);
                 place.keep();
-                return Step::Done(after);
+                return Some(Some(after));
             }
             is_wanted = true;
         }
-        Step::Refused
+        Some(None)
     }
 
-    /// Changes a level that is locked and as it was read; where asked to, finds its earliest deadline again: what
-    /// `&sql::CHANGE_LEVELS` does. False where the short way does not lead there, or the statement would raise an error.
-    pub fn change_locked(&self, at: &LevelId, change: &LevelChange, bound: bool, now: Micros) -> bool {
-        let Some(table) = Table::open(&columns::LEVEL, Deed::Update).filter(|_| change.after.is_sound()) else {
-            return false;
-        };
+    /// Changes a level that is locked and as it must be; `None` also where the statement would raise an error.
+    pub fn change_locked(&self, at: &LevelId, before: &Level, after: &Level, now: Micros) -> Option<()> {
+        let table = Table::open(&LEVEL, Deed::Update).filter(|_| after.is_sound())?;
         let snapshot = Snapshot::take();
-        let Some(found) = find_level(&table, at, &snapshot) else { return false };
-        if change.before.as_ref().map(|level| level.version) != Some(columns::level(&found).version) {
-            return false;
-        }
-        let bounded = |next_due| Level { next_due, ..change.after.clone() };
-        let after = match bound {
-            true => self.first_due(at, change.after.next_due, &snapshot).map(bounded),
-            false => Some(change.after.clone()),
+        let found = find_level(&table, at, &snapshot)?;
+        let is_as_before = level::level(found.row()).version == before.version;
+        (is_as_before && replace_level(&found, at, after, now, &snapshot)).then_some(())
+    }
+
+    /// The earliest deadline of the holds of levels, of which none lies before the bound of its level.
+    pub fn first_due(&self, bounds: &BTreeMap<&LevelId, Micros>) -> Option<BTreeMap<LevelId, Micros>> {
+        let table = Table::open(&HOLD, Deed::Read)?;
+        let snapshot = Snapshot::take();
+        let first = |(at, bound): (&&LevelId, &Micros)| {
+            let asked = [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(*bound)];
+            let found = table.find(&HOLD_DUE, &asked, &snapshot)?;
+            Some(((*at).clone(), found.map_or(NEVER, |found| hold::expires_at(found.tuple.row()))))
         };
-        after.is_some_and(|after| replace_level(&found, at, &after, now, &snapshot))
+        bounds.iter().map(first).collect()
     }
 
-    /// The earliest deadline of a level's holds, of which none lies before the bound.
-    fn first_due(&self, at: &LevelId, bound: Micros, snapshot: &Snapshot) -> Option<Micros> {
-        let holds = Table::open(&columns::HOLD, Deed::Read)?;
-        let asked = [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(bound)];
-        let first = holds.find(&columns::HOLD_DUE, &asked, snapshot)?;
-        Some(first.map_or(NEVER, |found| found.tuple.int(const { columns::of_hold("expires_at") })))
-    }
-
-    /// Closes a hold that has as many units as it must: what `&sql::CLOSE_HOLDS` does. False where it has not, or the
-    /// short way does not lead there.
-    pub fn close_hold(&self, change: &HoldChange) -> bool {
-        let Some(table) = Table::open(&columns::HOLD, Deed::Delete) else { return false };
+    /// Closes a hold that has as many units as it must.
+    pub fn close_hold(&self, change: &HoldChange) -> Option<()> {
+        let table = Table::open(&HOLD, Deed::Delete)?;
         let snapshot = Snapshot::take();
         let asked = [Condition::Text(&change.key), Condition::Line(change.line)];
-        let found = table.find(&columns::HOLD_KEY, &asked, &snapshot).flatten();
-        let right =
-            found.filter(|found| found.tuple.int(const { columns::of_hold("quantity") }) == change.quantity_before);
-        right.is_some_and(|found| found.tuple.delete(&snapshot))
+        let found = table.find(&HOLD_KEY, &asked, &snapshot)??.tuple;
+        let is_as_before = hold::quantity(found.row()) == change.quantity_before;
+        (is_as_before && found.delete(&snapshot)).then_some(())
     }
 
-    /// Writes ledger rows, which claim their keys, until a key is taken: what `&sql::CLAIM` does. Says how many were
-    /// written; `None` where the short way does not lead there.
-    pub fn claim(&self, entries: &[&Entry]) -> Option<usize> {
-        let table = Table::open(&columns::LEDGER, Deed::Insert)?;
+    /// Writes ledger rows, which claim their keys, until a key is taken; says how many were written.
+    pub fn claim(&self, rows: impl Iterator<Item = [Value; ledger::WIDTH]>) -> Option<usize> {
+        let table = Table::open(&LEDGER, Deed::Insert)?;
         let origin = Origin::of_session(table.sequence());
-        let rows = entries.iter().map(|entry| columns::ledger(entry, &origin));
+        let rows = rows.map(|row| ledger::with_defaults(row, origin.defaults()));
         Some(write::insert_until_taken(&table, rows))
     }
 
-    /// Opens holds: what `&sql::OPEN_HOLDS` does. `None` where the short way does not lead there.
-    pub fn open_holds(&self, holds: &[Hold]) -> Option<()> {
-        let table = Table::open(&columns::HOLD, Deed::Insert)?;
-        write::insert(&table, holds.iter().map(columns::hold));
+    /// Opens holds.
+    pub fn open_holds(&self, rows: impl Iterator<Item = [Value; hold::WIDTH]>) -> Option<()> {
+        write::insert(&Table::open(&HOLD, Deed::Insert)?, rows);
         Some(())
     }
 }
 
 /// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in another way.
 pub fn distributed() -> Option<&'static CStr> {
-    let tables = [columns::LEVEL.name, columns::HOLD.name, columns::LEDGER.name, c"buyer_quantity"];
+    let tables = [LEVEL.name, HOLD.name, LEDGER.name, c"buyer_quantity"];
     tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
 }
 
 /// The version of a level's row that the snapshot sees: by its key, or from where it lay last.
 fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option<Tuple<'t>> {
     if let Some(tid) = trail::last_seen(at) {
-        if let Some(tuple) = table.follow(tid, snapshot, |row| is_level(row, at)) {
+        if let Some(tuple) = table.follow(tid, snapshot, |row| level::is_of(row, at)) {
             return Some(tuple);
         }
         trail::lost(at);
     }
     let asked = [Condition::Text(&at.sku), Condition::Text(&at.location)];
-    let found = table.find(&columns::LEVEL_KEY, &asked, snapshot)??;
+    let found = table.find(&LEVEL_KEY, &asked, snapshot)??;
     trail::found(at, found.tuple.tid(), found.entries);
     Some(found.tuple)
 }
 
-/// Locks a level; false where it was not found. Who wants no other one waits in line, if there is one.
-fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> bool {
+/// Locks a level, and says how it is; `None` where it was not found. Who wants no other one waits in line, if there is one.
+fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> Option<Level> {
     {
         let snapshot = Snapshot::take();
-        let Some(level) = find_level(table, at, &snapshot) else { return false };
-        let is_busy = level.is_busy();
-        crowd::note(at, is_busy || level.is_fresh());
+        let found = find_level(table, at, &snapshot)?;
+        let is_busy = found.is_busy();
+        crowd::note(at, is_busy || found.is_fresh());
         if !(may_wait_in_line && is_busy) {
-            return level.lock(&snapshot) && is_level(&level, at);
+            let is_locked = found.lock(&snapshot) && level::is_of(found.row(), at);
+            return is_locked.then(|| level::level(found.row()));
         }
     }
     Place::take(at).keep();
@@ -297,12 +271,7 @@ fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> bool {
 
 /// Puts the row of a level in the place of the one that was found; false where somebody else has done so.
 fn replace_level(found: &Tuple<'_>, at: &LevelId, after: &Level, now: Micros, snapshot: &Snapshot) -> bool {
-    let tid = found.replace(&columns::level_change(after, now), snapshot);
+    let tid = found.replace(&level::row(at, after, now), snapshot);
     tid.inspect(|tid| trail::continues(at, *tid));
     tid.is_some()
-}
-
-fn is_level(row: &Tuple<'_>, at: &LevelId) -> bool {
-    row.is_text(const { columns::of_level("sku") }, &at.sku)
-        && row.is_text(const { columns::of_level("location") }, &at.location)
 }

@@ -16,43 +16,7 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::{FromDatum, IntoDatum};
 
 use crate::citus;
-
-/// What a table is like if nobody but sql/tables.sql had a hand in it.
-pub struct Shape {
-    /// Its name in the schema stock.
-    pub name: &'static CStr,
-    /// Its columns in their order.
-    pub columns: &'static [Column],
-    /// What its one check says.
-    pub check: Option<&'static str>,
-    /// Columns that no change of ours touches: foreign keys that refer to them alone need no look.
-    pub constant: &'static [&'static str],
-}
-
-/// A column of a table.
-pub struct Column {
-    /// Its name.
-    pub name: &'static str,
-    /// Its type.
-    pub of: pg_sys::Oid,
-    /// Its collation.
-    pub collation: pg_sys::Oid,
-    /// Whether it is NOT NULL.
-    pub is_needed: bool,
-    /// How it comes to its value where we leave it out.
-    pub default: Default,
-}
-
-/// The default of a column.
-#[derive(Clone, Copy)]
-pub enum Default {
-    /// It does not matter: the column is never left out.
-    Unused,
-    /// This expression, blanks aside.
-    Expression(&'static str),
-    /// The next number of a sequence.
-    Sequence,
-}
+use crate::store::rows::{Column, Shape, Source};
 
 /// What is done with a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,10 +186,10 @@ unsafe fn defaults(relation: pg_sys::Relation, shape: &Shape) -> Option<pg_sys::
     let mut sequence = pg_sys::InvalidOid;
     for (number, column) in (1i16..).zip(shape.columns) {
         let default = all.iter().find(|default| default.adnum == number).map(|default| default.adbin);
-        match (column.default, default) {
-            (Default::Unused, _) => {}
-            (Default::Expression(text), Some(default)) if unsafe { deparse(relation, default) } == text => {}
-            (Default::Sequence, Some(default)) => sequence = unsafe { sequence_of(default) }?,
+        match (column.source, default) {
+            (Source::Fact, _) => {}
+            (Source::Default(text), Some(default)) if unsafe { deparse(relation, default) } == text => {}
+            (Source::Sequence, Some(default)) => sequence = unsafe { sequence_of(default) }?,
             _ => return None,
         }
     }

@@ -7,10 +7,8 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::shape::{self, Deed, Findings, Shape};
-
-/// A value of a row; `None` is NULL.
-pub type Value = Option<pg_sys::Datum>;
+use super::shape::{self, Deed, Findings};
+use crate::store::rows::Shape;
 
 /// An open table.
 pub struct Table {

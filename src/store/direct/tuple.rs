@@ -2,12 +2,12 @@
 
 use std::ptr::{addr_of_mut, null_mut};
 
-use pg_stock_core::Name;
 use pgrx::pg_sys::{self, ItemPointerData};
 
 use super::snapshot::Snapshot;
-use super::table::{Table, Value};
+use super::table::Table;
 use super::write::{self, Indexes, NewRow};
+use crate::store::datum::{Row, Value};
 
 /// How many versions of a row are followed at most, before the index is asked.
 const MOST_STEPS: usize = 2_000;
@@ -105,39 +105,16 @@ impl<'t> Tuple<'t> {
         unsafe { (*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data }
     }
 
-    /// A column, counted from 0.
-    fn value(&self, column: usize) -> Value {
-        assert!(column < self.table.width());
-        // SAFETY: the row was taken apart, and has this column.
-        unsafe { (!*(*self.slot).tts_isnull.add(column)).then(|| *(*self.slot).tts_values.add(column)) }
-    }
-
-    /// Some of its columns, in the order asked for.
-    pub fn columns<const N: usize>(&self, places: [usize; N]) -> [Value; N] {
-        places.map(|column| self.value(column))
-    }
-
-    /// A bigint or timestamptz that may be NULL.
-    pub fn opt_int(&self, column: usize) -> Option<i64> {
-        self.value(column).map(|value| value.value() as i64)
-    }
-
-    /// A bigint or timestamptz.
-    pub fn int(&self, column: usize) -> i64 {
-        self.opt_int(column).unwrap_or(0)
-    }
-
-    /// A boolean.
-    pub fn flag(&self, column: usize) -> bool {
-        self.value(column).is_some_and(|value| value.value() & 1 != 0)
-    }
-
-    /// Whether a text is this one.
-    pub fn is_text(&self, column: usize, name: &Name) -> bool {
-        // SAFETY: text and bytea share one representation, a varlena of bytes; the column is text.
-        let bytes =
-            self.value(column).and_then(|value| unsafe { <&[u8] as pgrx::FromDatum>::from_datum(value, false) });
-        bytes == Some(name.as_bytes())
+    /// Its values.
+    pub fn row(&self) -> Row<'_> {
+        let width = self.table.width();
+        // SAFETY: the row was taken apart, and has so many columns.
+        unsafe {
+            Row {
+                values: std::slice::from_raw_parts((*self.slot).tts_values, width),
+                nulls: std::slice::from_raw_parts((*self.slot).tts_isnull, width),
+            }
+        }
     }
 
     /// Locks the row against changes by others, for whom it waits, and becomes its newest version; false where it is
@@ -186,18 +163,14 @@ impl<'t> Tuple<'t> {
         result == pg_sys::TM_Result::TM_Ok
     }
 
-    /// Puts a version in its place that differs in some columns, and says where that lies. `None` where somebody else has
-    /// replaced it first, for whom it waits.
-    pub fn replace(&self, changes: &[(usize, Value)], snapshot: &Snapshot) -> Option<ItemPointerData> {
-        let mut values: Vec<Value> = (0..self.table.width()).map(|column| self.value(column)).collect();
-        for (column, value) in changes {
-            values[*column] = *value;
-        }
-        let row = NewRow::of(self.table, &values);
+    /// Puts another version in its place, and says where that lies. `None` where somebody else has replaced it first, for
+    /// whom it waits.
+    pub fn replace(&self, values: &[Value], snapshot: &Snapshot) -> Option<ItemPointerData> {
+        let row = NewRow::of(self.table, values);
         let mut failure = pg_sys::TM_FailureData::default();
         let mut mode = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
         let mut indexes = Default::default();
-        // SAFETY: the row is one of this table's, and what it shares with this version is pinned.
+        // SAFETY: the row is one of this table's.
         unsafe {
             let relation = self.table.relation();
             pg_sys::CheckCmdReplicaIdentity(relation, pg_sys::CmdType::CMD_UPDATE);
@@ -231,7 +204,7 @@ impl Table {
         &self,
         mut tid: ItemPointerData,
         snapshot: &Snapshot,
-        is_it: impl Fn(&Tuple<'_>) -> bool,
+        is_it: impl Fn(Row<'_>) -> bool,
     ) -> Option<Tuple<'_>> {
         let tuple = Tuple::empty(self);
         // SAFETY: the tid was found in this table by this transaction, which keeps it from being cut short.
@@ -242,7 +215,7 @@ impl Table {
             }
             found
         };
-        (found && is_it(&tuple)).then_some(tuple)
+        (found && is_it(tuple.row())).then_some(tuple)
     }
 
     /// Follows a row from a version of it to the one that the snapshot sees. `None` where the tid leads to
@@ -251,7 +224,7 @@ impl Table {
         &self,
         mut tid: ItemPointerData,
         snapshot: &Snapshot,
-        is_it: impl Fn(&Tuple<'_>) -> bool,
+        is_it: impl Fn(Row<'_>) -> bool,
     ) -> Option<Tuple<'_>> {
         // SAFETY: each tid is checked to lie in the table before it is read; a version is looked at while its slot
         // pins the page.
@@ -270,7 +243,7 @@ impl Table {
                     return None;
                 }
                 tuple.read();
-                if !is_it(&tuple) {
+                if !is_it(tuple.row()) {
                     return None;
                 }
                 if pg_sys::table_tuple_satisfies_snapshot(self.relation(), tuple.slot(), snapshot.raw()) {

@@ -4,7 +4,8 @@ use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, ItemPointerData};
 
-use super::table::{Table, Value};
+use super::table::Table;
+use crate::store::datum::Value;
 
 /// A row that is to be written.
 pub struct NewRow {

@@ -3,9 +3,7 @@
 //! `OFFSET 0` keeps a subquery what it is, a look-up by key for each row. hold_error is taken for large like every table
 //! (`planner`), and a join with it would read all holds. Where it is empty, as it should be, no hold is looked up in it.
 
-use pgrx::pg_sys::INT4OID;
-
-use super::{I, T, TS, Z, ZS};
+use super::{INT, LINE, LOCATION, SKU, TEXT, TIME};
 use crate::store::statement::Statement;
 
 /// Tells whether the data is still being restored.
@@ -34,19 +32,17 @@ pub static SUBSCRIBED: Statement = Statement::new(
 /// Finds the levels of the holds that are due next.
 pub static DUE_HOLDS: Statement = Statement::new(
     "SELECT h.sku, h.location, h.expires_at
-                   FROM stock.hold h
-                  WHERE greatest(h.expires_at, '-infinity') BETWEEN $1 AND $2
-                    AND (h.sku, h.location) NOT IN
-                        (SELECT p.sku, p.location
-                           FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS p (sku, location))
-                    AND CASE WHEN (SELECT EXISTS (SELECT FROM stock.hold_error))
-                             THEN NOT EXISTS (SELECT FROM stock.hold_error e
-                                               WHERE e.key = h.key AND e.line = h.line OFFSET 0)
-                             ELSE true END
-                  ORDER BY greatest(h.expires_at, '-infinity')
-                  LIMIT $5",
-    &[Z, Z, TS, TS, I],
-);
+       FROM stock.hold h
+      WHERE greatest(h.expires_at, '-infinity') BETWEEN $1 AND $2
+        AND (h.sku, h.location) NOT IN (SELECT given.sku, given.location FROM {given})
+        AND CASE WHEN (SELECT EXISTS (SELECT FROM stock.hold_error))
+                 THEN NOT EXISTS (SELECT FROM stock.hold_error e WHERE e.key = h.key AND e.line = h.line OFFSET 0)
+                 ELSE true END
+      ORDER BY greatest(h.expires_at, '-infinity')
+      LIMIT $3",
+    &[TIME, TIME, INT],
+)
+.each(&[SKU, LOCATION]);
 
 /// Finds the levels of holds that were set aside and are to be tried again.
 pub static RETRY_LEVELS: Statement = Statement::new(
@@ -57,43 +53,43 @@ pub static RETRY_LEVELS: Statement = Statement::new(
                   WHERE e.retry_at <= $1 AND h.expires_at <= $1
                   GROUP BY h.sku, h.location
                   LIMIT $2",
-    &[Z, I],
+    &[TIME, INT],
 );
 
 /// Locks those levels that nobody else has locked.
 pub static LOCK_FREE_LEVELS: Statement = Statement::new(
-    "SELECT l.sku, l.location
-                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
-                   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
-                    FOR NO KEY UPDATE OF l SKIP LOCKED",
-    &[TS, TS],
-);
+    "SELECT level.sku, level.location
+       FROM {given} JOIN stock.level ON level.sku = given.sku AND level.location = given.location
+        FOR NO KEY UPDATE OF level SKIP LOCKED",
+    &[],
+)
+.each(&[SKU, LOCATION]);
 
 /// Reads the overdue holds of levels.
 pub static OVERDUE_HOLDS: Statement = Statement::new(
-    "SELECT h.key, h.line, l.sku, l.location, h.quantity, h.buyer, h.expires_at, h.reserved_at
-                   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))
-                        AS asked (sku, location, due)
-                   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location
-                  CROSS JOIN LATERAL (
-                    SELECT o.key, o.line, o.quantity, o.buyer, o.expires_at, o.reserved_at
-                      FROM stock.hold o
-                     WHERE o.sku = asked.sku AND o.location = asked.location
-                       AND o.expires_at BETWEEN least(l.next_due, asked.due) AND $4
-                       AND CASE WHEN (SELECT EXISTS (SELECT FROM stock.hold_error))
-                                THEN NOT EXISTS (SELECT FROM stock.hold_error e
-                                                  WHERE e.key = o.key AND e.line = o.line AND e.retry_at > $4 OFFSET 0)
-                                ELSE true END
-                     ORDER BY o.expires_at
-                     LIMIT $5) h
-                  LIMIT $5",
-    &[TS, TS, ZS, Z, I],
-);
+    "SELECT {hold}
+       FROM {given}
+       JOIN stock.level ON level.sku = given.sku AND level.location = given.location
+      CROSS JOIN LATERAL (
+        SELECT {hold}
+          FROM stock.hold
+         WHERE hold.sku = given.sku AND hold.location = given.location
+           AND hold.expires_at BETWEEN least(level.next_due, given.due) AND $1
+           AND CASE WHEN (SELECT EXISTS (SELECT FROM stock.hold_error))
+                    THEN NOT EXISTS (SELECT FROM stock.hold_error e
+                                      WHERE e.key = hold.key AND e.line = hold.line AND e.retry_at > $1 OFFSET 0)
+                    ELSE true END
+         ORDER BY hold.expires_at
+         LIMIT $2) hold
+      LIMIT $2",
+    &[TIME, INT],
+)
+.each(&[SKU, LOCATION, ("due", TIME)]);
 
 /// Reads the overdue holds of a level that does not exist.
 pub static ORPHANS: Statement = Statement::new(
     "SELECT h.key, h.line FROM stock.hold h WHERE h.sku = $1 AND h.location = $2 AND h.expires_at <= $3",
-    &[T, T, Z],
+    &[TEXT, TEXT, TIME],
 );
 
 /// Sets a hold aside that could not be closed.
@@ -105,7 +101,7 @@ pub static SET_ASIDE: Statement = Statement::new(
                     SET attempts = e.attempts + 1, last_failed_at = $3, sqlstate = $4, message = $5,
                         retry_at = $3 + least('1 minute'::interval * pg_catalog.power(2, least(e.attempts, 10)),
                                               '6 hours'::interval)",
-    &[T, INT4OID, Z, T, T],
+    &[TEXT, LINE, TIME, TEXT, TEXT],
 );
 
 /// Forgets the errors of holds that are no longer overdue.
@@ -116,7 +112,7 @@ pub static FORGET_ERRORS: Statement = Statement::new(
                       WHERE NOT EXISTS (SELECT FROM stock.hold h
                                          WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1 OFFSET 0)
                         FOR UPDATE SKIP LOCKED))",
-    &[Z],
+    &[TIME],
 );
 
 /// Finds the next deadline, and when a hold that was set aside is tried again.
@@ -127,7 +123,7 @@ pub static NEXT_DUE: Statement = Statement::new(
                            FROM stock.hold_error e
                           CROSS JOIN LATERAL (SELECT o.expires_at FROM stock.hold o
                                                WHERE o.key = e.key AND o.line = e.line OFFSET 0) h)",
-    &[Z],
+    &[TIME],
 );
 
 /// Writes down what a run did.
@@ -135,7 +131,7 @@ pub static LOG_RUN: Statement = Statement::new(
     "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors,
                         message)
                  VALUES ('expire', $1, pg_catalog.clock_timestamp(), $2, $3, $4, $5)",
-    &[Z, I, I, I, T],
+    &[TIME, INT, INT, INT, TEXT],
 );
 
 /// Sums the runs up by the hour that are older than that.
@@ -154,7 +150,7 @@ pub static SUM_UP_RUNS: Statement = Statement::new(
                         least(pg_catalog.sum(g.units_returned), 9223372036854775807)
                    FROM gone g
                   GROUP BY g.job, pg_catalog.date_trunc('hour', g.started_at)",
-    &[Z],
+    &[TIME],
 );
 
 /// Removes what is too old to be kept.
@@ -164,5 +160,5 @@ pub static FORGET_RUNS: Statement = Statement::new(
                      SELECT o.ctid FROM stock.maintenance_run o
                       WHERE o.started_at < $1 - '30 days'::interval
                         FOR UPDATE SKIP LOCKED))",
-    &[Z],
+    &[TIME],
 );

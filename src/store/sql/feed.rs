@@ -1,8 +1,8 @@
 //! What the change feed reads and writes.
 
-use pgrx::pg_sys::BOOLOID;
+use pgrx::pg_sys::XID8ARRAYOID;
 
-use super::{I, T, TS, X, XS};
+use super::{FLAG, INT, LOCATION, SKU, TEXT, XID};
 use crate::store::statement::Statement;
 
 /// The moment that the statement sees.
@@ -13,7 +13,7 @@ pub static GENERATION: Statement = Statement::new(
     "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
    FROM stock.feed f
   WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3",
-    &[I, I, I],
+    &[INT, INT, INT],
 );
 
 /// The same, locked: there is one emission at a time.
@@ -22,7 +22,7 @@ pub static LOCK_GENERATION: Statement = Statement::new(
    FROM stock.feed f
   WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3
     FOR NO KEY UPDATE",
-    &[I, I, I],
+    &[INT, INT, INT],
 );
 
 /// The last position that was handed out; 0: none.
@@ -31,7 +31,7 @@ pub static LAST_POSITION: Statement =
 
 /// The transaction of the row that so many rows follow.
 pub static RECENT_XACT: Statement =
-    Statement::new("SELECT g.xact FROM stock.ledger g ORDER BY g.xact DESC OFFSET $1 LIMIT 1", &[I]);
+    Statement::new("SELECT g.xact FROM stock.ledger g ORDER BY g.xact DESC OFFSET $1 LIMIT 1", &[INT]);
 
 /// Begins a generation, unless somebody else did so meanwhile.
 pub static BEGIN_GENERATION: Statement = Statement::new(
@@ -45,7 +45,7 @@ pub static BEGIN_GENERATION: Statement = Statement::new(
         seen = excluded.seen, sequence = 0, emitted_at = NULL, failed_at = NULL, error = NULL
   WHERE $6 OR (f.system_identifier, f.timeline, f.database)
            IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)",
-    &[I, I, I, I, T, BOOLOID, T],
+    &[INT, INT, INT, INT, TEXT, FLAG, TEXT],
 );
 
 /// The ledger rows of some transactions, in their order.
@@ -55,7 +55,7 @@ pub static CHANGES_OF: Statement = Statement::new(
   WHERE g.xact = ANY ($1)
   ORDER BY g.xact
   LIMIT $2",
-    &[XS, I],
+    &[XID8ARRAYOID, INT],
 );
 
 /// The ledger rows of a range of transactions, in their order.
@@ -65,81 +65,77 @@ pub static CHANGES_BETWEEN: Statement = Statement::new(
   WHERE g.xact >= $1 AND g.xact < $2
   ORDER BY g.xact
   LIMIT $3",
-    &[X, X, I],
+    &[XID, XID, INT],
 );
 
 /// Levels as they are now.
 pub static STATES: Statement = Statement::new(
-    "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
-   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
-   JOIN stock.level l ON l.sku = asked.sku AND l.location = asked.location",
-    &[TS, TS],
-);
+    "SELECT {level}
+       FROM {given} JOIN stock.level ON level.sku = given.sku AND level.location = given.location",
+    &[],
+)
+.each(&[SKU, LOCATION]);
 
 /// Levels in their order, from the first on.
-pub static FIRST_STATES: Statement = Statement::new(
-    "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
-   FROM stock.level l
-  ORDER BY l.sku, l.location
-  LIMIT $1",
-    &[I],
-);
+pub static FIRST_STATES: Statement =
+    Statement::new("SELECT {level} FROM stock.level ORDER BY level.sku, level.location LIMIT $1", &[INT]);
 
 /// Levels in their order, after one.
 pub static STATES_AFTER: Statement = Statement::new(
-    "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
-   FROM stock.level l
-  WHERE (l.sku, l.location) > ($1, $2)
-  ORDER BY l.sku, l.location
-  LIMIT $3",
-    &[T, T, I],
+    "SELECT {level}
+       FROM stock.level
+      WHERE (level.sku, level.location) > ($1, $2)
+      ORDER BY level.sku, level.location
+      LIMIT $3",
+    &[TEXT, TEXT, INT],
 );
 
 /// Levels that are sold out, frozen or below their safety stock, and those of which that was announced.
 pub static ALARMING_STATES: Statement = Statement::new(
-    "SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version, l.updated_at
-   FROM stock.level l
-  WHERE l.on_hand - l.reserved <= l.safety_stock OR l.frozen
-     OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = l.sku AND a.location = l.location)",
+    "SELECT {level}
+       FROM stock.level
+      WHERE level.on_hand - level.reserved <= level.safety_stock OR level.frozen
+         OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = level.sku AND a.location = level.location)",
     &[],
 );
 
 /// The alerts of levels that were announced and have not ended.
 pub static ALERTS: Statement = Statement::new(
     "SELECT a.sku, a.location, a.alert
-   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (sku, location)
-   JOIN stock.alert a ON a.sku = asked.sku AND a.location = asked.location",
-    &[TS, TS],
-);
+       FROM {given} JOIN stock.alert a ON a.sku = given.sku AND a.location = given.location",
+    &[],
+)
+.each(&[SKU, LOCATION]);
 
 /// Remembers an alert that was announced.
 pub static BEGIN_ALERTS: Statement = Statement::new(
     "INSERT INTO stock.alert (sku, location, alert, since)
- SELECT b.sku, b.location, b.alert, pg_catalog.clock_timestamp()
-   FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS b (sku, location, alert)
-     ON CONFLICT DO NOTHING",
-    &[TS, TS, TS],
-);
+     SELECT given.sku, given.location, given.alert, pg_catalog.clock_timestamp() FROM {given}
+         ON CONFLICT DO NOTHING",
+    &[],
+)
+.each(&[SKU, LOCATION, ("alert", TEXT)]);
 
 /// Forgets alerts whose end was announced.
 pub static END_ALERTS: Statement = Statement::new(
     "DELETE FROM stock.alert a
-  USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS e (sku, location, alert)
-  WHERE a.sku = e.sku AND a.location = e.location AND a.alert = e.alert",
-    &[TS, TS, TS],
-);
+      USING {given}
+      WHERE a.sku = given.sku AND a.location = given.location AND a.alert = given.alert",
+    &[],
+)
+.each(&[SKU, LOCATION, ("alert", TEXT)]);
 
 /// Sends a message when the transaction commits.
-pub static NOTIFY: Statement = Statement::new("SELECT pg_catalog.pg_notify($1, $2)", &[T, T]);
+pub static NOTIFY: Statement = Statement::new("SELECT pg_catalog.pg_notify($1, $2)", &[TEXT, TEXT]);
 
 /// Writes down how far the changes were sent.
 pub static ADVANCE: Statement = Statement::new(
     "UPDATE stock.feed
     SET seen = $1::pg_catalog.pg_snapshot, sequence = $2, emitted_at = pg_catalog.clock_timestamp(), failed_at = NULL,
         error = NULL",
-    &[T, I],
+    &[TEXT, INT],
 );
 
 /// Writes down why an emission failed.
 pub static FAIL: Statement =
-    Statement::new("UPDATE stock.feed SET failed_at = pg_catalog.clock_timestamp(), error = $1", &[T]);
+    Statement::new("UPDATE stock.feed SET failed_at = pg_catalog.clock_timestamp(), error = $1", &[TEXT]);

@@ -1,0 +1,77 @@
+//! stock.level: the counters of one SKU at one location.
+
+use pg_stock_core::{Level, LevelId, Micros};
+
+use super::{Column, Shape, bigint, boolean, name, or_null, place, timestamptz};
+use crate::store::datum::{Row, Value, flag, int, opt_int, text, time};
+
+pub static LEVEL: Shape = Shape {
+    name: c"level",
+    columns: COLUMNS,
+    check: Some("((reserved >= 0) AND (reserved <= on_hand))"),
+    constant: &["sku", "location"],
+};
+const COLUMNS: &[Column] = &[
+    bigint("on_hand"),
+    bigint("reserved"),
+    bigint("safety_stock"),
+    or_null(bigint("buyer_limit")),
+    bigint("version"),
+    timestamptz("next_due"),
+    timestamptz("updated_at"),
+    boolean("frozen"),
+    name("sku"),
+    name("location"),
+];
+/// How many columns a row has; a statement puts what it finds out besides after these.
+pub const WIDTH: usize = COLUMNS.len();
+
+const fn at(name: &str) -> usize {
+    place(COLUMNS, name)
+}
+
+/// Which level a row is of.
+pub fn id(row: Row<'_>) -> LevelId {
+    LevelId { sku: row.name(const { at("sku") }), location: row.name(const { at("location") }) }
+}
+
+/// Whether a row is of this level.
+pub fn is_of(row: Row<'_>, level: &LevelId) -> bool {
+    row.bytes(const { at("sku") }) == Some(level.sku.as_bytes())
+        && row.bytes(const { at("location") }) == Some(level.location.as_bytes())
+}
+
+/// The level of a row; what is overdue on it is not known from that.
+pub fn level(row: Row<'_>) -> Level {
+    Level {
+        on_hand: row.int(const { at("on_hand") }),
+        reserved: row.int(const { at("reserved") }),
+        safety_stock: row.int(const { at("safety_stock") }),
+        buyer_limit: row.opt_int(const { at("buyer_limit") }),
+        version: row.int(const { at("version") }),
+        next_due: row.int(const { at("next_due") }),
+        frozen: row.flag(const { at("frozen") }),
+        overdue: 0,
+    }
+}
+
+/// When the level of a row last changed.
+pub fn updated_at(row: Row<'_>) -> Micros {
+    row.int(const { at("updated_at") })
+}
+
+/// The row of a level that changes now.
+pub fn row(id: &LevelId, level: &Level, now: Micros) -> [Value; WIDTH] {
+    let mut row = [None; WIDTH];
+    row[const { at("on_hand") }] = int(level.on_hand);
+    row[const { at("reserved") }] = int(level.reserved);
+    row[const { at("safety_stock") }] = int(level.safety_stock);
+    row[const { at("buyer_limit") }] = opt_int(level.buyer_limit);
+    row[const { at("version") }] = int(level.version);
+    row[const { at("next_due") }] = time(level.next_due);
+    row[const { at("updated_at") }] = time(now);
+    row[const { at("frozen") }] = flag(level.frozen);
+    row[const { at("sku") }] = text(&id.sku);
+    row[const { at("location") }] = text(&id.location);
+    row
+}

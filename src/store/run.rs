@@ -1,0 +1,253 @@
+//! The one path: load the facts, decide, store the effects.
+//!
+//! Everything that changes stock comes through [`run`]. A call is tried in three ways, each dearer
+//! than the one before; what one try cannot answer goes on to the next.
+//!
+//! **At a glance.** A single one-line reserve of a new key, in the plain case, is judged from one
+//! read of its level. If it changes nothing, that is the answer; else it is stored under a guard:
+//! the change of the level demands that it still has the units. Waiting buyers queue for the row
+//! once. If another connection turns out to have used the key meanwhile, the level is put back
+//! (nobody has seen it). A subtransaction would undo it as well, at the price of a second
+//! transaction id for each sale.
+//!
+//! **Without locks.** A request is judged from an unlocked read. Levels are read before the entries
+//! of the keys: a key that is unknown afterwards had not changed the level that was read, so a
+//! repeat is never told "sold out" by its own first effect. If nothing would change (a refusal, a
+//! replay), that is the answer. Two reads more may be needed, overdue holds and buyers' counts, and
+//! these come later: a refusal that may rest on them stands only if the levels still have the
+//! versions that were read first (then nothing on them changed in between), and is else decided
+//! again under the locks. Statements run as ones that may write, so that each sees what those
+//! before it did; none takes a transaction id before it writes. A confirm, release, return or
+//! extension must read the entries of its key first, to know its levels; where these say that it
+//! [`will_act`], it is not judged here but goes on to the locks.
+//!
+//! **Under locks.** The call locks its levels in byte order, reads again with a new snapshot,
+//! decides again, and stores. The entries of keys that were new a moment ago are not read again, if
+//! the index of the claims is as it was made: should one have been used meanwhile, its claim fails.
+//! Only a refusal or a fault claims nothing: then they are read. If a key was taken meanwhile, the
+//! call starts again. A level that was created, or a reservation that was made, between the lock
+//! and the read was not locked: the call starts again and locks it. As a second wall the change of
+//! locked levels demands the versions that were read.
+
+use std::collections::BTreeSet;
+
+use pg_stock_core::{Action, Answer, Decision, Fault, LevelId, Request, decide, will_act};
+use pgrx::pg_sys;
+use pgrx::spi::SpiError;
+
+use super::access::Access;
+use super::load::{self, History};
+use super::{direct, subtransaction, write};
+use crate::error::Error;
+use crate::{citus, durable, memory};
+
+/// How often a call starts again because others changed what it had read; each time it sees more of what they did.
+const ATTEMPTS: usize = 100;
+
+/// Why a store did not happen.
+pub enum Setback {
+    /// Another connection used the key or created the level: read again with a new snapshot.
+    Outrun,
+    /// The decision, made under the locks, changes nothing.
+    Settled(Vec<Answer>),
+    /// PostgreSQL raised an error that was expected.
+    Caught(subtransaction::Caught),
+    /// The call cannot be answered.
+    Failed(Error),
+}
+
+impl From<subtransaction::Caught> for Setback {
+    fn from(caught: subtransaction::Caught) -> Self {
+        Setback::Caught(caught)
+    }
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        Setback::Failed(error)
+    }
+}
+
+impl From<SpiError> for Setback {
+    fn from(error: SpiError) -> Self {
+        Setback::Failed(error.into())
+    }
+}
+
+impl From<Fault> for Setback {
+    fn from(fault: Fault) -> Self {
+        Setback::Failed(fault.into())
+    }
+}
+
+/// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
+/// transactions is durable.
+pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    refuse_on_standby()?;
+    refuse_where_distributed()?;
+    let answers = answers_to(requests)?;
+    if answers.iter().any(Answer::reports_the_past) {
+        durable::flush_before_an_answer()?;
+    }
+    Ok(answers)
+}
+
+/// A standby would refuse to write; but a refusal writes nothing, and would be judged from what may be out of date.
+pub fn refuse_on_standby() -> Result<(), Error> {
+    // SAFETY: reads the state of the server.
+    if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::ReadOnly) } else { Ok(()) }
+}
+
+/// Citus runs a statement on a distributed table on other nodes, one by one, and does not lock there what must be locked.
+pub fn refuse_where_distributed() -> Result<(), Error> {
+    match citus::is_talking().then(direct::distributed).flatten() {
+        Some(table) => Err(Error::Distributed(table)),
+        None => Ok(()),
+    }
+}
+
+fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    let access = Access::reach();
+    if let Some(answers) = at_a_glance(&access, requests)? {
+        return Ok(answers);
+    }
+    let (levels, history) = load::levels_of(&access, requests)?;
+    memory::work_on(levels.len().max(requests.len()));
+    let mut call = Call::new(requests, access, levels, &history);
+    if !call.will_act(&history)
+        && let Some(answers) = call.without_locks()?
+    {
+        return Ok(answers);
+    }
+    call.under_locks()
+}
+
+fn at_a_glance(access: &Access, requests: &[Request]) -> Result<Option<Vec<Answer>>, Error> {
+    match load::glance(access, requests)? {
+        Some(facts) => stand(access, decide(facts, requests)?),
+        None => Ok(None),
+    }
+}
+
+/// The answers of a decision that was made without locks, if it can stand: it changes nothing, or it is stored under
+/// its guard.
+fn stand(access: &Access, decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
+    if decision.effects.is_empty() { Ok(Some(decision.answers)) } else { write::guarded(access, decision) }
+}
+
+/// Requests on their way through the tries, and what is known of them.
+struct Call<'r> {
+    requests: &'r [Request],
+    access: Access,
+    /// The levels that are to be locked.
+    levels: BTreeSet<LevelId>,
+    /// These are all: the lines of a reservation, or those that a request names and that were there. Then a try that is
+    /// outrun begins again with the same.
+    levels_are_known: bool,
+    /// Nothing was known of the keys a moment ago, and a claim that fails will tell if that is no longer so.
+    keys_are_new: bool,
+}
+
+impl<'r> Call<'r> {
+    fn new(requests: &'r [Request], access: Access, levels: BTreeSet<LevelId>, history: &History) -> Self {
+        let levels_are_known = !history.is_empty() && history.values().all(|entries| !entries.is_empty());
+        Call { requests, access, levels, levels_are_known, keys_are_new: false }
+    }
+
+    /// Whether requests on reservations will change something, as far as the entries of their keys tell.
+    fn will_act(&self, history: &History) -> bool {
+        let now = load::now();
+        let acts = |request: &Request| history.get(&request.key).is_some_and(|entries| will_act(request, entries, now));
+        self.requests.iter().all(|request| request.action.acts_on_reservation()) && self.requests.iter().any(acts)
+    }
+
+    fn without_locks(&mut self) -> Result<Option<Vec<Answer>>, Error> {
+        let (access, requests) = (&self.access, self.requests);
+        let facts = load::facts(access, requests, &self.levels)?;
+        let keys_are_new = load::are_keys_new(&facts, requests);
+        let is_outgrown = load::outgrown(&facts, requests, &self.levels);
+        let seen = load::pieced_together(&facts).then(|| facts.levels.clone());
+        let decision = decide(facts, requests)?;
+        let is_refused = decision.is_refused();
+        if !is_refused {
+            self.levels_are_known |= !requests.iter().any(|request| request.action.acts_on_reservation());
+            self.keys_are_new = keys_are_new && access.has_claims();
+        }
+        if is_outgrown {
+            self.look_again()?;
+            return Ok(None);
+        }
+        if is_refused && !load::unchanged(access, seen.as_ref())? {
+            return Ok(None);
+        }
+        stand(access, decision)
+    }
+
+    fn under_locks(&mut self) -> Result<Vec<Answer>, Error> {
+        for _ in 0..ATTEMPTS {
+            match self.attempt() {
+                Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
+                Err(Setback::Failed(error)) => return Err(error),
+                Err(Setback::Outrun | Setback::Caught(_)) => self.look_again()?,
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// Takes in what others have done meanwhile.
+    fn look_again(&mut self) -> Result<(), Error> {
+        self.levels.extend(load::levels_of(&self.access, self.requests)?.0);
+        self.keys_are_new = false;
+        Ok(())
+    }
+
+    /// Decides and stores under the locks of all levels concerned. What is outrun leaves nothing behind.
+    ///
+    /// A subtransaction would always see to that. But each that writes has a transaction id of its own, and a transaction
+    /// with more than 64 of them makes every snapshot of the server dearer; so there is one only where something must be
+    /// undone.
+    fn attempt(&self) -> Result<Vec<Answer>, Setback> {
+        let store = |decision: Decision| write::locked(&self.access, &decision.effects).map(|()| decision.answers);
+        if !self.may_keep_locks() {
+            return subtransaction::run(|| store(self.decide_under_locks()?));
+        }
+        let decision = self.decide_under_locks()?;
+        if write::is_outrun_at_once_or_never(&decision.effects) {
+            store(decision)
+        } else {
+            subtransaction::run(|| store(decision))
+        }
+    }
+
+    /// Whether a try that is outrun may keep the locks that it has. A batch, and a transfer to a level that is made
+    /// meanwhile, may have to lock others first.
+    fn may_keep_locks(&self) -> bool {
+        let is_single = matches!(self.requests, [request] if !matches!(request.action, Action::Transfer { .. }));
+        self.levels_are_known && is_single
+    }
+
+    /// The decision under the locks of all levels concerned. It changes something.
+    fn decide_under_locks(&self) -> Result<Decision, Setback> {
+        let locked = self.access.lock(&self.levels)?;
+        let locked: BTreeSet<LevelId> = locked.into_iter().map(|(at, _)| at).collect();
+        let mut decision = self.judge(&locked, self.keys_are_new);
+        // Keys that were new may have been used meanwhile. Their claims will tell; a refusal or a fault would not.
+        if self.keys_are_new && decision.as_ref().map_or(true, Decision::is_refused) {
+            decision = self.judge(&locked, false);
+        }
+        let decision = decision?;
+        if decision.effects.is_empty() { Err(Setback::Settled(decision.answers)) } else { Ok(decision) }
+    }
+
+    fn judge(&self, locked: &BTreeSet<LevelId>, keys_are_new: bool) -> Result<Decision, Setback> {
+        let facts = match keys_are_new {
+            true => load::facts_of_new_keys(&self.access, self.requests, &self.levels)?,
+            false => load::facts(&self.access, self.requests, &self.levels)?,
+        };
+        // A level that was created, or a reservation that was made, after the lock was taken: lock it, too.
+        if !facts.levels.keys().all(|at| locked.contains(at)) || load::outgrown(&facts, self.requests, &self.levels) {
+            return Err(Setback::Outrun);
+        }
+        Ok(decide(facts, self.requests)?)
+    }
+}
