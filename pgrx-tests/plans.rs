@@ -10,8 +10,8 @@ mod tests {
 
     use pgrx::prelude::*;
 
+    use crate::store::sql::Statement;
     use crate::store::sql::{self, ALL};
-    use crate::store::statement::Statement;
 
     /// The plans of a statement, for one row and for many, as PostgreSQL writes them down.
     fn plans(statement: &Statement) -> Vec<String> {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::settings;
 use crate::store::datum::{Row, Value, flag, int, word};
 use crate::store::sql;
-use crate::store::statement::Statement;
+use crate::store::sql::Statement;
 use crate::store::subtransaction::{self, Caught};
 
 /// A generation, and how far it was sent.

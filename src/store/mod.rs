@@ -11,11 +11,13 @@
 //! | `access` | what is done with the tables, verb by verb, either directly or by a statement |
 //! | `rows` | the tables, each said once |
 //! | `direct` | the short way to the tables, without SQL |
-//! | `sql`, `statement`, `planner` | the texts of the statements; how they are run; how they are planned |
+//! | `sql` | the statements |
+//! | `planner` | plans that stay right, whatever is known of the tables |
 //! | `datum` | values on their way between Rust and PostgreSQL |
 //! | `notify` | what a transaction tells of itself, and the channels |
 //! | `crowd` | which levels others wanted a moment ago |
 //! | `subtransaction` | undo inside a transaction |
+//! | `setback` | why a call could not be stored |
 
 mod access;
 mod crowd;
@@ -28,9 +30,9 @@ mod planner;
 mod reads;
 pub mod rows;
 mod run;
+mod setback;
 mod sound;
 pub mod sql;
-pub mod statement;
 pub mod subtransaction;
 mod write;
 

@@ -31,54 +31,18 @@
 
 use std::collections::BTreeSet;
 
-use pg_stock_core::{Action, Answer, Decision, Fault, LevelId, Request, decide, will_act};
+use pg_stock_core::{Action, Answer, Decision, LevelId, Request, decide, will_act};
 use pgrx::pg_sys;
-use pgrx::spi::SpiError;
 
 use super::access::Access;
 use super::load::{self, History};
+use super::setback::Setback;
 use super::{direct, subtransaction, write};
 use crate::error::Error;
 use crate::{citus, durable, memory};
 
 /// How often a call starts again because others changed what it had read; each time it sees more of what they did.
 const ATTEMPTS: usize = 100;
-
-/// Why a store did not happen.
-pub enum Setback {
-    /// Another connection used the key or created the level: read again with a new snapshot.
-    Outrun,
-    /// The decision, made under the locks, changes nothing.
-    Settled(Vec<Answer>),
-    /// PostgreSQL raised an error that was expected.
-    Caught(subtransaction::Caught),
-    /// The call cannot be answered.
-    Failed(Error),
-}
-
-impl From<subtransaction::Caught> for Setback {
-    fn from(caught: subtransaction::Caught) -> Self {
-        Setback::Caught(caught)
-    }
-}
-
-impl From<Error> for Setback {
-    fn from(error: Error) -> Self {
-        Setback::Failed(error)
-    }
-}
-
-impl From<SpiError> for Setback {
-    fn from(error: SpiError) -> Self {
-        Setback::Failed(error.into())
-    }
-}
-
-impl From<Fault> for Setback {
-    fn from(fault: Fault) -> Self {
-        Setback::Failed(fault.into())
-    }
-}
 
 /// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
 /// transactions is durable.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use pg_stock_core::{Answer, Request};
 
-use super::run::{Setback, run};
+use super::run::run;
+use super::setback::Setback;
 use super::subtransaction;
 use crate::error::Error;
 

@@ -7,7 +7,7 @@ use pgrx::spi::SpiResult;
 
 use super::access::{Access, is_of_one_key};
 use super::notify;
-use super::run::Setback;
+use super::setback::Setback;
 use crate::error::Error;
 use crate::{board, early};
 

@@ -3,8 +3,8 @@
 //! `OFFSET 0` keeps a subquery what it is, a look-up by key for each row. hold_error is taken for large like every table
 //! (`planner`), and a join with it would read all holds. Where it is empty, as it should be, no hold is looked up in it.
 
+use super::statement::Statement;
 use super::{INT, LINE, LOCATION, SKU, TEXT, TIME};
-use crate::store::statement::Statement;
 
 /// Tells whether the data is still being restored.
 pub static RESTORING: Statement = Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);

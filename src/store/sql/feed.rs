@@ -2,8 +2,8 @@
 
 use pgrx::pg_sys::XID8ARRAYOID;
 
+use super::statement::Statement;
 use super::{FLAG, INT, LOCATION, SKU, TEXT, XID};
-use crate::store::statement::Statement;
 
 /// The moment that the statement sees.
 pub static CURRENT_SNAPSHOT: Statement = Statement::new("SELECT pg_catalog.pg_current_snapshot()::text", &[]);

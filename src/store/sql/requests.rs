@@ -1,10 +1,10 @@
 //! What a request reads and writes.
 
+use super::statement::Statement;
 use super::{INT, LINE, LOCATION, SKU, TEXT, TIME};
 use crate::store::rows::hold::HOLD;
 use crate::store::rows::ledger::LEDGER;
 use crate::store::rows::level::LEVEL;
-use crate::store::statement::Statement;
 
 /// Reads one level as it is, and whether a key is known.
 pub static GLANCE: Statement = Statement::new(

@@ -3,7 +3,7 @@
 //! A statement that works on rows is written once, for the relation `given` of what it is given. It
 //! is planned twice: for one row, whose values are parameters, and for many, whose columns are
 //! arrays. (With one row arrays cost about three times what parameters do; with a thousand they
-//! cost a fraction.) What else its text may leave out, column lists most of all, is in `sql::words`.
+//! cost a fraction.) What else its text may leave out, column lists most of all, is in `words`.
 
 use std::ffi::{CString, c_char};
 use std::ptr::null_mut;
@@ -13,9 +13,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::spi::{Spi, SpiResult};
 
-use super::datum::{Row, Value, array, array_of};
-use super::rows::Shape;
-use super::sql;
+use super::words::spell_out;
+use crate::store::datum::{Row, Value, array, array_of};
+use crate::store::rows::Shape;
 
 /// A column of what a statement is given: its name and type.
 pub type Given = (&'static str, Oid);
@@ -153,7 +153,7 @@ impl Statement {
             let values: Vec<String> = parameters.map(|number| format!("pg_catalog.unnest(${number})")).collect();
             format!("ROWS FROM ({}) AS given ({columns})", values.join(", "))
         };
-        sql::spell_out(self.text).replace("{given}", &given).replace("{columns}", &columns)
+        spell_out(self.text).replace("{given}", &given).replace("{columns}", &columns)
     }
 
     /// Its plans, for the tests of them.
