@@ -50,3 +50,12 @@ fn a_change_is_made_on_top_of_what_others_made_of_the_level() {
     assert!(after.is_sound() && !Level { reserved: 21, ..after.clone() }.is_sound());
     assert!(!Level { reserved: -1, ..after }.is_sound());
 }
+
+#[test]
+fn what_is_taken_back_leaves_what_others_made_of_the_level() {
+    let change = LevelChange { before: Some(level()), after: Level { reserved: 5, version: 8, ..level() } };
+    let actual = Level { on_hand: 20, reserved: 6, safety_stock: 1, version: 11, next_due: 400, ..level() };
+    let back = change.off(&change.onto(&actual, 450));
+    assert_eq!(back, actual, "an earlier deadline of theirs stays, though it was not read");
+    assert_eq!(change.off(&change.onto(&actual, 300)).next_due, 300, "a bound may lie too early");
+}

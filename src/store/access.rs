@@ -17,7 +17,7 @@ use crate::early;
 use crate::error::Error;
 
 /// How many levels or holds are dealt with directly at most; of more, one statement costs less for each.
-const FEW: usize = 16;
+const DIRECT_ROWS_MAX: usize = 16;
 
 /// The way to the tables.
 pub struct Access {
@@ -40,7 +40,7 @@ impl Access {
     }
 
     fn directly_if_few<T>(&self, count: usize, verb: impl FnOnce(&Tables) -> Option<T>) -> Option<T> {
-        if count <= FEW { self.directly(verb) } else { None }
+        if count <= DIRECT_ROWS_MAX { self.directly(verb) } else { None }
     }
 
     /// The level as it is by now, if the key is not known.
@@ -75,7 +75,7 @@ impl Access {
         }
         let locked = |row: Row<'_>| (level::id(row), level::level(row));
         let (rows, has_waited) = early::watch(|| sql::LOCK_LEVELS.query_each(&[], &names(levels), locked));
-        levels.iter().take(FEW).for_each(|at| crowd::note(at, has_waited));
+        levels.iter().take(DIRECT_ROWS_MAX).for_each(|at| crowd::note(at, has_waited));
         rows
     }
 
@@ -122,8 +122,8 @@ impl Access {
         let locked = Access::by_statements().lock(&BTreeSet::from([guard.at.clone()]))?.pop();
         let Some((at, before)) = locked.filter(|(_, level)| guard.admits(level)) else { return Ok(None) };
         let after = change.onto(&before, due);
-        change_by_statement(&[(&at, &before, &after)], guard.now)?;
-        Ok(Some(after))
+        let is_changed = change_by_statement(&[(&at, &before, &after)], guard.now)? == 1;
+        Ok(is_changed.then_some(after))
     }
 
     /// Writes ledger rows, which claim their keys; says how many were written, fewer than given where a key was taken. Of

@@ -19,15 +19,14 @@ pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Ans
     let (Some(guard), Some(change)) = (&decision.guard, decision.effects.levels.values().next()) else {
         return Ok(None);
     };
-    let (at, now) = (guard.at.clone(), guard.now);
+    let (at, now, change) = (guard.at.clone(), guard.now, change.clone());
     let due = decision.effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at);
-    let Some(actual) = access.change_guarded(guard, change, due)? else { return Ok(None) };
+    let Some(actual) = access.change_guarded(guard, &change, due)? else { return Ok(None) };
     decision.rebase(&actual);
     let effects = &decision.effects;
     if !claim_in_turn(access, &effects.entries)? {
-        let before = effects.levels.values().next().and_then(|change| change.before.as_ref());
-        let put_back: Vec<_> = before.map(|before| (&at, &actual, before)).into_iter().collect();
-        access.change_levels(&put_back, now)?;
+        let put_back = access.change_levels(&[(&at, &actual, &change.off(&actual))], now)?;
+        expect(put_back, 1, "a level could not be put back")?;
         return Ok(None);
     }
     change_holds_and_buyers(access, effects)?;

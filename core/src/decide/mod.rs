@@ -107,6 +107,18 @@ impl LevelChange {
             ..self.after.clone()
         }
     }
+
+    /// The level without this change, which was made. That a hold may be due as early as it says stays: others may have
+    /// one.
+    pub fn off(&self, actual: &Level) -> Level {
+        let by = self.delta();
+        Level {
+            on_hand: actual.on_hand - by.on_hand,
+            reserved: actual.reserved - by.reserved,
+            version: actual.version - by.version,
+            ..actual.clone()
+        }
+    }
 }
 
 /// One open hold that changes.
