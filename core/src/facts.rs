@@ -123,45 +123,41 @@ pub enum Operation {
     Unfreeze,
 }
 
+/// Every operation and its word in the ledger.
+const WORDS: [(Operation, &str); 15] = [
+    (Operation::Reserve, "reserve"),
+    (Operation::Confirm, "confirm"),
+    (Operation::Release, "release"),
+    (Operation::Expire, "expire"),
+    (Operation::Cancel, "cancel"),
+    (Operation::Reopen, "reopen"),
+    (Operation::Extend, "extend"),
+    (Operation::Return, "return"),
+    (Operation::Receive, "receive"),
+    (Operation::Adjust, "adjust"),
+    (Operation::Set, "set"),
+    (Operation::Transfer, "transfer"),
+    (Operation::SetLimits, "set_limits"),
+    (Operation::Freeze, "freeze"),
+    (Operation::Unfreeze, "unfreeze"),
+];
+
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 15] = [
-        Operation::Reserve,
-        Operation::Confirm,
-        Operation::Release,
-        Operation::Expire,
-        Operation::Cancel,
-        Operation::Reopen,
-        Operation::Extend,
-        Operation::Return,
-        Operation::Receive,
-        Operation::Adjust,
-        Operation::Set,
-        Operation::Transfer,
-        Operation::SetLimits,
-        Operation::Freeze,
-        Operation::Unfreeze,
-    ];
+    pub const ALL: [Operation; WORDS.len()] = {
+        let mut all = [Operation::Reserve; WORDS.len()];
+        let mut at = 0;
+        while at < WORDS.len() {
+            assert!(WORDS[at].0 as usize == at, "the words stand in the order of the operations");
+            all[at] = WORDS[at].0;
+            at += 1;
+        }
+        all
+    };
 
     /// Its word in the ledger.
     pub fn word(self) -> &'static str {
-        match self {
-            Operation::Reserve => "reserve",
-            Operation::Confirm => "confirm",
-            Operation::Release => "release",
-            Operation::Expire => "expire",
-            Operation::Cancel => "cancel",
-            Operation::Reopen => "reopen",
-            Operation::Extend => "extend",
-            Operation::Return => "return",
-            Operation::Receive => "receive",
-            Operation::Adjust => "adjust",
-            Operation::Set => "set",
-            Operation::Transfer => "transfer",
-            Operation::SetLimits => "set_limits",
-            Operation::Freeze => "freeze",
-            Operation::Unfreeze => "unfreeze",
-        }
+        WORDS[self as usize].1
     }
 
     /// The operation of a ledger word.
