@@ -51,90 +51,110 @@ impl From<SpiError> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Fault(fault) => f.write_str(&fault.message),
-            Error::Corrupted(what) => f.write_str(what),
-            Error::Contended => f.write_str("could not settle the request because of concurrent changes"),
-            Error::Standby => f.write_str("the change feed cannot be read on a standby"),
-            Error::ReadOnly => f.write_str("stock cannot be changed on a standby"),
-            Error::Written => f.write_str("the change feed cannot be read in a transaction that has written"),
-            Error::OldSnapshot => f.write_str("the cursor is newer than the snapshot of this transaction"),
-            Error::NotReplicated => {
-                f.write_str("canceling statement because the wait for synchronous replication was cut short")
-            }
-            Error::Distributed(table) => write!(f, "stock.{} is distributed by Citus", table.to_string_lossy()),
-            Error::Spi(error) => write!(f, "pg_stock could not run a statement: {error}"),
-        }
+        f.write_str(&self.row().message)
+    }
+}
+
+/// What there is to say of an error.
+struct Row {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Row {
+    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Row { code, message: message.into(), detail: None, hint: None }
+    }
+
+    fn detail(self, detail: impl Into<String>) -> Self {
+        Row { detail: Some(detail.into()), ..self }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Row { hint: Some(hint.into()), ..self }
     }
 }
 
 impl Error {
     /// The SQLSTATE with which it is raised.
-    pub fn sqlstate(&self) -> &'static str {
+    pub fn sqlstate(&self) -> String {
+        fields::sqlstate(self.row().code as i32)
+    }
+
+    fn row(&self) -> Row {
+        use PgSqlErrorCode::*;
         match self {
-            Error::Fault(fault) => match fault.kind {
-                FaultKind::Invalid => "22023",
-                FaultKind::Overflow => "22003",
+            Error::Fault(fault) => Row {
+                code: match fault.kind {
+                    FaultKind::Invalid => ERRCODE_INVALID_PARAMETER_VALUE,
+                    FaultKind::Overflow => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                },
+                message: fault.message.clone(),
+                detail: fault.detail.clone(),
+                hint: fault.hint.clone(),
             },
-            Error::Corrupted(_) => "XX001",
-            Error::Contended => "40001",
-            Error::Standby => "55000",
-            Error::ReadOnly => "25006",
-            Error::Written | Error::OldSnapshot => "25001",
-            Error::NotReplicated => "57014",
-            Error::Distributed(_) => "0A000",
-            Error::Spi(_) => "XX000",
+            Error::Corrupted(what) => Row::new(ERRCODE_DATA_CORRUPTED, what)
+                .hint("Run SELECT * FROM stock.verify() and restore what was changed by hand."),
+            Error::Contended => Row::new(
+                ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not settle the request because of concurrent changes",
+            )
+            .hint("Run the transaction again."),
+            Error::Standby => Row::new(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the change feed cannot be read on a standby",
+            )
+            .detail("A standby does not know which transactions are still running.")
+            .hint("Connect to the primary."),
+            Error::ReadOnly => Row::new(ERRCODE_READ_ONLY_SQL_TRANSACTION, "stock cannot be changed on a standby")
+                .detail("What a standby shows may be out of date, so that a refusal from it could be wrong, too.")
+                .hint("Connect to the primary."),
+            Error::Written => Row::new(
+                ERRCODE_ACTIVE_SQL_TRANSACTION,
+                "the change feed cannot be read in a transaction that has written",
+            )
+            .hint("Call it in a transaction of its own."),
+            Error::OldSnapshot => Row::new(
+                ERRCODE_ACTIVE_SQL_TRANSACTION,
+                "the cursor is newer than the snapshot of this transaction",
+            )
+            .hint("Call it in a transaction of its own."),
+            Error::NotReplicated => Row::new(
+                ERRCODE_QUERY_CANCELED,
+                "canceling statement because the wait for synchronous replication was cut short",
+            )
+            .detail("What it would report may not be on the standbys yet.")
+            .hint("Call again; or set synchronous_commit to local, not to wait for standbys."),
+            Error::Distributed(table) => Row::new(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("stock.{} is distributed by Citus", table.to_string_lossy()),
+            )
+            .detail(
+                "What makes overselling impossible are locks and keys on one node; on a table that is distributed, \
+                 replicated or in the metadata of Citus they do not hold.",
+            )
+            .hint(
+                "Restore a dump (pg_dump) into a database where the tables of the schema stock are plain. Tables of \
+                 yours may be distributed beside them.",
+            ),
+            Error::Spi(error) => {
+                Row::new(ERRCODE_INTERNAL_ERROR, format!("pg_stock could not run a statement: {error}"))
+            }
         }
     }
 
-    fn report(self) -> ErrorReport {
-        let message = self.to_string();
-        match self {
-            Error::Fault(fault) => {
-                let code = match fault.kind {
-                    FaultKind::Invalid => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                    FaultKind::Overflow => PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                };
-                let report = ErrorReport::new(code, message, "pg_stock");
-                let report = match fault.detail {
-                    Some(detail) => report.set_detail(detail),
-                    None => report,
-                };
-                match fault.hint {
-                    Some(hint) => report.set_hint(hint),
-                    None => report,
-                }
-            }
-            Error::Corrupted(_) => ErrorReport::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message, "pg_stock")
-                .set_hint("Run SELECT * FROM stock.verify() and restore what was changed by hand."),
-            Error::Contended => {
-                ErrorReport::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message, "pg_stock")
-                    .set_hint("Run the transaction again.")
-            }
-            Error::Standby => {
-                ErrorReport::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, "pg_stock")
-                    .set_detail("A standby does not know which transactions are still running.")
-                    .set_hint("Connect to the primary.")
-            }
-            Error::ReadOnly => {
-                ErrorReport::new(PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION, message, "pg_stock")
-                    .set_detail("What a standby shows may be out of date, so that a refusal from it could be wrong, too.")
-                    .set_hint("Connect to the primary.")
-            }
-            Error::NotReplicated => ErrorReport::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message, "pg_stock")
-                .set_detail("What it would report may not be on the standbys yet.")
-                .set_hint("Call again; or set synchronous_commit to local, not to wait for standbys."),
-            Error::Distributed(_) => {
-                ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "pg_stock")
-                    .set_detail("What makes overselling impossible are locks and keys on one node; on a table that is distributed, replicated or in the metadata of Citus they do not hold.")
-                    .set_hint("Restore a dump (pg_dump) into a database where the tables of the schema stock are plain. Tables of yours may be distributed beside them.")
-            }
-            Error::Written | Error::OldSnapshot => {
-                ErrorReport::new(PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION, message, "pg_stock")
-                    .set_hint("Call it in a transaction of its own.")
-            }
-            Error::Spi(_) => ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message, "pg_stock"),
+    fn report(&self) -> ErrorReport {
+        let row = self.row();
+        let mut report = ErrorReport::new(row.code, row.message, "pg_stock");
+        if let Some(detail) = row.detail {
+            report = report.set_detail(detail);
         }
+        if let Some(hint) = row.hint {
+            report = report.set_hint(hint);
+        }
+        report
     }
 }
 

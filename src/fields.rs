@@ -110,6 +110,11 @@ const fn encoded(sqlstate: &str) -> c_int {
     code
 }
 
+/// The five characters of an SQLSTATE, six bits each.
+pub fn sqlstate(code: c_int) -> String {
+    (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
+}
+
 /// The SQLSTATE of an error that was caught, as PostgreSQL raised it.
 pub fn sqlstate_of(report: &ErrorReportWithLevel) -> c_int {
     // SAFETY: a copy of ours, or null.

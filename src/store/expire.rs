@@ -45,21 +45,21 @@ use crate::error::Error;
 use crate::settings;
 
 /// Earlier than every deadline: PostgreSQL's `-infinity`.
-const ALWAYS: Micros = Micros::MIN;
+const EARLIEST: Micros = Micros::MIN;
 /// How often everything is looked at: a hold whose transaction took longer than its time to live lies below the mark.
-const LOOK_AT_ALL: Micros = 3_600 * SECOND;
+const FULL_LOOK_INTERVAL: Micros = 3_600 * SECOND;
 /// How long a level is waited for.
-const PATIENCE_MS: i32 = 1_000;
+const LOCK_WAIT_MAX_MS: i32 = 1_000;
 /// A level is waited for once it was passed over this often, then twice, four times … as often.
-const PASSED_OVER: u32 = 3;
+const PASSED_OVER_MIN: u32 = 3;
 /// How many levels are visited at first; each further visit takes twice as many.
-const FIRST_CHUNK: usize = 16;
+const CHUNK_LEVELS_MIN: usize = 16;
 /// How many pages of levels are looked at in one sweep, as long as all of them are locked.
 const PAGES_MAX: usize = 100;
 /// How many levels that were passed over are tried again in one sweep.
 const PENDING_MAX: usize = 500;
 /// SQLSTATE classes that speak of the moment and not of a hold: transactions, resources, operators, the system.
-const PASSING: [&str; 6] = ["25", "40", "53", "55", "57", "58"];
+const PASSING_CLASSES: [&str; 6] = ["25", "40", "53", "55", "57", "58"];
 
 /// What one sweep did.
 #[derive(Clone, Debug, Default)]
@@ -171,11 +171,11 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
 impl Progress {
     /// Decides whether to look at everything, and forgets what is then found anew.
     fn begin(&mut self, started: Micros, told: Option<Micros>) -> bool {
-        let due = |last: Micros| started >= last.saturating_add(LOOK_AT_ALL);
+        let due = |last: Micros| started >= last.saturating_add(FULL_LOOK_INTERVAL);
         // A mark in the future: the clock was stepped back.
         let all = self.looked_at_all.is_none_or(due) || started < self.mark;
         if all {
-            *self = Progress { looked_at_all: Some(started), mark: ALWAYS, quiet_until: ALWAYS, ..Progress::default() };
+            *self = Progress { looked_at_all: Some(started), mark: EARLIEST, quiet_until: EARLIEST, ..Progress::default() };
         }
         let told = told.unwrap_or(NEVER);
         self.mark = self.mark.min(told);
@@ -239,7 +239,7 @@ fn close_in_chunks(
     most: usize,
     swept: &mut Swept,
 ) -> Result<usize, Error> {
-    let (mut place, mut size, mut room) = (0, FIRST_CHUNK, most);
+    let (mut place, mut size, mut room) = (0, CHUNK_LEVELS_MIN, most);
     while place < levels.len() && room > 0 {
         let end = levels.len().min(place + size);
         let mut due: BTreeMap<LevelId, Micros> = levels[place..end].iter().cloned().collect();
@@ -286,14 +286,14 @@ fn wait_for_stubborn(progress: &mut Progress, swept: &mut Swept) -> Result<(), E
 }
 
 fn is_waited_for(passed_over: u32) -> bool {
-    passed_over.is_multiple_of(PASSED_OVER) && (passed_over / PASSED_OVER).is_power_of_two()
+    passed_over.is_multiple_of(PASSED_OVER_MIN) && (passed_over / PASSED_OVER_MIN).is_power_of_two()
 }
 
 /// Waits for levels, briefly, and says how many there are; `None` where one stayed locked.
 fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<usize>, Error> {
     let timed_out = |sqlstate: &str| sqlstate == "55P03";
     let waited = subtransaction::attempt(timed_out, || {
-        settings::limit_lock_waits(PATIENCE_MS);
+        settings::limit_lock_waits(LOCK_WAIT_MAX_MS);
         Access::by_statements().lock(levels).map_err(Setback::from)
     });
     match waited {
@@ -327,7 +327,7 @@ fn overdue_holds(due: &BTreeMap<LevelId, Micros>, started: Micros, most: usize) 
 
 /// Whether an error with this SQLSTATE comes again where the same is tried again.
 pub fn is_lasting(sqlstate: &str) -> bool {
-    !PASSING.contains(&&sqlstate[..2])
+    !PASSING_CLASSES.contains(&&sqlstate[..2])
 }
 
 /// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to the one that is bad.
@@ -358,7 +358,7 @@ fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
 fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
-    let levels = Access::by_statements().levels(&ids, ALWAYS)?.into_iter().collect();
+    let levels = Access::by_statements().levels(&ids, EARLIEST)?.into_iter().collect();
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
@@ -371,7 +371,7 @@ fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
 fn set_aside(key: &Name, number: i32, setback: Setback, swept: &mut Swept) -> Result<(), Error> {
     let (sqlstate, message) = match setback {
         Setback::Caught(Caught { sqlstate, message }) => (sqlstate, message),
-        Setback::Failed(error) => (error.sqlstate().to_owned(), error.to_string()),
+        Setback::Failed(error) => (error.sqlstate(), error.to_string()),
         Setback::Outrun => ("23505".into(), "the ledger says already that this hold has expired".into()),
         Setback::Settled(_) => unreachable!("a sweep answers nobody"),
     };

@@ -67,17 +67,12 @@ pub fn attempt<T, E: From<Caught>>(expected: fn(&str) -> bool, work: impl FnOnce
     let end = move |error: CaughtError| match &error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
             let caught =
-                Caught { sqlstate: sqlstate(fields::sqlstate_of(report)), message: report.message().to_owned() };
+                Caught { sqlstate: fields::sqlstate(fields::sqlstate_of(report)), message: report.message().to_owned() };
             if expected(&caught.sqlstate) { Err(E::from(caught)) } else { error.rethrow() }
         }
         CaughtError::RustPanic { .. } => error.rethrow(),
     };
     PgTryBuilder::new(AssertUnwindSafe(|| run(work))).catch_others(end).execute()
-}
-
-/// The five characters of an SQLSTATE, six bits each.
-fn sqlstate(code: i32) -> String {
-    (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
 }
 
 /// Where the caller was.
