@@ -5,15 +5,15 @@
 //! that the executor itself is made of (index scans, `table_tuple_lock`, `table_tuple_update`,
 //! `table_tuple_delete`, speculative insertion, `ExecInsertIndexTuples`), as logical replication
 //! does when it applies changes: the same locks (a level is locked FOR NO KEY UPDATE, which is what
-//! the UPDATE takes), visibility, indexes and log, and no plan. The guard is then a function of the
-//! core (`Guard::admits`), asked of the row that is replaced; who finds the row replaced meanwhile
-//! looks again.
+//! the UPDATE takes), visibility, indexes and log, and no plan. The guard is asked of the row that is
+//! replaced; who finds the row replaced meanwhile looks again.
 //!
 //! It is taken only where it means the same, and for few levels and holds; where anything is not as
 //! sql/tables.sql made it (a trigger, a rule, a policy, a child, a column or a check more), in
 //! another isolation level than READ COMMITTED, in a recovery or on a table of Citus's,
-//! [`Tables::reach`] or a step of it says no and the statements of `store::sql` do the work. They
-//! pass the same tests (`make test-settings`).
+//! [`Tables::reach`] or a verb says no (`None`) and a statement of `store::sql` does the work. Both
+//! pass the same tests (`make test-settings`). Nothing but `access` knows this room: without it and
+//! the calls there, all works by statements.
 //!
 //! | room | what it does |
 //! |---|---|
@@ -65,17 +65,17 @@ use crate::{citus, settings};
 pub use self::shape::register;
 
 /// How often a level is read again because somebody else changed it meanwhile who does not stand in the queue.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS_MAX: usize = 3;
 
 /// The majors of PostgreSQL with which the short way was tested: what it calls may mean something else in another.
-const TESTED: [u32; 4] = [15, 16, 17, 18];
+const TESTED_MAJORS: [u32; 4] = [15, 16, 17, 18];
 
 /// Whether the short way was tested with this server; where it was not, each process says so once.
 fn is_tested() -> bool {
     static IS_TESTED: OnceLock<bool> = OnceLock::new();
     *IS_TESTED.get_or_init(|| {
         let major = pg_sys::PG_VERSION_NUM / 10_000;
-        let is_tested = TESTED.contains(&major);
+        let is_tested = TESTED_MAJORS.contains(&major);
         if !is_tested {
             let text =
                 format!("pg_stock was not tested with PostgreSQL {major}, and uses SQL statements for everything");
@@ -166,7 +166,7 @@ impl Tables {
         let mut seen = seen.filter(|seen| !seen.is_busy);
         let place = if seen.is_some() { Place::none() } else { Place::take(&guard.at) };
         is_wanted |= place.has_waited;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..ATTEMPTS_MAX {
             let snapshot = Snapshot::take();
             let again = seen.take().and_then(|seen| table.at(seen.tid, &snapshot, |row| level::is_of(row, &guard.at)));
             let Some(found) = again.or_else(|| find_level(&table, &guard.at, &snapshot)) else { break };
@@ -174,7 +174,7 @@ impl Tables {
             if !guard.admits(&before) {
                 break;
             }
-            // The statement raises what the check of the table says.
+            // A statement raises what the check of the table says.
             let after = Some(change.onto(&before, due)).filter(Level::is_sound)?;
             is_wanted |= found.is_busy() || found.is_fresh();
             if replace_level(&found, &guard.at, &after, guard.now, &snapshot) {
