@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::latch;
 
 /// Bytes of the header of a page of the log, and of the first page of a segment.
-const PAGE_HEADER: u64 = 24;
-const SEGMENT_HEADER: u64 = 40;
+const PAGE_HEADER_BYTES: u64 = 24;
+const SEGMENT_HEADER_BYTES: u64 = 40;
 
 /// Flushes all that was written to the log so far and, where this session asks for synchronous replication, waits for it.
 pub fn flush() -> Result<(), Error> {
@@ -170,7 +170,7 @@ pub unsafe fn flush_commit(end: u64) {
 /// not written yet: flushing up to there would fail.
 fn end_of_log(goes_on: u64, segment: u64) -> u64 {
     let page = u64::from(pg_sys::XLOG_BLCKSZ);
-    let header = if goes_on % segment < page { SEGMENT_HEADER } else { PAGE_HEADER };
+    let header = if goes_on % segment < page { SEGMENT_HEADER_BYTES } else { PAGE_HEADER_BYTES };
     if goes_on % page == header { goes_on - header } else { goes_on }
 }
 

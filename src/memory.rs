@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// From so many rows on work is large.
-const LARGE: usize = 5_000;
+const LARGE_ROWS_MIN: usize = 5_000;
 
 thread_local! {
     /// This transaction was large.
@@ -32,7 +32,7 @@ pub fn register() {
 /// Notes that this transaction works on so many rows.
 pub fn work_on(rows: usize) {
     give_back();
-    if rows >= LARGE {
+    if rows >= LARGE_ROWS_MIN {
         IS_LARGE.set(true);
     }
 }

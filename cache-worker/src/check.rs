@@ -21,7 +21,7 @@ const COUNTED_MAX: usize = 100_000;
 /// A sample has at least so many levels, where there are as many.
 const SAMPLE_MIN: usize = 100;
 /// Levels in one query.
-const BATCH: usize = 1_000;
+const BATCH_ROWS: usize = 1_000;
 
 /// How often each level changed since the last check.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ pub async fn sample(
         most_changed.into_iter().chain(random).filter(|named| seen.insert(named.clone())).take(wanted).collect();
     let feed = Feed::connect(&database, sampling.time_limit).await?;
     let mut levels = Vec::with_capacity(chosen.len());
-    for named in chosen.chunks(BATCH) {
+    for named in chosen.chunks(BATCH_ROWS) {
         let found = feed.levels(named, sampling.time_limit).await?;
         levels.extend(named.iter().cloned().zip(found));
     }
@@ -170,7 +170,7 @@ impl Verdict {
     /// # Errors
     /// If the database cannot be asked.
     pub async fn ask_again(&mut self, feed: &Feed, limit: Duration) -> Result<(), Error> {
-        for newer in std::mem::take(&mut self.newer).chunks(BATCH) {
+        for newer in std::mem::take(&mut self.newer).chunks(BATCH_ROWS) {
             let named: Vec<Named> = newer.iter().map(|level| (level.sku.clone(), level.location.clone())).collect();
             let known = feed.levels(&named, limit).await?;
             self.settle(newer.iter().zip(&known));

@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::scripts;
 
 /// Entries in one call. Redis does nothing else while it runs a script, so it is to be short.
-const BATCH: usize = 200;
+const BATCH_ROWS: usize = 200;
 /// Keys that Redis looks at in one step of a scan.
 const SCAN_STEP: usize = 1_000;
 /// How long a rebuild that nobody goes on with keeps others from beginning one.
@@ -132,14 +132,14 @@ impl Store {
     /// [`Error::Full`]: the entries of the batch that failed and of all after it are removed, and the cursor stays.
     /// [`Error::Fenced`]: somebody has begun another epoch.
     pub async fn write(&mut self, levels: &[Level], to: Option<Move<'_>>) -> Result<Written, Error> {
-        let batches: Vec<&[Level]> = if levels.is_empty() { vec![&[]] } else { levels.chunks(BATCH).collect() };
+        let batches: Vec<&[Level]> = if levels.is_empty() { vec![&[]] } else { levels.chunks(BATCH_ROWS).collect() };
         let last = batches.len() - 1;
         let mut outcome = Written::Done;
         for (nth, batch) in batches.into_iter().enumerate() {
             let to = if nth == last { to } else { None };
             match self.write_batch(batch, to).await {
                 Err(Error::Full) => {
-                    let rest = levels.get(nth * BATCH..).unwrap_or_default();
+                    let rest = levels.get(nth * BATCH_ROWS..).unwrap_or_default();
                     self.invalidate(rest.iter().map(|level| (&*level.sku, &*level.location))).await?;
                     return Err(Error::Full);
                 }
@@ -206,7 +206,7 @@ impl Store {
         let mut from = 0;
         loop {
             let (next, keys) = self.scan(from).await?;
-            for keys in keys.chunks(BATCH) {
+            for keys in keys.chunks(BATCH_ROWS) {
                 let mut call = scripts::SWEEP.prepare_invoke();
                 call.key(self.layout.state()).key(keys).arg(self.epoch);
                 let removed: i64 = call.invoke_async(&mut self.connection).await?;
@@ -255,7 +255,7 @@ impl Store {
     pub async fn invalidate<'a>(&mut self, levels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), Error> {
         let layout = self.layout.clone();
         let keys: Vec<String> = levels.flat_map(|(sku, at)| [layout.level(sku, at), layout.lease(sku, at)]).collect();
-        for keys in keys.chunks(BATCH) {
+        for keys in keys.chunks(BATCH_ROWS) {
             let _: u64 = self.connection.del(keys).await?;
         }
         Ok(())
@@ -281,7 +281,7 @@ impl Store {
     /// If Redis cannot be asked.
     pub async fn read(&mut self, levels: &[(String, String)]) -> Result<Vec<Option<Stored>>, Error> {
         let mut all = Vec::with_capacity(levels.len());
-        for levels in levels.chunks(BATCH) {
+        for levels in levels.chunks(BATCH_ROWS) {
             let keys: Vec<String> = levels.iter().map(|(sku, at)| self.layout.level(sku, at)).collect();
             let texts: Vec<Option<String>> = self.connection.mget(keys).await?;
             all.extend(texts.into_iter().map(|text| text.map(|text| serde_json::from_str(&text).ok())));
@@ -294,7 +294,7 @@ impl Store {
     /// # Errors
     /// If Redis cannot be asked.
     pub async fn renew(&mut self, levels: &[(String, String)]) -> Result<(), Error> {
-        for levels in levels.chunks(BATCH) {
+        for levels in levels.chunks(BATCH_ROWS) {
             let mut calls = redis::pipe();
             for (sku, at) in levels {
                 calls.pexpire(self.layout.level(sku, at), milliseconds(self.entry_ttl) as i64).ignore();

@@ -45,7 +45,7 @@ pub struct Report {
 }
 
 /// Most lines that a report spells out.
-const SHOWN: usize = 20;
+const LINES_SHOWN_MAX: usize = 20;
 
 /// Reports a refusal; the first outcome by precedence gives the SQLSTATE. `None` where no answer is a refusal.
 pub fn report(answers: &[Answer]) -> Option<Report> {
@@ -53,9 +53,9 @@ pub fn report(answers: &[Answer]) -> Option<Report> {
         .filter(|answer| answer.outcome.is_refusal() && answer.outcome != Outcome::NotApplied)
         .collect();
     let worst = failed.iter().min_by_key(|answer| answer.outcome)?;
-    let mut detail: Vec<String> = failed.iter().take(SHOWN).map(|answer| answer.show()).collect();
-    if failed.len() > SHOWN {
-        detail.push(format!("And {} more lines.", failed.len() - SHOWN));
+    let mut detail: Vec<String> = failed.iter().take(LINES_SHOWN_MAX).map(|answer| answer.show()).collect();
+    if failed.len() > LINES_SHOWN_MAX {
+        detail.push(format!("And {} more lines.", failed.len() - LINES_SHOWN_MAX));
     }
     // Nobody had a line on a key that was cancelled before it was reserved.
     let (meaning, hint) = match (worst.outcome, worst.state) {

@@ -9,36 +9,36 @@ use crate::fault::Fault;
 use crate::name::Name;
 
 /// Longest key, SKU, location or buyer, in bytes.
-pub const MAX_NAME_BYTES: usize = 200;
+pub const NAME_BYTES_MAX: usize = 200;
 /// Longest reason, in bytes.
-pub const MAX_REASON_BYTES: usize = 1_000;
+pub const REASON_BYTES_MAX: usize = 1_000;
 /// Largest quantity and largest stock of one level, in units: exact in every language that reads JSON numbers
 /// as doubles.
-pub const MAX_QUANTITY: i64 = 1_000_000_000_000_000;
+pub const QUANTITY_MAX: i64 = 1_000_000_000_000_000;
 /// Most lines in one request.
-pub const MAX_LINES: usize = 10_000;
+pub const LINES_MAX: usize = 10_000;
 /// Most requests in one batch.
-pub const MAX_REQUESTS: usize = 10_000;
+pub const REQUESTS_MAX: usize = 10_000;
 /// Most lines in all requests of one batch together.
-pub const MAX_BATCH_LINES: usize = 100_000;
+pub const BATCH_LINES_MAX: usize = 100_000;
 /// Largest JSON argument, in bytes as PostgreSQL stores it: more than any legal call needs whose names are not all as long
 /// as they may be.
-pub const MAX_JSON_BYTES: usize = 16 << 20;
+pub const JSON_BYTES_MAX: usize = 16 << 20;
 /// Microseconds in a second.
 pub const SECOND: Micros = 1_000_000;
 /// Longest time to live of a hold: 366 days.
-pub const MAX_TTL: Micros = 366 * 24 * 3600 * SECOND;
+pub const TTL_MAX: Micros = 366 * 24 * 3600 * SECOND;
 
 /// Refuses a JSON argument of more bytes than can be.
 ///
 /// # Errors
 /// A fault that names the argument.
 pub fn json_size(path: &str, bytes: usize) -> Result<(), Fault> {
-    if bytes <= MAX_JSON_BYTES {
+    if bytes <= JSON_BYTES_MAX {
         return Ok(());
     }
     Err(Fault::invalid(path, format!("{path} is too large"))
-        .detail(format!("It has {bytes} bytes; at most {MAX_JSON_BYTES} are allowed."))
+        .detail(format!("It has {bytes} bytes; at most {JSON_BYTES_MAX} are allowed."))
         .hint("Split the call."))
 }
 
@@ -50,9 +50,9 @@ pub const OWN_PREFIX: &str = "pg_stock:";
 pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     match bytes.len() {
         0 => Err(Fault::invalid(path, format!("{path} must not be empty"))
-            .hint(format!("Give 1 to {MAX_NAME_BYTES} bytes."))),
-        n if n > MAX_NAME_BYTES => Err(Fault::invalid(path, format!("{path} is too long"))
-            .detail(format!("It has {n} bytes; at most {MAX_NAME_BYTES} are allowed."))
+            .hint(format!("Give 1 to {NAME_BYTES_MAX} bytes."))),
+        n if n > NAME_BYTES_MAX => Err(Fault::invalid(path, format!("{path} is too long"))
+            .detail(format!("It has {n} bytes; at most {NAME_BYTES_MAX} are allowed."))
             .hint("Use a shorter identifier.")),
         _ => match blemish(bytes) {
             Some(blemish) => Err(Fault::invalid(path, format!("{path} {blemish}"))
@@ -90,9 +90,9 @@ fn blemish(bytes: &[u8]) -> Option<&'static str> {
 
 /// Takes a reason of at most 1,000 bytes.
 pub fn reason(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
-    if bytes.len() > MAX_REASON_BYTES {
+    if bytes.len() > REASON_BYTES_MAX {
         return Err(Fault::invalid(path, format!("{path} is too long"))
-            .detail(format!("It has {} bytes; at most {MAX_REASON_BYTES} are allowed.", bytes.len()))
+            .detail(format!("It has {} bytes; at most {REASON_BYTES_MAX} are allowed.", bytes.len()))
             .hint("Shorten it."));
     }
     Ok(Name::from(bytes))
@@ -124,7 +124,7 @@ pub fn delta(path: impl Display + Copy, value: i64) -> Result<i64, Fault> {
         return Err(Fault::invalid(path, format!("{path} must not be 0"))
             .hint("Give the units to add, or the units to take away as a negative number."));
     }
-    if value < -MAX_QUANTITY {
+    if value < -QUANTITY_MAX {
         return Err(too_large(path, value));
     }
     at_most(path, value)
@@ -137,7 +137,7 @@ pub fn ttl(path: impl Display + Copy, micros: i128) -> Result<Micros, Fault> {
         return Err(Fault::invalid(path, format!("{path} must be more than 0")).hint(hint));
     }
     match Micros::try_from(micros) {
-        Ok(ttl) if ttl <= MAX_TTL => Ok(ttl),
+        Ok(ttl) if ttl <= TTL_MAX => Ok(ttl),
         _ => Err(Fault::invalid(path, format!("{path} must be at most 366 days")).hint(hint)),
     }
 }
@@ -165,19 +165,19 @@ pub fn ttl_between(
 /// Adds to a stock that may not exceed 10^15 units.
 pub fn add_stock(stock: i64, added: i64) -> Result<i64, Fault> {
     match stock.checked_add(added) {
-        Some(sum) if sum <= MAX_QUANTITY => Ok(sum),
+        Some(sum) if sum <= QUANTITY_MAX => Ok(sum),
         _ => Err(Fault::overflow("on_hand", "the level would hold too many units")
-            .detail(format!("It has {stock}, {added} more would exceed {MAX_QUANTITY}."))
+            .detail(format!("It has {stock}, {added} more would exceed {QUANTITY_MAX}."))
             .hint("Check the quantity.")),
     }
 }
 
 fn at_most(path: impl Display + Copy, value: i64) -> Result<i64, Fault> {
-    if value > MAX_QUANTITY { Err(too_large(path, value)) } else { Ok(value) }
+    if value > QUANTITY_MAX { Err(too_large(path, value)) } else { Ok(value) }
 }
 
 fn too_large(path: impl Display + Copy, value: impl Display) -> Fault {
     Fault::overflow(path, format!("{path} is out of range"))
-        .detail(format!("It is {value}; at most {MAX_QUANTITY} units are allowed."))
+        .detail(format!("It is {value}; at most {QUANTITY_MAX} units are allowed."))
         .hint("Check the quantity.")
 }

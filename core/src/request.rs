@@ -110,7 +110,7 @@ impl Action {
                 lines.as_deref().map(each).unwrap_or_default()
             }
             Action::Extend { .. } | Action::Reopen => Vec::new(),
-            Action::Adjust { at, .. } | Action::Set { at, .. } => vec![(at, crate::limits::MAX_QUANTITY)],
+            Action::Adjust { at, .. } | Action::Set { at, .. } => vec![(at, crate::limits::QUANTITY_MAX)],
             Action::Transfer { from, to, quantity } => vec![(from, *quantity), (to, 0)],
             Action::Receive { at, .. }
             | Action::SetLimits { at, .. }

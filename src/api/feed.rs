@@ -12,7 +12,7 @@ use crate::feed::{self, Page, State};
 use crate::fields::Call;
 
 /// Most ledger rows or levels of one call.
-const MOST: i64 = 100_000;
+const CALL_ROWS_MAX: i64 = 100_000;
 
 /// `changes_since(cursor, max_rows)`: outcome, the level, next_cursor.
 #[pg_extern(sql = false)]
@@ -59,8 +59,8 @@ fn cursor_of_levels(args: &Arguments) -> Result<(Option<Cursor>, usize), Fault> 
 
 fn most(args: &Arguments, place: usize) -> Result<usize, Fault> {
     match args.int(place, "max_rows")? {
-        most @ 1..=MOST => Ok(most as usize),
-        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {MOST}"))
+        most @ 1..=CALL_ROWS_MAX => Ok(most as usize),
+        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {CALL_ROWS_MAX}"))
             .detail(format!("It is {most}."))
             .hint("Call again for more.")),
     }

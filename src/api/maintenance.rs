@@ -16,7 +16,7 @@ use crate::store;
 use crate::store::notify::storable;
 
 /// Most holds of one call.
-const MOST: i64 = 100_000;
+const CALL_HOLDS_MAX: i64 = 100_000;
 
 /// `expire_reservations(max_rows)`: holds_expired, units_returned, levels_busy, errors, next_due.
 #[pg_extern(sql = false)]
@@ -54,8 +54,8 @@ fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn most(args: &Arguments) -> Result<usize, Fault> {
     match args.int(0, "max_rows")? {
-        most @ 1..=MOST => Ok(most as usize),
-        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {MOST}"))
+        most @ 1..=CALL_HOLDS_MAX => Ok(most as usize),
+        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {CALL_HOLDS_MAX}"))
             .detail(format!("It is {most}."))
             .hint("Call again, or CALL stock.expire_all(), for more.")),
     }

@@ -33,9 +33,9 @@ pub struct Generation {
 pub const NONE: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A generation that begins tells of so many of the last ledger rows again: nobody misses the first changes.
-const FEW: i64 = 1_000;
+const TOLD_AGAIN_ROWS: i64 = 1_000;
 /// How long a reader waits for somebody who is beginning a generation.
-const PATIENCE_MS: i32 = 100;
+const LOCK_WAIT_MAX_MS: i32 = 100;
 
 impl Generation {
     /// The one that this life of the database has begun, if it has.
@@ -65,7 +65,7 @@ impl Generation {
     fn begin(anew: bool) -> Result<(), Error> {
         // First the position, then the number of this transaction: rows of later transactions have later positions.
         let last = last_position()?;
-        let sent = if anew && last > FEW { moment::now()? } else { recently(last)? }.to_string();
+        let sent = if anew && last > TOLD_AGAIN_ROWS { moment::now()? } else { recently(last)? }.to_string();
         let [system, timeline, database] = place();
         let name = (!anew).then(Generation::to_begin);
         let name = name.as_deref().and_then(word);
@@ -82,7 +82,7 @@ impl Generation {
         }
         let is_taken = |sqlstate: &str| sqlstate == "55P03";
         let begun: Result<(), Setback> = subtransaction::attempt(is_taken, || {
-            settings::limit_lock_waits(PATIENCE_MS);
+            settings::limit_lock_waits(LOCK_WAIT_MAX_MS);
             Ok(Generation::begin(false)?)
         });
         match begun {
@@ -142,10 +142,10 @@ pub fn last_position() -> SpiResult<i64> {
 /// before it begins, and who waits for messages would miss what came in between.
 fn recently(last: i64) -> Result<Snapshot, Error> {
     let now = moment::now()?;
-    if last <= FEW {
+    if last <= TOLD_AGAIN_ROWS {
         return Ok(Snapshot::beginning());
     }
-    let recent = sql::RECENT_XACT.query(&[int(FEW)], |row| row.int(0) as Xid)?.pop();
+    let recent = sql::RECENT_XACT.query(&[int(TOLD_AGAIN_ROWS)], |row| row.int(0) as Xid)?.pop();
     // Numbers that a restore brought along may lie ahead of this database.
     let before = recent.filter(|xact| *xact < now.oldest()).and_then(|xact| Snapshot::new(xact, Vec::new()));
     Ok(before.unwrap_or(now))

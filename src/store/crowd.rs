@@ -13,9 +13,9 @@ use pg_stock_core::LevelId;
 use crate::early;
 
 /// How long a crowd is taken to be there. A buyer in one of 100 comes back sooner.
-const MOMENT: Duration = Duration::from_millis(100);
+const CROWD_TIME: Duration = Duration::from_millis(100);
 /// How many levels are remembered; then all are forgotten. A backend sells few hot levels.
-const MOST: usize = 256;
+const LEVELS_MAX: usize = 256;
 
 thread_local! {
     static SEEN: RefCell<HashMap<LevelId, Instant>> = RefCell::new(HashMap::new());
@@ -33,7 +33,7 @@ pub fn note(at: &LevelId, is_seen: bool) {
 
 fn remember(at: &LevelId) {
     SEEN.with_borrow_mut(|seen| {
-        if seen.len() >= MOST {
+        if seen.len() >= LEVELS_MAX {
             seen.clear();
         }
         seen.insert(at.clone(), Instant::now());
@@ -41,5 +41,5 @@ fn remember(at: &LevelId) {
 }
 
 fn was_at(at: &LevelId) -> bool {
-    SEEN.with_borrow(|seen| seen.get(at).is_some_and(|when| when.elapsed() < MOMENT))
+    SEEN.with_borrow(|seen| seen.get(at).is_some_and(|when| when.elapsed() < CROWD_TIME))
 }

@@ -42,7 +42,7 @@ use crate::error::Error;
 use crate::{citus, durable, memory};
 
 /// How often a call starts again because others changed what it had read; each time it sees more of what they did.
-const ATTEMPTS: usize = 100;
+const ATTEMPTS_MAX: usize = 100;
 
 /// Answers requests in order, each all or nothing, and stores what they change. What an answer reports of earlier
 /// transactions is durable.
@@ -148,7 +148,7 @@ impl<'r> Call<'r> {
     }
 
     fn under_locks(&mut self) -> Result<Vec<Answer>, Error> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..ATTEMPTS_MAX {
             match self.attempt() {
                 Ok(answers) | Err(Setback::Settled(answers)) => return Ok(answers),
                 Err(Setback::Failed(error)) => return Err(error),

@@ -15,19 +15,19 @@ use crate::settings::{self, Notify};
 use crate::{durable, feed};
 
 /// Most ledger rows of one emission, about.
-const MOST: usize = 5_000;
+const EMISSION_ROWS_MAX: usize = 5_000;
 /// How often the worker looks where nobody has woken it, for changes (a prepared transaction that is committed wakes
 /// nobody) and whether it is in somebody's way.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after an emission failed; doubled with each failure more, up to a minute.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const FAILURE_PAUSE_MIN: Duration = Duration::from_secs(1);
+const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// After an emission the worker rests as long as that took, so that telling takes no more than half of the time, but never
 /// longer than this. Three times as long gave buyers nothing that could be measured (bench/RESULTS.md).
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// How long standbys are waited for.
-const STANDBY_PATIENCE: Duration = Duration::from_secs(1);
+const STANDBY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// When to tell again.
 pub struct Emitter {
@@ -60,7 +60,7 @@ impl Emitter {
         let now = Instant::now();
         let may_tell = self.not_before <= now && settings::notify() == Notify::Worker;
         if may_tell && self.post.has_changed() || self.look_at <= now {
-            self.look_at = now + LOOK;
+            self.look_at = now + LOOK_INTERVAL;
             // First the mark is taken, then the rows are read: what is committed in between is looked for once more.
             // While nothing may be told the mark stays, and nobody wakes the worker.
             if may_tell {
@@ -83,7 +83,7 @@ impl Emitter {
     fn succeeded(&mut self, more: bool, took: Duration) {
         self.failures = 0;
         // Who is behind catches up first.
-        let rest = if more { Duration::ZERO } else { took.min(LONGEST_REST) };
+        let rest = if more { Duration::ZERO } else { took.min(REST_MAX) };
         self.not_before = Instant::now() + settings::emit_interval().max(rest);
         if more {
             self.look_at = self.not_before;
@@ -91,7 +91,7 @@ impl Emitter {
     }
 
     fn failed(&mut self, error: &str) {
-        let pause = (PAUSE * 2u32.saturating_pow(self.failures.min(6))).min(LONGEST_PAUSE);
+        let pause = (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures.min(6))).min(FAILURE_PAUSE_MAX);
         self.failures += 1;
         self.not_before = Instant::now() + pause;
         ereport!(
@@ -120,8 +120,8 @@ fn emit(may_tell: bool) -> Result<Sent, Failure> {
         Looked::Around(None) => return Ok(Sent::Sent(false)),
         Looked::Around(Some(news)) => news,
     };
-    if !durable::flush_within(STANDBY_PATIENCE, level) {
-        let seconds = STANDBY_PATIENCE.as_secs();
+    if !durable::flush_within(STANDBY_WAIT_MAX, level) {
+        let seconds = STANDBY_WAIT_MAX.as_secs();
         return Err(Failure::Error(format!(
             "the standbys of synchronous_standby_names did not confirm within {seconds} s what is to be told"
         )));
@@ -130,7 +130,7 @@ fn emit(may_tell: bool) -> Result<Sent, Failure> {
         if !database_is_free() || !extension_is_here() {
             return Sent::NotHere;
         }
-        Sent::Sent(process::active(c"pg_stock: sending the change feed", || or_raise(feed::tell(&news, MOST))).more)
+        Sent::Sent(process::active(c"pg_stock: sending the change feed", || or_raise(feed::tell(&news, EMISSION_ROWS_MAX))).more)
     })
 }
 

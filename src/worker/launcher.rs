@@ -19,19 +19,19 @@ use crate::settings::{self, Databases};
 use crate::store;
 
 /// How often the databases are listed.
-const LIST: Duration = Duration::from_secs(60);
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause before a database without the extension is looked into again; doubled each time, up to an hour.
-const PROBE: Duration = Duration::from_secs(60);
-const LONGEST_PROBE: Duration = Duration::from_secs(3_600);
+const PROBE_PAUSE_MIN: Duration = Duration::from_secs(60);
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// A worker that lived so long has not failed.
-const SOUND: Duration = Duration::from_secs(60);
+const SOUND_LIFE_MIN: Duration = Duration::from_secs(60);
 /// Pause after a worker failed; doubled with each failure more, up to a minute.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const FAILURE_PAUSE_MIN: Duration = Duration::from_secs(1);
+const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Pause after a worker left because somebody wanted the database for himself.
-const MADE_WAY: Duration = Duration::from_secs(5);
+const MADE_WAY_PAUSE: Duration = Duration::from_secs(5);
 /// Pause after a worker could not be started for want of a worker slot.
-const NO_SLOT: Duration = Duration::from_secs(10);
+const NO_SLOT_PAUSE: Duration = Duration::from_secs(10);
 
 /// A database that may be served.
 struct Database {
@@ -108,7 +108,7 @@ impl Launcher {
         let waits = |care: &&Care| care.worker.is_none() && (care.is_home || !is_probing);
         let due = self.cares.iter().filter(|(oid, care)| waits(care) && !board::is_served(**oid));
         let due = due.map(|(_, care)| care.not_before).min();
-        due.map_or(LIST, |due| due.saturating_duration_since(Instant::now())).min(LIST)
+        due.map_or(LIST_INTERVAL, |due| due.saturating_duration_since(Instant::now())).min(LIST_INTERVAL)
     }
 
     fn is_probing(&self) -> bool {
@@ -179,18 +179,18 @@ impl Care {
             End::NothingHere | End::NoRoom => {
                 (self.is_home, self.failures) = (false, 0);
                 self.misses += 1;
-                (PROBE * 2u32.saturating_pow(self.misses - 1).min(64)).min(LONGEST_PROBE)
+                (PROBE_PAUSE_MIN * 2u32.saturating_pow(self.misses - 1).min(64)).min(PROBE_PAUSE_MAX)
             }
             End::InTheWay => {
                 self.failures = 0;
-                MADE_WAY
+                MADE_WAY_PAUSE
             }
             End::Failed => {
-                if self.started.elapsed() >= SOUND {
+                if self.started.elapsed() >= SOUND_LIFE_MIN {
                     self.failures = 0;
                 }
                 self.failures += 1;
-                (PAUSE * 2u32.saturating_pow(self.failures - 1).min(64)).min(LONGEST_PAUSE)
+                (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures - 1).min(64)).min(FAILURE_PAUSE_MAX)
             }
         }
     }
@@ -210,7 +210,7 @@ impl Care {
         self.started = Instant::now();
         self.worker = worker.ok();
         if self.worker.is_none() {
-            self.not_before = self.started + NO_SLOT;
+            self.not_before = self.started + NO_SLOT_PAUSE;
         }
         self.worker.is_some()
     }

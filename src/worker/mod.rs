@@ -42,7 +42,7 @@ const LAUNCHER: &str = "pg_stock launcher";
 /// The kind of process that expires holds, in pg_stat_activity.
 const WORKER: &str = "pg_stock worker";
 /// A launcher that ended is started again after this.
-const RESTART: Duration = Duration::from_secs(1);
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Registers the launcher and the shared memory. Does nothing unless the library is being preloaded, and nothing
 /// during pg_upgrade. On a standby the launcher starts with the promotion.
@@ -58,6 +58,6 @@ pub fn register() {
         .set_function("pg_stock_launcher_main")
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .set_restart_time(Some(RESTART))
+        .set_restart_time(Some(RESTART_PAUSE))
         .load();
 }

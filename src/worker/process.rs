@@ -12,7 +12,7 @@ use crate::fields::Call;
 use crate::{memory, settings};
 
 /// How long an attempt waits for a lock.
-const PATIENCE_MS: i32 = 100;
+const LOCK_WAIT_MAX_MS: i32 = 100;
 
 unsafe extern "C-unwind" {
     /// PostgreSQL's own handler of SIGTERM: cancels whatever runs, also in the middle of a statement.
@@ -111,7 +111,7 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
 /// As [`attempt`], but waits for no lock longer than a moment.
 pub fn attempt_impatiently<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     attempt(|| {
-        settings::limit_lock_waits(PATIENCE_MS);
+        settings::limit_lock_waits(LOCK_WAIT_MAX_MS);
         work()
     })
 }

@@ -13,9 +13,9 @@ use crate::error::or_raise;
 use crate::{latch, settings, store};
 
 /// Holds that fall due within this are swept together.
-const GATHER: Micros = SECOND / 20;
+const GATHER_TIME: Micros = SECOND / 20;
 /// Pause before a locked level is tried again.
-const BUSY: Micros = SECOND / 4;
+const BUSY_PAUSE: Micros = SECOND / 4;
 
 /// What the worker finds when it looks around.
 enum Finding {
@@ -177,7 +177,7 @@ fn sweep(told: Micros) -> Finding {
         due if due > now => due,
         // More is due: at once, unless only locked levels are left.
         _ if swept.holds + swept.errors > 0 => now,
-        _ => now.saturating_add(BUSY),
+        _ => now.saturating_add(BUSY_PAUSE),
     };
     Finding::WorkAgainAt(due.min(now.saturating_add(settings::poll_interval())))
 }
@@ -192,7 +192,7 @@ fn sleep_until(post: Post, emitter: &mut Emitter, time: Micros) {
         }
         let Some(pause) = emitter.turn() else { return };
         let now = store::now();
-        let due = post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER });
+        let due = post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER_TIME });
         // The clock was stepped back: what is due must be found out again.
         if due <= now || now < asleep {
             return;

@@ -12,9 +12,9 @@ use super::alert::Alert;
 use crate::facts::Level;
 
 /// Most bytes of a payload: PostgreSQL refuses 8,000.
-pub const MOST: usize = 7_999;
+pub const PAYLOAD_BYTES_MAX: usize = 7_999;
 /// Room for what surrounds the levels of a message: generation, sequence, part, parts.
-const ENVELOPE: usize = 200;
+const ENVELOPE_BYTES: usize = 200;
 
 /// A level as a listener is told of it.
 #[derive(Clone, Debug, Serialize)]
@@ -120,7 +120,7 @@ pub fn of_levels(emission: Option<&Emission<'_>>, levels: &[LevelState]) -> Vec<
     if let (Some(last), Some(cursor)) = (messages.last_mut(), emission.and_then(|emission| emission.cursor.as_deref()))
     {
         let with_cursor = message(groups.len() - 1, Some(cursor));
-        if with_cursor.len() <= MOST {
+        if with_cursor.len() <= PAYLOAD_BYTES_MAX {
             *last = with_cursor;
         }
     }
@@ -137,12 +137,12 @@ pub fn of_alerts(emission: Option<&Emission<'_>>, alerts: &[AlertState]) -> Vec<
 
 /// Groups that fit into a message each.
 fn split<T: Serialize>(items: &[T]) -> Vec<&[T]> {
-    let (mut groups, mut begin, mut size) = (Vec::new(), 0, ENVELOPE);
+    let (mut groups, mut begin, mut size) = (Vec::new(), 0, ENVELOPE_BYTES);
     for (place, item) in items.iter().enumerate() {
         let length = to_json(item).len() + 1;
-        if size + length > MOST && place > begin {
+        if size + length > PAYLOAD_BYTES_MAX && place > begin {
             groups.push(&items[begin..place]);
-            (begin, size) = (place, ENVELOPE);
+            (begin, size) = (place, ENVELOPE_BYTES);
         }
         size += length;
     }
@@ -218,7 +218,7 @@ mod tests {
                 let emission =
                     Emission { generation: &"g".repeat(36), sequence: i64::MAX, cursor: Some("c".repeat(100)) };
                 let messages = of_levels(Some(&emission), &levels);
-                assert!(messages.iter().all(|message| message.len() <= MOST));
+                assert!(messages.iter().all(|message| message.len() <= PAYLOAD_BYTES_MAX));
                 let told: Vec<Value> = messages.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
                 let skus: Vec<String> = told
                     .iter()
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_cursor_that_does_not_fit_is_left_out() {
-        let emission = Emission { generation: "g", sequence: 1, cursor: Some("1".repeat(MOST)) };
+        let emission = Emission { generation: "g", sequence: 1, cursor: Some("1".repeat(PAYLOAD_BYTES_MAX)) };
         let messages = of_levels(Some(&emission), &[state("a", 1)]);
         assert!(messages.len() == 1 && !messages[0].contains("cursor"));
     }

@@ -66,9 +66,9 @@ pub fn options(json: &[u8], with_ttl: bool) -> Result<Options, Fault> {
 /// As [`lines`].
 pub fn requests(json: &[u8], most: usize) -> Result<Vec<BatchRequest>, Fault> {
     let raw: Vec<RawRequest> = read("requests", json)?;
-    check_count("requests", raw.len(), limits::MAX_REQUESTS)?;
+    check_count("requests", raw.len(), limits::REQUESTS_MAX)?;
     let total = raw.iter().map(|request| request.lines.len()).sum();
-    check_count("requests", total, most.min(limits::MAX_BATCH_LINES))?;
+    check_count("requests", total, most.min(limits::BATCH_LINES_MAX))?;
     raw.into_iter()
         .enumerate()
         .map(|(place, raw)| {
@@ -193,7 +193,7 @@ fn check_options(path: Arguments<'_>, raw: RawOptions) -> Result<Options, Fault>
 }
 
 fn check_lines(path: Arguments<'_>, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {
-    check_count(path, raw.len(), limits::MAX_LINES)?;
+    check_count(path, raw.len(), limits::LINES_MAX)?;
     let mut lines: Vec<Line> = Vec::with_capacity(raw.len());
     let mut places: HashMap<LevelId, usize> = HashMap::with_capacity(raw.len());
     for (index, raw) in raw.iter().enumerate() {
@@ -256,7 +256,7 @@ fn integer(path: Arguments<'_>, raw: &RawValue) -> Result<i64, Fault> {
     whole.parse().map_err(|_| {
         Fault::overflow(path, format!("{path} is out of range"))
             .detail(format!("It has {} digits.", digits.len()))
-            .hint(format!("At most {} units are allowed.", limits::MAX_QUANTITY))
+            .hint(format!("At most {} units are allowed.", limits::QUANTITY_MAX))
     })
 }
 
@@ -286,7 +286,7 @@ mod tests {
         };
         for (count, lines, is_sound) in [(10_000, 1, true), (10_001, 1, false), (10, 10_000, true), (11, 9_091, false)]
         {
-            let read = requests(batch(count, lines).as_bytes(), limits::MAX_BATCH_LINES);
+            let read = requests(batch(count, lines).as_bytes(), limits::BATCH_LINES_MAX);
             assert_eq!(read.is_ok(), is_sound, "{count} requests of {lines} lines");
         }
     }

@@ -14,7 +14,7 @@ use crate::settle::{Order, Status};
 /// A [`Fault`] with the path of what is malformed, unknown, missing, named twice or too much.
 pub fn orders(json: &[u8]) -> Result<Vec<Order>, Fault> {
     let raw: Vec<RawOrder> = read("orders", json)?;
-    check_count("orders", raw.len(), limits::MAX_REQUESTS)?;
+    check_count("orders", raw.len(), limits::REQUESTS_MAX)?;
     let mut places: HashMap<Name, usize> = HashMap::with_capacity(raw.len());
     let mut orders = Vec::with_capacity(raw.len());
     for (place, raw) in raw.iter().enumerate() {

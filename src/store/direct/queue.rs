@@ -6,7 +6,7 @@
 //! then finds the row free. It is a kindness, not a protection: the row's own lock decides. Only a transaction that holds
 //! nothing yet stands in line, so that nobody waits in line while others wait for what it holds.
 //!
-//! pg_locks shows the lock as an advisory lock with objsubid [`KIND`], which the functions for advisory locks never use.
+//! pg_locks shows the lock as an advisory lock with objsubid [`LOCK_KIND`], which the functions for advisory locks never use.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -14,8 +14,8 @@ use pg_stock_core::LevelId;
 use pgrx::pg_sys;
 
 /// Tells these locks from the advisory locks of users, whose kinds are 1 and 2.
-const KIND: u16 = 0x5354;
-const MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+const LOCK_KIND: u16 = 0x5354;
+const LOCK_MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
 
 /// A place in the line of a level, held until the transaction ends if it is kept, or its subtransaction is rolled back.
 pub struct Place {
@@ -39,9 +39,9 @@ impl Place {
         let tag = tag(at);
         // SAFETY: as pg_try_advisory_xact_lock and pg_advisory_xact_lock do.
         let has_waited = unsafe {
-            let at_once = pg_sys::LockAcquire(&tag, MODE, false, true);
+            let at_once = pg_sys::LockAcquire(&tag, LOCK_MODE, false, true);
             at_once == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL && {
-                pg_sys::LockAcquire(&tag, MODE, false, false);
+                pg_sys::LockAcquire(&tag, LOCK_MODE, false, false);
                 true
             }
         };
@@ -58,7 +58,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let Some(tag) = self.tag.take_if(|_| !std::thread::panicking()) {
             // SAFETY: the lock was taken by `take`; after an error, PostgreSQL releases it.
-            unsafe { pg_sys::LockRelease(&tag, MODE, false) };
+            unsafe { pg_sys::LockRelease(&tag, LOCK_MODE, false) };
         }
     }
 }
@@ -73,7 +73,7 @@ fn tag(at: &LevelId) -> pg_sys::LOCKTAG {
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
         locktag_field2: (hash >> 32) as u32,
         locktag_field3: hash as u32,
-        locktag_field4: KIND,
+        locktag_field4: LOCK_KIND,
         locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     }

@@ -15,9 +15,9 @@ use pg_stock_core::LevelId;
 use pgrx::pg_sys::ItemPointerData;
 
 /// From how many entries of the index on a past is long: each leads to a page of versions.
-const LONG: usize = 4;
+const ENTRIES_MIN: usize = 4;
 /// How many levels are remembered; then all are forgotten. A backend sells few hot levels.
-const MOST: usize = 4_096;
+const LEVELS_MAX: usize = 4_096;
 
 thread_local! {
     static LAST: RefCell<HashMap<LevelId, ItemPointerData>> = RefCell::new(HashMap::new());
@@ -30,11 +30,11 @@ pub fn last_seen(at: &LevelId) -> Option<ItemPointerData> {
 
 /// Notes where the index led, and by how many entries: a level with few has no need to be remembered.
 pub fn found(at: &LevelId, tid: ItemPointerData, entries: usize) {
-    if entries < LONG {
+    if entries < ENTRIES_MIN {
         return;
     }
     LAST.with_borrow_mut(|last| {
-        if last.len() >= MOST {
+        if last.len() >= LEVELS_MAX {
             last.clear();
         }
         last.insert(at.clone(), tid);

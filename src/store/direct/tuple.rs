@@ -10,7 +10,7 @@ use super::write::{self, Indexes, NewRow};
 use crate::store::datum::{Row, Value};
 
 /// How many versions of a row are followed at most, before the index is asked.
-const MOST_STEPS: usize = 2_000;
+const STEPS_MAX: usize = 2_000;
 
 /// A version of a row, whose page is pinned as long as it lives.
 pub struct Tuple<'t> {
@@ -235,7 +235,7 @@ impl Table {
             }
             self.prune(block(&tid));
             let tuple = Tuple::empty(self);
-            for _ in 0..MOST_STEPS {
+            for _ in 0..STEPS_MAX {
                 let any = addr_of_mut!(pg_sys::SnapshotAnyData);
                 if block(&tid) >= pages
                     || !pg_sys::table_tuple_fetch_row_version(self.relation(), &mut tid, any, tuple.slot())

@@ -51,7 +51,7 @@ impl NewRow {
 }
 
 /// Bytes behind what PostgreSQL fills in.
-const SLACK: usize = 256;
+const SLACK_BYTES: usize = 256;
 
 /// The open indexes of a table.
 pub struct Indexes {
@@ -78,7 +78,7 @@ impl Indexes {
         unsafe {
             let state = pg_sys::CreateExecutorState();
             // A later minor release may have made it longer than the one that this was built with.
-            let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>() + SLACK).cast();
+            let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>() + SLACK_BYTES).cast();
             pg_sys::InitResultRelInfo(result, table.relation(), 1, null_mut(), 0);
             pg_sys::ExecOpenIndices(result, speculative);
             Indexes { result, state }
