@@ -102,12 +102,11 @@ impl Error {
                 "could not settle the request because of concurrent changes",
             )
             .hint("Run the transaction again."),
-            Error::Standby => Row::new(
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the change feed cannot be read on a standby",
-            )
-            .detail("A standby does not know which transactions are still running.")
-            .hint("Connect to the primary."),
+            Error::Standby => {
+                Row::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the change feed cannot be read on a standby")
+                    .detail("A standby does not know which transactions are still running.")
+                    .hint("Connect to the primary.")
+            }
             Error::ReadOnly => Row::new(ERRCODE_READ_ONLY_SQL_TRANSACTION, "stock cannot be changed on a standby")
                 .detail("What a standby shows may be out of date, so that a refusal from it could be wrong, too.")
                 .hint("Connect to the primary."),
@@ -116,11 +115,10 @@ impl Error {
                 "the change feed cannot be read in a transaction that has written",
             )
             .hint("Call it in a transaction of its own."),
-            Error::OldSnapshot => Row::new(
-                ERRCODE_ACTIVE_SQL_TRANSACTION,
-                "the cursor is newer than the snapshot of this transaction",
-            )
-            .hint("Call it in a transaction of its own."),
+            Error::OldSnapshot => {
+                Row::new(ERRCODE_ACTIVE_SQL_TRANSACTION, "the cursor is newer than the snapshot of this transaction")
+                    .hint("Call it in a transaction of its own.")
+            }
             Error::NotReplicated => Row::new(
                 ERRCODE_QUERY_CANCELED,
                 "canceling statement because the wait for synchronous replication was cut short",

@@ -103,8 +103,13 @@ impl Arguments {
     }
 
     /// Options; NULL means none.
-    pub fn options(&self, place: usize, with_ttl: bool) -> Result<Options, Fault> {
-        self.json(place, "options")?.map_or(Ok(Options::default()), |json| parse::options(&json, with_ttl))
+    pub fn options(&self, place: usize) -> Result<Options, Fault> {
+        self.json(place, "options")?.map_or(Ok(Options::default()), |json| parse::options(&json))
+    }
+
+    /// Options of a sale; NULL means none.
+    pub fn options_of_sale(&self, place: usize) -> Result<Options, Fault> {
+        self.json(place, "options")?.map_or(Ok(Options::default()), |json| parse::options_of_sale(&json))
     }
 
     /// A jsonb argument as JSON text, in the encoding of the database. All encodings of a server contain ASCII, so

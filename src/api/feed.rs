@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::arguments::{Arguments, missing};
 use super::rows::{self, Column};
 use crate::error::{Error, or_raise};
-use crate::feed::{self, Page, State};
+use crate::feed::{self, Page, LevelRow};
 use crate::fields::Call;
 
 /// Most ledger rows or levels of one call.
@@ -81,7 +81,7 @@ fn row(outcome: &str, level: [Column; 9], cursor: Column) -> [Column; 11] {
     columns
 }
 
-fn columns(state: &State) -> [Column; 9] {
+fn columns(state: &LevelRow) -> [Column; 9] {
     let level = &state.level;
     [
         rows::text(state.at.sku.as_bytes()),

@@ -1,7 +1,7 @@
 //! Reserve, sell, confirm, release, return, extend.
 
 use pg_stock_core::parse;
-use pg_stock_core::{Action, Fault, Line, Name, Request};
+use pg_stock_core::{Action, Fault, Line, Request};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -41,7 +41,7 @@ fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
 }
 
 fn read_reserve_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
-    let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, true)?);
+    let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2)?);
     let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
     let context = options.context;
     Ok(vec![Request { context, ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer }) }])
@@ -78,7 +78,7 @@ fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
 }
 
 fn read_sell_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
-    let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2, false)?);
+    let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options_of_sale(2)?);
     let action = Action::Reserve { lines, ttl: None, buyer: options.buyer };
     Ok(vec![Request { context: options.context, ..request(key, action) }])
 }
@@ -101,37 +101,37 @@ fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
 /// `confirm_stock(key, lines, operation_key)`
 #[pg_extern(sql = false)]
 fn confirm(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, Form::Raising, |lines| Action::Confirm { lines }, false);
+    answer(fcinfo, Form::Raising, read_confirm);
 }
 
 /// `try_confirm_stock(key, lines, operation_key)`
 #[pg_extern(sql = false)]
 fn try_confirm(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, Form::Returning, |lines| Action::Confirm { lines }, false);
+    answer(fcinfo, Form::Returning, read_confirm);
 }
 
 /// `release_stock(key, lines, operation_key, reason)`
 #[pg_extern(sql = false)]
 fn release(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, Form::Raising, |lines| Action::Release { lines }, true);
+    answer(fcinfo, Form::Raising, read_release);
 }
 
 /// `try_release_stock(key, lines, operation_key, reason)`
 #[pg_extern(sql = false)]
 fn try_release(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, Form::Returning, |lines| Action::Release { lines }, true);
+    answer(fcinfo, Form::Returning, read_release);
 }
 
 /// `return_stock(key, lines, operation_key, reason)`
 #[pg_extern(sql = false)]
 fn give_back(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, Form::Raising, |lines| Action::Return { lines }, true);
+    answer(fcinfo, Form::Raising, read_give_back);
 }
 
 /// `try_return_stock(key, lines, operation_key, reason)`
 #[pg_extern(sql = false)]
 fn try_give_back(fcinfo: pg_sys::FunctionCallInfo) {
-    close(fcinfo, Form::Returning, |lines| Action::Return { lines }, true);
+    answer(fcinfo, Form::Returning, read_give_back);
 }
 
 /// `extend_reservation(key, ttl)`
@@ -167,14 +167,26 @@ fn read_reopen(args: &Arguments) -> Result<Vec<Request>, Fault> {
     Ok(vec![Request { reason: args.reason(1)?, ..request(args.key(0)?, Action::Reopen) }])
 }
 
-/// Confirm, release and return take the same arguments, the first without a reason.
-fn close(fcinfo: pg_sys::FunctionCallInfo, form: Form, action: fn(Option<Vec<Line>>) -> Action, has_reason: bool) {
-    answer(fcinfo, form, |args| {
-        let (key, action) = (args.key(0)?, action(args.opt_lines(1)?));
-        let operation_key = args.operation_key(2)?;
-        let reason = if has_reason { args.opt_reason(3)? } else { Name::default() };
-        Ok(vec![Request { operation_key, reason, ..request(key, action) }])
-    });
+fn read_confirm(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    Ok(vec![read_close(args, |lines| Action::Confirm { lines })?])
+}
+
+fn read_release(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    with_reason(args, read_close(args, |lines| Action::Release { lines })?)
+}
+
+fn read_give_back(args: &Arguments) -> Result<Vec<Request>, Fault> {
+    with_reason(args, read_close(args, |lines| Action::Return { lines })?)
+}
+
+/// Confirm, release and return take the same arguments, the last two also a reason.
+fn read_close(args: &Arguments, action: fn(Option<Vec<Line>>) -> Action) -> Result<Request, Fault> {
+    let (key, action) = (args.key(0)?, action(args.opt_lines(1)?));
+    Ok(Request { operation_key: args.operation_key(2)?, ..request(key, action) })
+}
+
+fn with_reason(args: &Arguments, request: Request) -> Result<Vec<Request>, Fault> {
+    Ok(vec![Request { reason: args.opt_reason(3)?, ..request }])
 }
 
 /// The one line that the arguments sku, location and quantity make.

@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 
 use super::changes::{self, Changes};
 use super::generation::Generation;
-use super::levels::{self, State};
+use super::levels::{self, LevelRow};
 use super::moment;
 use crate::error::Error;
 use crate::settings;
@@ -76,7 +76,7 @@ fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> 
     // A generation begins with levels of which nobody knows what was announced of them.
     let others = if generation.sequence == 0 { levels::alarming()? } else { Vec::new() };
     let known: BTreeSet<&LevelId> = states.iter().map(|state| &state.at).collect();
-    let others: Vec<State> = others.into_iter().filter(|state| !known.contains(&state.at)).collect();
+    let others: Vec<LevelRow> = others.into_iter().filter(|state| !known.contains(&state.at)).collect();
     let crossings = crossings(states.iter().chain(&others))?;
     let named: Vec<_> = states.iter().filter_map(|state| notify::level_state(&state.at, &state.level)).collect();
     let cursor = Cursor { generation: generation.id.clone(), seen: changes.seen.clone(), after: None };
@@ -96,7 +96,7 @@ fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> 
 
 /// A level that entered or left a state that somebody should know of.
 struct Crossing<'a> {
-    state: &'a State,
+    state: &'a LevelRow,
     alert: Alert,
     begins: bool,
 }
@@ -109,7 +109,7 @@ impl Crossing<'_> {
 }
 
 /// Compares levels with what was announced of them.
-fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<Vec<Crossing<'a>>> {
+fn crossings<'a>(states: impl Iterator<Item = &'a LevelRow> + Clone) -> SpiResult<Vec<Crossing<'a>>> {
     let levels: BTreeSet<LevelId> = states.clone().map(|state| state.at.clone()).collect();
     if levels.is_empty() {
         return Ok(Vec::new());
@@ -117,7 +117,7 @@ fn crossings<'a>(states: impl Iterator<Item = &'a State> + Clone) -> SpiResult<V
     let announced = sql::ALERTS
         .query_each(&[], &names(&levels), |row| (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)))?;
     let announced: HashSet<(LevelId, Name)> = announced.into_iter().collect();
-    let of = |state: &'a State| {
+    let of = |state: &'a LevelRow| {
         let before = |alert: Alert| announced.contains(&(state.at.clone(), Name::from(alert.word())));
         let crossed = alert::crossings(before, &state.level).into_iter();
         crossed.map(move |(alert, begins)| Crossing { state, alert, begins })

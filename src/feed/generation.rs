@@ -57,12 +57,12 @@ impl Generation {
         if last_position()? == 0 {
             return Ok(None);
         }
-        Generation::begin(false)?;
+        Generation::begin(Beginning::IfNone)?;
         Generation::current()
     }
 
-    /// Begins one, unless somebody else has begun one for this life meanwhile, or `anew` in any case.
-    fn begin(anew: bool) -> Result<(), Error> {
+    fn begin(how: Beginning) -> Result<(), Error> {
+        let anew = how == Beginning::Anew;
         // First the position, then the number of this transaction: rows of later transactions have later positions.
         let last = last_position()?;
         let sent = if anew && last > TOLD_AGAIN_ROWS { moment::now()? } else { recently(last)? }.to_string();
@@ -83,7 +83,7 @@ impl Generation {
         let is_taken = |sqlstate: &str| sqlstate == "55P03";
         let begun: Result<(), Setback> = subtransaction::attempt(is_taken, || {
             settings::limit_lock_waits(LOCK_WAIT_MAX_MS);
-            Ok(Generation::begin(false)?)
+            Ok(Generation::begin(Beginning::IfNone)?)
         });
         match begun {
             Ok(()) | Err(Setback::Taken) => Ok(()),
@@ -129,7 +129,7 @@ impl Generation {
 /// Begins a new generation, whatever there was: all cursors become invalid. Gives its name.
 pub fn begin() -> Result<String, Error> {
     moment::check()?;
-    Generation::begin(true)?;
+    Generation::begin(Beginning::Anew)?;
     Ok(Generation::current()?.map_or_else(|| NONE.to_owned(), |generation| generation.id))
 }
 
@@ -149,6 +149,15 @@ fn recently(last: i64) -> Result<Snapshot, Error> {
     // Numbers that a restore brought along may lie ahead of this database.
     let before = recent.filter(|xact| *xact < now.oldest()).and_then(|xact| Snapshot::new(xact, Vec::new()));
     Ok(before.unwrap_or(now))
+}
+
+/// When a generation begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// Unless somebody else has begun one for this life meanwhile.
+    IfNone,
+    /// In any case.
+    Anew,
 }
 
 /// Why a generation did not begin.

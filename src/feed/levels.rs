@@ -10,7 +10,7 @@ use crate::store::rows::level;
 use crate::store::{names, sql};
 
 /// A level, as it is told.
-pub struct State {
+pub struct LevelRow {
     /// Which.
     pub at: LevelId,
     /// Its counters.
@@ -20,7 +20,7 @@ pub struct State {
 }
 
 /// Levels as they are now.
-pub fn of(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
+pub fn of(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<LevelRow>> {
     if levels.is_empty() {
         return Ok(Vec::new());
     }
@@ -28,16 +28,16 @@ pub fn of(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<State>> {
 }
 
 /// Levels in a state that somebody should know of, and those of which it was announced that they are.
-pub fn alarming() -> SpiResult<Vec<State>> {
+pub fn alarming() -> SpiResult<Vec<LevelRow>> {
     sql::ALARMING_STATES.query(&[], state)
 }
 
-fn state(row: Row<'_>) -> State {
-    State { at: level::id(row), level: level::level(row), updated_at: level::updated_at(row) }
+fn state(row: Row<'_>) -> LevelRow {
+    LevelRow { at: level::id(row), level: level::level(row), updated_at: level::updated_at(row) }
 }
 
 /// Levels from one on, at most so many, in their order.
-pub fn after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<State>> {
+pub fn after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<LevelRow>> {
     match after {
         None => sql::FIRST_STATES.query(&[int(most as i64)], state),
         Some(at) => sql::STATES_AFTER.query(&[text(&at.sku), text(&at.location), int(most as i64)], state),

@@ -62,5 +62,5 @@ mod pull;
 
 pub use emit::{emit, look, note_failure, tell};
 pub use generation::begin as begin_generation;
-pub use levels::State;
+pub use levels::LevelRow;
 pub use pull::{Page, changes_since, snapshot};

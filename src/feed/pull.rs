@@ -4,7 +4,7 @@ use pg_stock_core::feed::Cursor;
 
 use super::changes;
 use super::generation::{self, Generation, NONE};
-use super::levels::{self, State};
+use super::levels::{self, LevelRow};
 use super::moment;
 use crate::durable;
 use crate::error::Error;
@@ -40,7 +40,7 @@ impl Outcome {
 /// An answer.
 pub struct Page {
     /// The levels.
-    pub levels: Vec<State>,
+    pub levels: Vec<LevelRow>,
     /// How it ends.
     pub outcome: Outcome,
     /// For the next call.

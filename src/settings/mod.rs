@@ -5,7 +5,7 @@ mod postgres;
 
 use std::ffi::{CStr, CString};
 
-use pg_stock_core::limits::{self, TTL_MAX, SECOND};
+use pg_stock_core::limits::{self, SECOND, TTL_MAX};
 use pg_stock_core::{Fault, Micros};
 use pgrx::prelude::*;
 use pgrx::{GucFlags, GucSetting, PostgresGucEnum};
@@ -15,9 +15,8 @@ pub use self::postgres::{commit_durably, commit_locally, limit_lock_waits};
 
 /// Makes the settings known to PostgreSQL.
 pub fn define() {
-    let numbers = [
-        &DEFAULT_TTL, &MIN_TTL, &MAX_TTL, &MAX_HOLD, &MAX_BATCH_LINES, &EXPIRE_BATCH, &POLL_INTERVAL, &EMIT_INTERVAL,
-    ];
+    let numbers =
+        [&DEFAULT_TTL, &MIN_TTL, &MAX_TTL, &MAX_HOLD, &MAX_BATCH_LINES, &EXPIRE_BATCH, &POLL_INTERVAL, &EMIT_INTERVAL];
     numbers.into_iter().for_each(Number::define);
     [&RETAKE_LAPSED, &DIRECT_ACCESS].into_iter().for_each(Setting::define_switch);
     [&CONTEXT, &CHANNEL_PREFIX, &DATABASES].into_iter().for_each(Setting::define_text);
@@ -35,7 +34,17 @@ pub fn define() {
     }
 }
 
-static DEFAULT_TTL: Number = Number { unit: GucFlags::UNIT_S, range: 1..=(TTL_MAX / SECOND) as i32, setting: Setting { name: c"pg_stock.default_ttl", meaning: c"How long a reservation holds its units unless the call says so.", more: c"Thirty minutes unless set. At most 366 days.", by: By::Everybody, value: GucSetting::<i32>::new(30 * 60) } };
+static DEFAULT_TTL: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: 1..=(TTL_MAX / SECOND) as i32,
+    setting: Setting {
+        name: c"pg_stock.default_ttl",
+        meaning: c"How long a reservation holds its units unless the call says so.",
+        more: c"Thirty minutes unless set. At most 366 days.",
+        by: By::Everybody,
+        value: GucSetting::<i32>::new(30 * 60),
+    },
+};
 
 /// How long a reservation holds its units unless the call says so: every session may set that, within what a DBA allows.
 pub fn default_ttl() -> Micros {
@@ -49,13 +58,33 @@ fn min_ttl() -> Micros {
     Micros::from(MIN_TTL.get()) * (SECOND / 1_000)
 }
 
-static MAX_TTL: Number = Number { unit: GucFlags::UNIT_S, range: 1..=(TTL_MAX / SECOND) as i32, setting: Setting { name: c"pg_stock.max_ttl", meaning: c"The longest time to live that a call may ask for.", more: c"At most 366 days. It finds callers who meant milliseconds.", by: By::Superuser, value: GucSetting::<i32>::new((TTL_MAX / SECOND) as i32) } };
+static MAX_TTL: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: 1..=(TTL_MAX / SECOND) as i32,
+    setting: Setting {
+        name: c"pg_stock.max_ttl",
+        meaning: c"The longest time to live that a call may ask for.",
+        more: c"At most 366 days. It finds callers who meant milliseconds.",
+        by: By::Superuser,
+        value: GucSetting::<i32>::new((TTL_MAX / SECOND) as i32),
+    },
+};
 
 fn max_ttl() -> Micros {
     Micros::from(MAX_TTL.get()) * SECOND
 }
 
-static MAX_HOLD: Number = Number { unit: GucFlags::UNIT_S, range: 0..=i32::MAX, setting: Setting { name: c"pg_stock.max_hold", meaning: c"The longest time from a reserve to its last deadline, however often it is extended.", more: c"An extension gets no further. 0: no limit.", by: By::Superuser, value: GucSetting::<i32>::new(0) } };
+static MAX_HOLD: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: 0..=i32::MAX,
+    setting: Setting {
+        name: c"pg_stock.max_hold",
+        meaning: c"The longest time from a reserve to its last deadline, however often it is extended.",
+        more: c"An extension gets no further. 0: no limit.",
+        by: By::Superuser,
+        value: GucSetting::<i32>::new(0),
+    },
+};
 
 /// The longest time from a reserve to its last deadline.
 pub fn max_hold() -> Option<Micros> {
@@ -81,14 +110,30 @@ pub fn retake_lapsed() -> bool {
     RETAKE_LAPSED.value.get()
 }
 
-static MAX_BATCH_LINES: Number = Number { unit: GucFlags::empty(), range: 1..=limits::BATCH_LINES_MAX as i32, setting: Setting { name: c"pg_stock.max_batch_lines", meaning: c"How many lines all orders of one call of reserve_many may have together.", more: c"Their levels are locked, and the memory for them is taken, until the call ends.", by: By::Superuser, value: GucSetting::<i32>::new(limits::BATCH_LINES_MAX as i32) } };
+static MAX_BATCH_LINES: Number = Number {
+    unit: GucFlags::empty(),
+    range: 1..=limits::BATCH_LINES_MAX as i32,
+    setting: Setting {
+        name: c"pg_stock.max_batch_lines",
+        meaning: c"How many lines all orders of one call of reserve_many may have together.",
+        more: c"Their levels are locked, and the memory for them is taken, until the call ends.",
+        by: By::Superuser,
+        value: GucSetting::<i32>::new(limits::BATCH_LINES_MAX as i32),
+    },
+};
 
 /// How many lines one batch may have.
 pub fn max_batch_lines() -> usize {
     MAX_BATCH_LINES.get() as usize
 }
 
-static CONTEXT: Text = Setting { name: c"pg_stock.context", meaning: c"Text that each ledger row keeps, a trace id say.", more: c"Only the first 1,000 bytes are kept.", by: By::Everybody, value: GucSetting::<Option<CString>>::new(None) };
+static CONTEXT: Text = Setting {
+    name: c"pg_stock.context",
+    meaning: c"Text that each ledger row keeps, a trace id say.",
+    more: c"Only the first 1,000 bytes are kept.",
+    by: By::Everybody,
+    value: GucSetting::<Option<CString>>::new(None),
+};
 
 /// The text that each ledger row keeps unless its request has one of its own.
 pub fn context() -> Option<Vec<u8>> {
@@ -158,7 +203,13 @@ pub fn notify() -> Notify {
     NOTIFY.value.get()
 }
 
-static CHANNEL_PREFIX: Text = Setting { name: c"pg_stock.channel_prefix", meaning: c"How the names of the channels begin: PREFIX_changed, PREFIX_alert.", more: c"At most 48 bytes are used.", by: By::Superuser, value: GucSetting::<Option<CString>>::new(Some(c"stock")) };
+static CHANNEL_PREFIX: Text = Setting {
+    name: c"pg_stock.channel_prefix",
+    meaning: c"How the names of the channels begin: PREFIX_changed, PREFIX_alert.",
+    more: c"At most 48 bytes are used.",
+    by: By::Superuser,
+    value: GucSetting::<Option<CString>>::new(Some(c"stock")),
+};
 
 /// How the names of the channels begin. PostgreSQL takes names of at most 63 bytes.
 pub fn channel_prefix() -> String {
@@ -168,7 +219,17 @@ pub fn channel_prefix() -> String {
     if prefix.is_empty() { "stock".into() } else { prefix }
 }
 
-static EMIT_INTERVAL: Number = Number { unit: GucFlags::UNIT_MS, range: 0..=60_000, setting: Setting { name: c"pg_stock.emit_interval", meaning: c"How long the background worker waits at least from one emission to the next.", more: c"What changed meanwhile is told together.", by: By::File, value: GucSetting::<i32>::new(10) } };
+static EMIT_INTERVAL: Number = Number {
+    unit: GucFlags::UNIT_MS,
+    range: 0..=60_000,
+    setting: Setting {
+        name: c"pg_stock.emit_interval",
+        meaning: c"How long the background worker waits at least from one emission to the next.",
+        more: c"What changed meanwhile is told together.",
+        by: By::File,
+        value: GucSetting::<i32>::new(10),
+    },
+};
 
 /// How long the background worker waits at least from one emission to the next.
 pub fn emit_interval() -> std::time::Duration {
@@ -223,21 +284,51 @@ pub fn is_database_served() -> bool {
 }
 
 /// Defined only where the library is preloaded: it sizes shared memory.
-static MAX_DATABASES: Number = Number { unit: GucFlags::empty(), range: 1..=10_000, setting: Setting { name: c"pg_stock.max_databases", meaning: c"In how many databases the extension may have a background worker.", more: c"Each takes 600 bytes of shared memory, and a worker slot of max_worker_processes once it has a worker.", by: By::Start, value: GucSetting::<i32>::new(128) } };
+static MAX_DATABASES: Number = Number {
+    unit: GucFlags::empty(),
+    range: 1..=10_000,
+    setting: Setting {
+        name: c"pg_stock.max_databases",
+        meaning: c"In how many databases the extension may have a background worker.",
+        more: c"Each takes 600 bytes of shared memory, and a worker slot of max_worker_processes once it has a worker.",
+        by: By::Start,
+        value: GucSetting::<i32>::new(128),
+    },
+};
 
 /// In how many databases there may be a worker.
 pub fn max_databases() -> usize {
     MAX_DATABASES.get() as usize
 }
 
-static EXPIRE_BATCH: Number = Number { unit: GucFlags::empty(), range: 1..=100_000, setting: Setting { name: c"pg_stock.expire_batch", meaning: c"How many holds the background worker closes in one transaction.", more: c"Their levels are locked meanwhile.", by: By::File, value: GucSetting::<i32>::new(500) } };
+static EXPIRE_BATCH: Number = Number {
+    unit: GucFlags::empty(),
+    range: 1..=100_000,
+    setting: Setting {
+        name: c"pg_stock.expire_batch",
+        meaning: c"How many holds the background worker closes in one transaction.",
+        more: c"Their levels are locked meanwhile.",
+        by: By::File,
+        value: GucSetting::<i32>::new(500),
+    },
+};
 
 /// How many holds the background worker closes in one transaction.
 pub fn expire_batch() -> usize {
     EXPIRE_BATCH.get() as usize
 }
 
-static POLL_INTERVAL: Number = Number { unit: GucFlags::UNIT_S, range: 1..=3_600, setting: Setting { name: c"pg_stock.poll_interval", meaning: c"How long the background worker sleeps at most.", more: c"It wakes by itself when a hold is due; only what a prepared transaction held must be looked for.", by: By::File, value: GucSetting::<i32>::new(60) } };
+static POLL_INTERVAL: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: 1..=3_600,
+    setting: Setting {
+        name: c"pg_stock.poll_interval",
+        meaning: c"How long the background worker sleeps at most.",
+        more: c"It wakes by itself when a hold is due; only what a prepared transaction held must be looked for.",
+        by: By::File,
+        value: GucSetting::<i32>::new(60),
+    },
+};
 
 /// How long the background worker sleeps at most.
 pub fn poll_interval() -> Micros {
@@ -246,7 +337,17 @@ pub fn poll_interval() -> Micros {
 
 /// How far the tests step the clock. A release build has no such setting.
 #[cfg(debug_assertions)]
-static CLOCK_OFFSET: Number = Number { unit: GucFlags::UNIT_S, range: i32::MIN..=i32::MAX, setting: Setting { name: c"pg_stock.clock_offset", meaning: c"Seconds that are added to the clock; only for tests, and not in a release build.", more: c"", by: By::Superuser, value: GucSetting::<i32>::new(0) } };
+static CLOCK_OFFSET: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: i32::MIN..=i32::MAX,
+    setting: Setting {
+        name: c"pg_stock.clock_offset",
+        meaning: c"Seconds that are added to the clock; only for tests, and not in a release build.",
+        more: c"",
+        by: By::Superuser,
+        value: GucSetting::<i32>::new(0),
+    },
+};
 
 /// What is added to the clock: nothing, unless a test says otherwise.
 pub fn clock_offset() -> Micros {

@@ -175,7 +175,8 @@ impl Progress {
         // A mark in the future: the clock was stepped back.
         let all = self.looked_at_all.is_none_or(due) || started < self.mark;
         if all {
-            *self = Progress { looked_at_all: Some(started), mark: EARLIEST, quiet_until: EARLIEST, ..Progress::default() };
+            *self =
+                Progress { looked_at_all: Some(started), mark: EARLIEST, quiet_until: EARLIEST, ..Progress::default() };
         }
         let told = told.unwrap_or(NEVER);
         self.mark = self.mark.min(told);

@@ -26,27 +26,27 @@ pub fn run<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // SAFETY: the sequence of PL/pgSQL's exec_stmt_block: begin, stay in the caller's memory context; at the end
     // release or roll back, and return to the caller's memory context and resource owner.
     unsafe {
-        let place = Place { context: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
+        let caller = Caller { context: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(place.context);
+        pg_sys::MemoryContextSwitchTo(caller.context);
         let result = PgTryBuilder::new(AssertUnwindSafe(work))
             .catch_others(|error| {
-                place.roll_back();
+                caller.roll_back();
                 error.rethrow()
             })
             .catch_rust_panic(|error| {
-                place.roll_back();
+                caller.roll_back();
                 error.rethrow()
             })
             .execute();
         match result {
             Ok(value) => {
                 pg_sys::ReleaseCurrentSubTransaction();
-                place.back();
+                caller.back();
                 Ok(value)
             }
             Err(error) => {
-                place.roll_back();
+                caller.roll_back();
                 Err(error)
             }
         }
@@ -66,8 +66,10 @@ pub struct Caught {
 pub fn attempt<T, E: From<Caught>>(expected: fn(&str) -> bool, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let end = move |error: CaughtError| match &error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            let caught =
-                Caught { sqlstate: fields::sqlstate(fields::sqlstate_of(report)), message: report.message().to_owned() };
+            let caught = Caught {
+                sqlstate: fields::sqlstate(fields::sqlstate_of(report)),
+                message: report.message().to_owned(),
+            };
             if expected(&caught.sqlstate) { Err(E::from(caught)) } else { error.rethrow() }
         }
         CaughtError::RustPanic { .. } => error.rethrow(),
@@ -77,14 +79,14 @@ pub fn attempt<T, E: From<Caught>>(expected: fn(&str) -> bool, work: impl FnOnce
 
 /// Where the caller was.
 #[derive(Clone, Copy)]
-struct Place {
+struct Caller {
     context: pg_sys::MemoryContext,
     owner: pg_sys::ResourceOwner,
 }
 
-impl Place {
+impl Caller {
     /// # Safety
-    /// The subtransaction that began at this place must be the current one.
+    /// The subtransaction that began there must be the current one.
     unsafe fn roll_back(self) {
         unsafe {
             pg_sys::MemoryContextSwitchTo(self.context);
@@ -94,7 +96,7 @@ impl Place {
     }
 
     /// # Safety
-    /// The subtransaction that began at this place must have ended.
+    /// The subtransaction that began there must have ended.
     unsafe fn back(self) {
         unsafe {
             pg_sys::MemoryContextSwitchTo(self.context);

@@ -130,7 +130,10 @@ fn emit(may_tell: bool) -> Result<Sent, Failure> {
         if !database_is_free() || !extension_is_here() {
             return Sent::NotHere;
         }
-        Sent::Sent(process::active(c"pg_stock: sending the change feed", || or_raise(feed::tell(&news, EMISSION_ROWS_MAX))).more)
+        Sent::Sent(
+            process::active(c"pg_stock: sending the change feed", || or_raise(feed::tell(&news, EMISSION_ROWS_MAX)))
+                .more,
+        )
     })
 }
 

@@ -10,7 +10,7 @@ fuzz_target!(|json: &[u8]| {
         assert!(!lines.is_empty() && lines.len() <= LINES_MAX);
         assert!(lines.iter().all(|line| (1..=QUANTITY_MAX).contains(&line.quantity)));
     }
-    drop(parse::options(json, true));
+    drop(parse::options(json));
     drop(parse::requests(json, BATCH_LINES_MAX));
     drop(parse::orders(json));
 });

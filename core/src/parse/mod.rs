@@ -50,10 +50,18 @@ pub fn lines(json: &[u8]) -> Result<Vec<Line>, Fault> {
 /// Reads `{"ttl": "30 minutes", "buyer": "…", "context": "…"}`.
 ///
 /// # Errors
-/// As [`lines`]; also where a `ttl` is given and the operation has none.
-pub fn options(json: &[u8], with_ttl: bool) -> Result<Options, Fault> {
+/// As [`lines`].
+pub fn options(json: &[u8]) -> Result<Options, Fault> {
+    check_options(format_args!("options"), read("options", json)?)
+}
+
+/// As [`options`], of a sale, which has no `ttl`.
+///
+/// # Errors
+/// As [`lines`]; also where a `ttl` is given.
+pub fn options_of_sale(json: &[u8]) -> Result<Options, Fault> {
     let raw: RawOptions = read("options", json)?;
-    if raw.ttl.is_some() && !with_ttl {
+    if raw.ttl.is_some() {
         return Err(Fault::invalid("options.ttl", "options.ttl is not allowed here")
             .hint("What is sold at once is not held; leave ttl out."));
     }
@@ -372,9 +380,9 @@ mod tests {
 
     #[test]
     fn options_and_requests_name_their_paths() {
-        assert_eq!(options(br#"{"buyer":""}"#, true).expect_err("empty").path, "options.buyer");
-        assert_eq!(options(br#"{"ttl":"1 hour"}"#, false).expect_err("no ttl").path, "options.ttl");
-        assert_eq!(options(br#"{"ttl":5}"#, true).expect_err("number").path, "options.ttl");
+        assert_eq!(options(br#"{"buyer":""}"#).expect_err("empty").path, "options.buyer");
+        assert_eq!(options_of_sale(br#"{"ttl":"1 hour"}"#).expect_err("no ttl").path, "options.ttl");
+        assert_eq!(options(br#"{"ttl":5}"#).expect_err("number").path, "options.ttl");
         let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":0}]}]"#;
         assert_eq!(requests(json, 10).expect_err("zero").path, "requests[0].lines[0].quantity");
         let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":"x","more":1}]}]"#;

@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, ItemPointerData};
 
 use super::snapshot::Snapshot;
 use super::table::Table;
-use super::write::{self, Indexes, NewRow};
+use super::write::{self, Indexes, NewRow, Which};
 use crate::store::datum::{Row, Value};
 
 /// How many versions of a row are followed at most, before the index is asked.
@@ -189,8 +189,8 @@ impl<'t> Tuple<'t> {
             if result != pg_sys::TM_Result::TM_Ok {
                 return None;
             }
-            if let Some(only_summarizing) = entries(indexes) {
-                Indexes::open(self.table, false).insert(&row, None, only_summarizing);
+            if let Some(which) = entries(indexes) {
+                Indexes::open(self.table).insert(&row, which);
             }
         }
         write::next_command();
@@ -306,17 +306,18 @@ fn is_at_work(transaction: pg_sys::TransactionId, replaces: bool) -> bool {
     }
 }
 
-/// Whether the new version needs entries in indexes; and if so, only in those that sum pages up.
+/// The indexes in which the new version needs entries, if it needs any.
 #[cfg(feature = "pg15")]
-fn entries(indexes: bool) -> Option<bool> {
-    indexes.then_some(false)
+fn entries(indexes: bool) -> Option<Which> {
+    indexes.then_some(Which::All)
 }
 
 #[cfg(not(feature = "pg15"))]
-fn entries(indexes: pg_sys::TU_UpdateIndexes::Type) -> Option<bool> {
+fn entries(indexes: pg_sys::TU_UpdateIndexes::Type) -> Option<Which> {
     match indexes {
         pg_sys::TU_UpdateIndexes::TU_None => None,
-        kind => Some(kind == pg_sys::TU_UpdateIndexes::TU_Summarizing),
+        pg_sys::TU_UpdateIndexes::TU_Summarizing => Some(Which::Summarizing),
+        _ => Some(Which::All),
     }
 }
 

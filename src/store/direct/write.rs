@@ -53,6 +53,15 @@ impl NewRow {
 /// Bytes behind what PostgreSQL fills in.
 const SLACK_BYTES: usize = 256;
 
+/// In which indexes a row gets entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// In all.
+    All,
+    /// In those that sum pages up (BRIN).
+    Summarizing,
+}
+
 /// The open indexes of a table.
 pub struct Indexes {
     result: *mut pg_sys::ResultRelInfo,
@@ -72,8 +81,17 @@ impl Drop for Indexes {
 }
 
 impl Indexes {
-    /// Opens them; `speculative` where a row that is taken is to be found out.
-    pub fn open(table: &Table, speculative: bool) -> Self {
+    /// Opens them.
+    pub fn open(table: &Table) -> Self {
+        Indexes::open_for(table, false)
+    }
+
+    /// Opens them to find out whether the keys of a row are taken.
+    fn open_to_claim(table: &Table) -> Self {
+        Indexes::open_for(table, true)
+    }
+
+    fn open_for(table: &Table, speculative: bool) -> Self {
         // SAFETY: as logical replication does before it applies a change.
         unsafe {
             let state = pg_sys::CreateExecutorState();
@@ -85,13 +103,26 @@ impl Indexes {
         }
     }
 
-    /// Gives the row its entries, or only those in indexes that sum pages up (BRIN). With `conflict`, a unique entry that
-    /// is taken is told there, and is no error.
+    /// Gives the row its entries.
     ///
     /// # Safety
     /// The row must have been written to the table.
-    pub unsafe fn insert(&self, row: &NewRow, conflict: Option<&mut bool>, only_summarizing: bool) {
-        let (gently, conflict) = (conflict.is_some(), conflict.map_or(null_mut(), |conflict| conflict as *mut bool));
+    pub unsafe fn insert(&self, row: &NewRow, which: Which) {
+        unsafe { self.insert_or_tell(row, null_mut(), which) };
+    }
+
+    /// Gives the row its entries; false where a unique one is taken.
+    ///
+    /// # Safety
+    /// As of `insert`; the indexes must have been opened to claim.
+    unsafe fn claim(&self, row: &NewRow) -> bool {
+        let mut is_taken = false;
+        unsafe { self.insert_or_tell(row, &mut is_taken, Which::All) };
+        !is_taken
+    }
+
+    unsafe fn insert_or_tell(&self, row: &NewRow, conflict: *mut bool, which: Which) {
+        let (gently, only_summarizing) = (!conflict.is_null(), which == Which::Summarizing);
         let (result, slot, state) = (self.result, row.slot, self.state);
         unsafe {
             #[cfg(feature = "pg15")]
@@ -126,13 +157,13 @@ impl Indexes {
 
 /// Inserts rows.
 pub fn insert<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; N]>) {
-    let indexes = Indexes::open(table, false);
+    let indexes = Indexes::open(table);
     for values in rows {
         let row = NewRow::of(table, &values);
         // SAFETY: the row is one of this table's.
         unsafe {
             pg_sys::table_tuple_insert(table.relation(), row.slot, pg_sys::GetCurrentCommandId(true), 0, null_mut());
-            indexes.insert(&row, None, false);
+            indexes.insert(&row, Which::All);
         }
     }
     next_command();
@@ -141,7 +172,7 @@ pub fn insert<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; 
 /// Inserts rows until a unique index has the key of one; says how many were inserted. That is ON CONFLICT DO NOTHING, by
 /// what the executor does (ExecInsert), but for looking first: these keys were looked for before.
 pub fn insert_until_taken<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; N]>) -> usize {
-    let indexes = Indexes::open(table, true);
+    let indexes = Indexes::open_to_claim(table);
     let inserted = rows.take_while(|values| insert_unless_taken(table, &indexes, values)).count();
     next_command();
     inserted
@@ -151,18 +182,18 @@ fn insert_unless_taken(table: &Table, indexes: &Indexes, values: &[Value]) -> bo
     let row = NewRow::of(table, values);
     loop {
         pgrx::check_for_interrupts!();
-        let mut conflict = false;
         // SAFETY: the row is one of this table's; the token is released, whether or not the row stays.
-        unsafe {
+        let is_claimed = unsafe {
             let (relation, xact) = (table.relation(), pg_sys::GetCurrentTransactionId());
             let token = pg_sys::SpeculativeInsertionLockAcquire(xact);
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::table_tuple_insert_speculative(relation, row.slot, command, 0, null_mut(), token);
-            indexes.insert(&row, Some(&mut conflict), false);
-            pg_sys::table_tuple_complete_speculative(relation, row.slot, token, !conflict);
+            let is_claimed = indexes.claim(&row);
+            pg_sys::table_tuple_complete_speculative(relation, row.slot, token, is_claimed);
             pg_sys::SpeculativeInsertionLockRelease(xact);
-        }
-        if !conflict {
+            is_claimed
+        };
+        if is_claimed {
             return true;
         }
         // Waits for whoever is inserting the same key.
