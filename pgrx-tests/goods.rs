@@ -20,14 +20,26 @@ mod tests {
     fn corrections_never_go_below_what_is_reserved() {
         stocked(&[("a", 10)]);
         answers("reserve_stock('o', 'a', 'm', 4)");
-        assert_eq!(answers("try_adjust_stock('k1', 'a', 'm', -7, 'broken')"), "below_reserved none 6 2");
+        assert_eq!(
+            answers("try_adjust_stock('k1', 'a', 'm', -7, 'broken')"),
+            "below_reserved none 6 2"
+        );
         assert_eq!(answers("adjust_stock('k1', 'a', 'm', -6, 'broken')"), "adjusted none 0 3");
         assert_eq!(answers("try_set_stock('k2', 'a', 'm', 3, NULL)"), "below_reserved none 0 3");
         assert_eq!(answers("try_set_stock('k2', 'a', 'm', 8, 2)"), "version_conflict none 0 3");
         assert_eq!(answers("set_stock('k2', 'a', 'm', 8, 3, 'stocktake')"), "set none 4 4");
-        assert_eq!(answers("try_transfer_stock('k3', 'a', 'm', 'n', 5)"), "below_reserved none 4 4, not_applied none");
-        assert_eq!(answers("transfer_stock('k3', 'a', 'm', 'n', 4)"), "transferred none 0 5, transferred none 4 1");
-        assert_eq!(answers("transfer_stock('k3', 'a', 'm', 'n', 4)"), "transferred none 0 5, transferred none 4 1");
+        assert_eq!(
+            answers("try_transfer_stock('k3', 'a', 'm', 'n', 5)"),
+            "below_reserved none 4 4, not_applied none"
+        );
+        assert_eq!(
+            answers("transfer_stock('k3', 'a', 'm', 'n', 4)"),
+            "transferred none 0 5, transferred none 4 1"
+        );
+        assert_eq!(
+            answers("transfer_stock('k3', 'a', 'm', 'n', 4)"),
+            "transferred none 0 5, transferred none 4 1"
+        );
         assert_eq!(
             answers("try_transfer_stock('k3', 'a', 'n', 'm', 4)"),
             "key_conflict none 4 1, key_conflict none 0 5"
@@ -48,7 +60,10 @@ mod tests {
     fn a_buyer_limit_of_zero_lifts_the_limit() {
         stocked(&[("a", 10)]);
         answers("set_limits('l', 'a', 'm', buyer_limit => 1)");
-        assert_eq!(answers("try_reserve_stock('o', 'a', 'm', 2, buyer => 'b')"), "buyer_limit_exceeded none 10 2");
+        assert_eq!(
+            answers("try_reserve_stock('o', 'a', 'm', 2, buyer => 'b')"),
+            "buyer_limit_exceeded none 10 2"
+        );
         answers("set_limits('l2', 'a', 'm', buyer_limit => 0)");
         assert_eq!(answers("reserve_stock('o', 'a', 'm', 2)"), "reserved held 8 4");
     }

@@ -15,7 +15,8 @@ mod tests {
         answers("reserve_stock('p', 'a', 'm', 3, '1 ms')");
         answers("reserve_stock('q', 'a', 'm', 1, '1 hour')");
         value("SELECT pg_sleep(0.005)::text");
-        let swept = "SELECT concat_ws(' ', holds_expired, units_returned, levels_busy, errors, next_due > now())
+        let swept = "SELECT concat_ws(' ', holds_expired, units_returned, levels_busy, errors,
+                     next_due > now())
                        FROM stock.expire_reservations()";
         assert_eq!(value(swept), "2 5 0 0 t");
         assert_eq!(value(swept), "0 0 0 0 t");
@@ -30,13 +31,17 @@ mod tests {
         stocked(&[("a", 10)]);
         answers("reserve_stock('o', 'a', 'm', 2)");
         answers("reserve_stock('p', 'a', 'm', 3)");
-        let settled = "SELECT string_agg(concat_ws(' ', key, outcome, mismatch, agrees), ', ' ORDER BY key)
+        let settled = "SELECT string_agg(concat_ws(' ', key, outcome, mismatch, agrees), ', '
+                       ORDER BY key)
                          FROM stock.settle('[{\"key\":\"o\",\"status\":\"paid\"},{\"key\":\"p\",\"status\":\"cancelled\"},
                                              {\"key\":\"x\",\"status\":\"paid\"}]')";
-        let first = "o confirmed paid_not_confirmed t, p released cancelled_but_held t, \
-                     x unknown_reservation paid_but_unknown f";
+        let first = "o confirmed paid_not_confirmed t, p released cancelled_but_held t, x \
+                     unknown_reservation paid_but_unknown f";
         assert_eq!(value(settled), first);
-        assert_eq!(value(settled), "o confirmed t, p released t, x unknown_reservation paid_but_unknown f");
+        assert_eq!(
+            value(settled),
+            "o confirmed t, p released t, x unknown_reservation paid_but_unknown f"
+        );
         assert_eq!(value("SELECT count(*)::text FROM stock.doubtful_reservations('0')"), "0");
     }
 }

@@ -1,5 +1,5 @@
-//! Tests inside the database, one file per room of src/. Each test runs in a transaction that is rolled back, so that
-//! what commits, races or restarts is tested from outside (tests/).
+//! Tests inside the database, one file per room of src/. Each test runs in a transaction that is
+//! rolled back, so that what commits, races or restarts is tested from outside (tests/).
 
 use pgrx::prelude::*;
 
@@ -18,7 +18,8 @@ fn value(sql: &str) -> String {
 /// `outcome state available version`, row by row, of a call.
 fn answers(call: &str) -> String {
     value(&format!(
-        "SELECT string_agg(concat_ws(' ', outcome, state, available, version), ', ' ORDER BY request, line)
+        "SELECT string_agg(concat_ws(' ', outcome, state, available, version), ', '
+         ORDER BY request, line)
            FROM stock.{call}"
     ))
 }

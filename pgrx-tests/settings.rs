@@ -13,7 +13,9 @@ mod tests {
         stocked(&[("a", 10)]);
         let ttl = |key: &str| {
             answers(&format!("reserve_stock('{key}', 'a', 'm', 1)"));
-            value(&format!("SELECT (expires_at - reserved_at)::text FROM stock.holds WHERE key = '{key}'"))
+            value(&format!(
+                "SELECT (expires_at - reserved_at)::text FROM stock.holds WHERE key = '{key}'"
+            ))
         };
         assert_eq!(ttl("o"), "00:30:00");
         Spi::run("SET LOCAL pg_stock.default_ttl = '2h'").unwrap();

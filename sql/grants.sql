@@ -1,12 +1,14 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
---   read        the views, and the functions that only look
---   operate     reserve, sell, confirm, release, return, extend
---   administer  receive, adjust, set, transfer, limits, freeze, reopen, expire, settle, emit changes
+-- - read: the views, and the functions that only look
+-- - operate: reserve, sell, confirm, release, return, extend
+-- - administer: receive, adjust, set, transfer, limits, freeze, reopen, expire, settle, emit
+--   changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
-       ('doubtful_reservations', 'read'), ('worker_status', 'read'), ('changes_since', 'read'), ('snapshot', 'read'),
+       ('doubtful_reservations', 'read'), ('worker_status', 'read'), ('changes_since', 'read'),
+       ('snapshot', 'read'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
        ('confirm_stock', 'operate'), ('try_confirm_stock', 'operate'),
@@ -23,9 +25,11 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('reopen_key', 'administer'), ('try_reopen_key', 'administer'),
        ('expire_reservations', 'administer'), ('expire_all', 'administer'),
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
-       ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'), ('settle', 'administer')
+       ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'),
+       ('settle', 'administer')
 $$;
-COMMENT ON FUNCTION stock.access_of_functions() IS 'The access level that each function belongs to; what is not listed is for the owner alone.';
+COMMENT ON FUNCTION stock.access_of_functions() IS
+    'The access level that each function belongs to; what is not listed is for the owner alone.';
 
 CREATE FUNCTION stock.access_rank(access text) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -33,7 +37,8 @@ BEGIN
     RETURN CASE access WHEN 'read' THEN 1 WHEN 'operate' THEN 2 WHEN 'administer' THEN 3 END;
 END
 $$;
-COMMENT ON FUNCTION stock.access_rank(text) IS 'The place of an access level in their order; NULL for no access level.';
+COMMENT ON FUNCTION stock.access_rank(text) IS
+    'The place of an access level in their order; NULL for no access level.';
 
 CREATE FUNCTION stock.check_access(role text, access text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -50,7 +55,8 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.check_access(text, text) IS 'Raises unless the role (42704) and the access level (22023) exist.';
+COMMENT ON FUNCTION stock.check_access(text, text) IS
+    'Raises unless the role (42704) and the access level (22023) exist.';
 
 CREATE FUNCTION stock.grant_access(role text, access text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -60,17 +66,21 @@ BEGIN
     PERFORM stock.check_access(role, access);
     EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
-    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker TO %I', role);
+    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, '
+                   'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
-               JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
+               JOIN pg_proc p
+                 ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
               WHERE stock.access_rank(a.access) <= stock.access_rank($2)
     LOOP
         EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f, role);
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION stock.grant_access(text, text) IS 'Grants a role an access level (read, operate, administer) with all below it. Only for the owner of the extension.';
+COMMENT ON FUNCTION stock.grant_access(text, text) IS
+    'Grants a role an access level (read, operate, administer) with all below it. Only for the '
+    'owner of the extension.';
 
 CREATE FUNCTION stock.revoke_access(role text, access text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -80,19 +90,24 @@ BEGIN
     PERFORM stock.check_access(role, access);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
-               JOIN pg_proc p ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
+               JOIN pg_proc p
+                 ON p.proname = a.function_name AND p.pronamespace = 'stock'::regnamespace
               WHERE stock.access_rank(a.access) >= stock.access_rank($2)
     LOOP
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f, role);
     END LOOP;
     IF access = 'read' THEN
-        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker FROM %I', role);
+        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, '
+                       'stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, '
+                       'stock.worker FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION stock.revoke_access(text, text) IS 'Takes an access level, and all above it, back from a role; what is below it stays. Only for the owner of the extension.';
+COMMENT ON FUNCTION stock.revoke_access(text, text) IS
+    'Takes an access level, and all above it, back from a role; what is below it stays. Only for '
+    'the owner of the extension.';
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA stock FROM PUBLIC;

@@ -1,9 +1,9 @@
--- What runs without anybody looking: expiry, its log, the holds that it could not close, and its schedule in pg_cron; and
--- the settling of reservations by what the shop says of its orders.
+-- What runs without anybody looking: expiry, its log, the holds that it could not close, and its
+-- schedule in pg_cron; and the settling of reservations by what the shop says of its orders.
 
--- ---------------------------------------------------------------------------------------------------------------
--- hold_error: overdue holds that could not be closed. A bad hold never stops the others: it is set aside, tried again
--- with growing pauses, and shown in stock.overdue.
+-- -------------------------------------------------------------------------------------------------
+-- hold_error: overdue holds that could not be closed. A bad hold never stops the others: it is set
+-- aside, tried again with growing pauses, and shown in stock.overdue.
 
 CREATE TABLE stock.hold_error (
     key             text        NOT NULL COLLATE "C",
@@ -16,7 +16,9 @@ CREATE TABLE stock.hold_error (
     message         text        NOT NULL,
     CONSTRAINT hold_error_pkey PRIMARY KEY (key, line)
 );
-COMMENT ON TABLE stock.hold_error IS 'Overdue holds that could not be closed: set aside, and tried again with growing pauses of one minute to six hours.';
+COMMENT ON TABLE stock.hold_error IS
+    'Overdue holds that could not be closed: set aside, and tried again with growing pauses of '
+    'one minute to six hours.';
 COMMENT ON COLUMN stock.hold_error.key IS 'The reservation.';
 COMMENT ON COLUMN stock.hold_error.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.hold_error.attempts IS 'How often it failed.';
@@ -27,9 +29,10 @@ COMMENT ON COLUMN stock.hold_error.sqlstate IS 'The SQLSTATE of the last error.'
 COMMENT ON COLUMN stock.hold_error.message IS 'The text of the last error.';
 COMMENT ON CONSTRAINT hold_error_pkey ON stock.hold_error IS 'One error for each hold.';
 
--- ---------------------------------------------------------------------------------------------------------------
--- maintenance_run: what the jobs did. Runs are kept for about an hour and then summed up by the hour; these sums, and
--- runs with errors, are kept for 30 days. It is a log of this server: pg_dump leaves it out.
+-- -------------------------------------------------------------------------------------------------
+-- maintenance_run: what the jobs did. Runs are kept for about an hour and then summed up by the
+-- hour; these sums, and runs with errors, are kept for 30 days. It is a log of this server: pg_dump
+-- leaves it out.
 
 CREATE TABLE stock.maintenance_run (
     run            bigint      GENERATED ALWAYS AS IDENTITY,
@@ -49,31 +52,45 @@ COMMENT ON SEQUENCE stock.maintenance_run_run_seq IS 'Numbers the rows of stock.
 COMMENT ON COLUMN stock.maintenance_run.run IS 'The number of the row.';
 COMMENT ON CONSTRAINT maintenance_run_pkey ON stock.maintenance_run IS 'Each row has a number.';
 CREATE INDEX maintenance_run_started ON stock.maintenance_run (started_at);
-COMMENT ON TABLE stock.maintenance_run IS 'What the jobs did: single runs of about the last hour, hourly sums and runs with errors of the last 30 days.';
+COMMENT ON TABLE stock.maintenance_run IS
+    'What the jobs did: single runs of about the last hour, hourly sums and runs with errors of '
+    'the last 30 days.';
 COMMENT ON COLUMN stock.maintenance_run.job IS 'The job: expire.';
 COMMENT ON COLUMN stock.maintenance_run.hourly IS 'True where the row sums up the runs of an hour.';
-COMMENT ON COLUMN stock.maintenance_run.started_at IS 'When the run, or the first of the runs, began.';
-COMMENT ON COLUMN stock.maintenance_run.finished_at IS 'When the run, or the last of the runs, ended.';
+COMMENT ON COLUMN stock.maintenance_run.started_at IS
+    'When the run, or the first of the runs, began.';
+COMMENT ON COLUMN stock.maintenance_run.finished_at IS
+    'When the run, or the last of the runs, ended.';
 COMMENT ON COLUMN stock.maintenance_run.runs IS 'How many runs the row sums up.';
 COMMENT ON COLUMN stock.maintenance_run.holds_expired IS 'Holds closed because they were overdue.';
 COMMENT ON COLUMN stock.maintenance_run.units_returned IS 'Units in these holds.';
-COMMENT ON COLUMN stock.maintenance_run.errors IS 'Holds that could not be closed and were set aside.';
+COMMENT ON COLUMN stock.maintenance_run.errors IS
+    'Holds that could not be closed and were set aside.';
 COMMENT ON COLUMN stock.maintenance_run.message IS 'The first of the errors.';
 COMMENT ON INDEX stock.maintenance_run_started IS 'Finds runs by time.';
 
--- ---------------------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- Gives overdue holds back. Correctness never needs it: an overdue hold blocks no buyer.
 
 CREATE FUNCTION stock.expire_reservations(max_rows integer DEFAULT 1000)
-RETURNS TABLE (holds_expired bigint, units_returned bigint, levels_busy bigint, errors bigint, next_due timestamptz)
+RETURNS TABLE (
+    holds_expired bigint, units_returned bigint, levels_busy bigint, errors bigint,
+    next_due timestamptz
+)
 LANGUAGE c ROWS 1 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'expire_reservations_wrapper';
-COMMENT ON FUNCTION stock.expire_reservations(integer) IS 'Closes up to max_rows (1 to 100,000) overdue holds in this transaction. Levels that somebody has locked are passed over (levels_busy), but not for ever; a hold that cannot be closed is set aside (errors; see stock.overdue). next_due: when the next hold is due, not later than now if some are due already, NULL if nothing is held.';
+COMMENT ON FUNCTION stock.expire_reservations(integer) IS
+    'Closes up to max_rows (1 to 100,000) overdue holds in this transaction. Levels that somebody '
+    'has locked are passed over (levels_busy), but not for ever; a hold that cannot be closed is '
+    'set aside (errors; see stock.overdue). next_due: when the next hold is due, not later than '
+    'now if some are due already, NULL if nothing is held.';
 
--- A procedure that commits can be neither SECURITY DEFINER nor carry SET: a loop around the function, every name qualified.
+-- A procedure that commits can be neither SECURITY DEFINER nor carry SET: a loop around the
+-- function, every name qualified.
 CREATE PROCEDURE stock.expire_all(
-    batch_rows integer DEFAULT 1000, INOUT holds_expired bigint DEFAULT 0, INOUT units_returned bigint DEFAULT 0
+    batch_rows integer DEFAULT 1000,
+    INOUT holds_expired bigint DEFAULT 0, INOUT units_returned bigint DEFAULT 0
 ) LANGUAGE plpgsql AS $$
 DECLARE
     batch record;
@@ -84,7 +101,8 @@ BEGIN
         COMMIT;
         holds_expired := holds_expired OPERATOR(pg_catalog.+) batch.holds_expired;
         units_returned := units_returned OPERATOR(pg_catalog.+) batch.units_returned;
-        EXIT WHEN batch.next_due IS NULL OR batch.next_due OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp();
+        EXIT WHEN batch.next_due IS NULL
+               OR batch.next_due OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp();
         IF batch.holds_expired OPERATOR(pg_catalog.=) 0 THEN
             fruitless := fruitless OPERATOR(pg_catalog.+) 1;
             -- The fourth look at a locked level waits for it; then it is left to the next run.
@@ -95,29 +113,44 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS 'Closes all overdue holds, batch_rows in each transaction; answers how many, and the units in them. Not inside a transaction block.';
+COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS
+    'Closes all overdue holds, batch_rows in each transaction; answers how many, and the units in '
+    'them. Not inside a transaction block.';
 
--- ---------------------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- How the background worker of this database is.
 
 CREATE FUNCTION stock.worker_status()
-RETURNS TABLE (preloaded boolean, pid integer, state text, failing_since timestamptz, failures integer, error text)
+RETURNS TABLE (
+    preloaded boolean, pid integer, state text, failing_since timestamptz, failures integer,
+    error text
+)
 LANGUAGE c STABLE ROWS 1 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'worker_status_wrapper';
 COMMENT ON FUNCTION stock.worker_status() IS 'The row of the view stock.worker.';
 
 CREATE VIEW stock.worker AS
-SELECT w.preloaded, w.pid, w.state, w.failing_since, w.failures, w.error FROM stock.worker_status() w;
-COMMENT ON VIEW stock.worker IS 'The background worker of this database: whether there is one, what keeps it from its work, and its last error. One row.';
-COMMENT ON COLUMN stock.worker.preloaded IS 'Whether pg_stock is in shared_preload_libraries: without that there is no worker.';
+SELECT w.preloaded, w.pid, w.state, w.failing_since, w.failures, w.error
+  FROM stock.worker_status() w;
+COMMENT ON VIEW stock.worker IS
+    'The background worker of this database: whether there is one, what keeps it from its work, '
+    'and its last error. One row.';
+COMMENT ON COLUMN stock.worker.preloaded IS
+    'Whether pg_stock is in shared_preload_libraries: without that there is no worker.';
 COMMENT ON COLUMN stock.worker.pid IS 'Its process; NULL: there is none.';
-COMMENT ON COLUMN stock.worker.state IS 'working; read_only: the database is; subscription: an enabled subscription fills the tables; nothing_yet: the sequence of the ledger was never called, so that nothing has happened yet or the data is being restored; no_worker; not_served: pg_stock.databases does not name the database; not_preloaded.';
-COMMENT ON COLUMN stock.worker.failing_since IS 'Since when it has failed without having succeeded; NULL: it has not. Errors of the feed are in stock.feed_lag, of single holds in stock.overdue.';
+COMMENT ON COLUMN stock.worker.state IS
+    'working; read_only: the database is; subscription: an enabled subscription fills the tables; '
+    'nothing_yet: the sequence of the ledger was never called, so that nothing has happened yet '
+    'or the data is being restored; no_worker; not_served: pg_stock.databases does not name the '
+    'database; not_preloaded.';
+COMMENT ON COLUMN stock.worker.failing_since IS
+    'Since when it has failed without having succeeded; NULL: it has not. Errors of the feed are '
+    'in stock.feed_lag, of single holds in stock.overdue.';
 COMMENT ON COLUMN stock.worker.failures IS 'How often it has failed since then.';
 COMMENT ON COLUMN stock.worker.error IS 'Its last error.';
 
--- ---------------------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- What is past its deadline and not given back yet.
 
 CREATE VIEW stock.overdue AS
@@ -127,7 +160,9 @@ SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at,
   FROM stock.hold h
   LEFT JOIN stock.hold_error e ON e.key = h.key AND e.line = h.line
  WHERE greatest(h.expires_at, '-infinity') <= (SELECT pg_catalog.clock_timestamp());
-COMMENT ON VIEW stock.overdue IS 'Holds past their deadline that were not given back yet, and why not. Empty but for moments where expiry runs.';
+COMMENT ON VIEW stock.overdue IS
+    'Holds past their deadline that were not given back yet, and why not. Empty but for moments '
+    'where expiry runs.';
 COMMENT ON COLUMN stock.overdue.key IS 'The reservation.';
 COMMENT ON COLUMN stock.overdue.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.overdue.sku IS 'What is held.';
@@ -141,11 +176,15 @@ COMMENT ON COLUMN stock.overdue.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN stock.overdue.sqlstate IS 'The SQLSTATE of the last error.';
 COMMENT ON COLUMN stock.overdue.message IS 'The text of the last error.';
 
--- ---------------------------------------------------------------------------------------------------------------
--- Old holds, and what the shop's own order table says of them: paid orders are confirmed, cancelled ones released.
+-- -------------------------------------------------------------------------------------------------
+-- Old holds, and what the shop's own order table says of them: paid orders are confirmed, cancelled
+-- ones released.
 
 CREATE FUNCTION stock.doubtful_reservations(older_than interval DEFAULT '40 minutes')
-RETURNS TABLE (key text, reserved_at timestamptz, expires_at timestamptz, lines bigint, units numeric, buyer text, overdue boolean)
+RETURNS TABLE (
+    key text, reserved_at timestamptz, expires_at timestamptz, lines bigint, units numeric,
+    buyer text, overdue boolean
+)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     moment timestamptz := pg_catalog.clock_timestamp();
@@ -154,7 +193,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'older_than must be 0 or more',
             DETAIL = format('It is %s.', coalesce(older_than::text, 'null')),
-            HINT = 'Give an interval, ''40 minutes'' say; ''0'' means every reservation that holds something.';
+            HINT = 'Give an interval, ''40 minutes'' say; ''0'' means every reservation that '
+                   'holds something.';
     END IF;
     RETURN QUERY
     SELECT h.key, min(h.reserved_at), min(h.expires_at), count(*), sum(h.quantity), min(h.buyer),
@@ -165,18 +205,29 @@ BEGIN
      ORDER BY min(h.reserved_at), h.key;
 END
 $$;
-COMMENT ON FUNCTION stock.doubtful_reservations(interval) IS 'Reservations that still hold something and were made longer ago than older_than, oldest first: to be compared with the orders, and settled. lines and units are those still held, expires_at is the earliest deadline of them, overdue says that it has passed. Reads all open holds.';
+COMMENT ON FUNCTION stock.doubtful_reservations(interval) IS
+    'Reservations that still hold something and were made longer ago than older_than, oldest '
+    'first: to be compared with the orders, and settled. lines and units are those still held, '
+    'expires_at is the earliest deadline of them, overdue says that it has passed. Reads all open '
+    'holds.';
 
 CREATE FUNCTION stock.settle(orders jsonb)
 RETURNS TABLE (key text, status text, outcome text, mismatch text, agrees boolean)
 LANGUAGE c ROWS 100 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'settle_wrapper';
-COMMENT ON FUNCTION stock.settle(jsonb) IS 'Confirms the reservations of paid orders and releases those of cancelled ones: [{"key", "status"}] with the status paid or cancelled, at most 10,000, each key once; NULL: none. All in one transaction that locks in one order. For each order: what the confirm or release came to (outcome), how the stock disagreed (mismatch: paid_not_confirmed, paid_but_expired, paid_but_released, paid_in_part, paid_but_returned, paid_but_unknown, cancelled_but_held, cancelled_but_confirmed, damaged; NULL: not at all), and whether it agrees now. Again: the same answers, but no mismatch for what was put right.';
+COMMENT ON FUNCTION stock.settle(jsonb) IS
+    'Confirms the reservations of paid orders and releases those of cancelled ones: [{"key", '
+    '"status"}] with the status paid or cancelled, at most 10,000, each key once; NULL: none. All '
+    'in one transaction that locks in one order. For each order: what the confirm or release came '
+    'to (outcome), how the stock disagreed (mismatch: paid_not_confirmed, paid_but_expired, '
+    'paid_but_released, paid_in_part, paid_but_returned, paid_but_unknown, cancelled_but_held, '
+    'cancelled_but_confirmed, damaged; NULL: not at all), and whether it agrees now. Again: the '
+    'same answers, but no mismatch for what was put right.';
 
--- ---------------------------------------------------------------------------------------------------------------
--- Expiry by pg_cron, where that is installed. Its functions are named in EXECUTE only: they need not exist. The caller
--- owns the job and needs the rights that pg_cron asks for.
+-- -------------------------------------------------------------------------------------------------
+-- Expiry by pg_cron, where that is installed. Its functions are named in EXECUTE only: they need
+-- not exist. The caller owns the job and needs the rights that pg_cron asks for.
 
 CREATE FUNCTION stock.schedule_expiry(schedule text DEFAULT '* * * * *') RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -186,16 +237,22 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
             MESSAGE = 'pg_cron is not installed in this database',
-            HINT = format('CREATE EXTENSION pg_cron here; or, where it lives in another database, call there '
+            HINT = format('CREATE EXTENSION pg_cron here; or, where it lives in another database, '
+                          'call there '
                           'cron.schedule_in_database(%L, %L, ''CALL stock.expire_all()'', %L); '
                           'or use the background worker.',
-                          'pg_stock expiry of ' || current_database(), '* * * * *', current_database());
+                          'pg_stock expiry of ' || current_database(), '* * * * *',
+                          current_database());
     END IF;
-    EXECUTE 'SELECT cron.schedule(''pg_stock expiry'', $1, ''CALL stock.expire_all()'')' INTO job USING schedule;
+    EXECUTE 'SELECT cron.schedule(''pg_stock expiry'', $1, ''CALL stock.expire_all()'')'
+       INTO job USING schedule;
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION stock.schedule_expiry(text) IS 'Has pg_cron call stock.expire_all() at each time of the schedule, as the role that calls this; replaces the schedule that was set before. Answers the number of the job. 0A000 where pg_cron is not in this database.';
+COMMENT ON FUNCTION stock.schedule_expiry(text) IS
+    'Has pg_cron call stock.expire_all() at each time of the schedule, as the role that calls '
+    'this; replaces the schedule that was set before. Answers the number of the job. 0A000 where '
+    'pg_cron is not in this database.';
 
 CREATE FUNCTION stock.unschedule_expiry() RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -209,7 +266,9 @@ BEGIN
             HINT = format('Where it lives in another database, call there cron.unschedule(%L).',
                           'pg_stock expiry of ' || current_database());
     END IF;
-    EXECUTE 'SELECT j.jobid FROM cron.job j WHERE j.jobname = ''pg_stock expiry'' AND j.username = current_user' INTO job;
+    EXECUTE 'SELECT j.jobid FROM cron.job j
+              WHERE j.jobname = ''pg_stock expiry'' AND j.username = current_user'
+       INTO job;
     IF job IS NULL THEN
         RETURN false;
     END IF;
@@ -217,4 +276,6 @@ BEGIN
     RETURN done;
 END
 $$;
-COMMENT ON FUNCTION stock.unschedule_expiry() IS 'Takes the job of stock.schedule_expiry from pg_cron; false where the role that calls this has none. 0A000 where pg_cron is not in this database.';
+COMMENT ON FUNCTION stock.unschedule_expiry() IS
+    'Takes the job of stock.schedule_expiry from pg_cron; false where the role that calls this '
+    'has none. 0A000 where pg_cron is not in this database.';

@@ -4,11 +4,12 @@
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 CREATE SCHEMA stock;
-COMMENT ON SCHEMA stock IS 'pg_stock: stock that cannot be oversold. PUBLIC may do nothing here; see stock.grant_access.';
+COMMENT ON SCHEMA stock IS
+    'pg_stock: stock that cannot be oversold. PUBLIC may do nothing here; see stock.grant_access.';
 
--- ---------------------------------------------------------------------------------------------------------------
--- level: the counters of one SKU at one location.
--- No index on a column that changes, and room on each page, so that every UPDATE is a heap-only one.
+-- -------------------------------------------------------------------------------------------------
+-- level: the counters of one SKU at one location. No index on a column that changes, and room on
+-- each page, so that every UPDATE is a heap-only one.
 
 CREATE TABLE stock.level (
     on_hand      bigint      NOT NULL,
@@ -33,16 +34,23 @@ COMMENT ON COLUMN stock.level.location IS 'Where it lies; 1 to 200 bytes, taken 
 COMMENT ON COLUMN stock.level.on_hand IS 'Units physically there.';
 COMMENT ON COLUMN stock.level.reserved IS 'Units promised to open holds.';
 COMMENT ON COLUMN stock.level.safety_stock IS 'Units that are never promised.';
-COMMENT ON COLUMN stock.level.buyer_limit IS 'Most units that one buyer may hold and have bought; NULL: no limit.';
-COMMENT ON COLUMN stock.level.frozen IS 'While true, nothing is reserved, sold or transferred from here; what was held in time can be confirmed.';
-COMMENT ON COLUMN stock.level.version IS 'Rises by one with each ledger row that changes the level; the first gives 1.';
-COMMENT ON COLUMN stock.level.next_due IS 'No hold on the level has a deadline before this; infinity: there is none.';
+COMMENT ON COLUMN stock.level.buyer_limit IS
+    'Most units that one buyer may hold and have bought; NULL: no limit.';
+COMMENT ON COLUMN stock.level.frozen IS
+    'While true, nothing is reserved, sold or transferred from here; what was held in time can be '
+    'confirmed.';
+COMMENT ON COLUMN stock.level.version IS
+    'Rises by one with each ledger row that changes the level; the first gives 1.';
+COMMENT ON COLUMN stock.level.next_due IS
+    'No hold on the level has a deadline before this; infinity: there is none.';
 COMMENT ON COLUMN stock.level.updated_at IS 'When the level last changed.';
 COMMENT ON CONSTRAINT level_pkey ON stock.level IS 'One level for each SKU and location.';
-COMMENT ON CONSTRAINT level_counters ON stock.level IS 'Nothing is sold twice: 0 <= reserved <= on_hand.';
+COMMENT ON CONSTRAINT level_counters ON stock.level IS
+    'Nothing is sold twice: 0 <= reserved <= on_hand.';
 
--- ---------------------------------------------------------------------------------------------------------------
--- hold: one open line of a reservation. Closing it deletes its row: the table stays as small as what is open.
+-- -------------------------------------------------------------------------------------------------
+-- hold: one open line of a reservation. Closing it deletes its row: the table stays as small as
+-- what is open.
 
 CREATE TABLE stock.hold (
     quantity    bigint      NOT NULL,
@@ -56,32 +64,37 @@ CREATE TABLE stock.hold (
     CONSTRAINT hold_pkey PRIMARY KEY (key, line)
 );
 CREATE INDEX hold_due ON stock.hold (sku, location, expires_at);
--- An expression, so that only the search for what is due next can use it, and never one for the holds of a level.
+-- An expression, so that only the search for what is due next can use it, and never one for the
+-- holds of a level.
 CREATE INDEX hold_expiry ON stock.hold (greatest(expires_at, '-infinity'));
 
-COMMENT ON TABLE stock.hold IS 'One open line of a reservation; closing it deletes the row, the ledger remembers it.';
+COMMENT ON TABLE stock.hold IS
+    'One open line of a reservation; closing it deletes the row, the ledger remembers it.';
 COMMENT ON COLUMN stock.hold.key IS 'The reservation, usually the order number.';
 COMMENT ON COLUMN stock.hold.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.hold.sku IS 'What is held.';
 COMMENT ON COLUMN stock.hold.location IS 'Where it is held.';
 COMMENT ON COLUMN stock.hold.quantity IS 'Units still held.';
 COMMENT ON COLUMN stock.hold.buyer IS 'For whom, where the caller said so.';
-COMMENT ON COLUMN stock.hold.expires_at IS 'The deadline: from then on the units are free to whoever needs them.';
-COMMENT ON COLUMN stock.hold.reserved_at IS 'When the reservation was made; an extension does not change it.';
+COMMENT ON COLUMN stock.hold.expires_at IS
+    'The deadline: from then on the units are free to whoever needs them.';
+COMMENT ON COLUMN stock.hold.reserved_at IS
+    'When the reservation was made; an extension does not change it.';
 COMMENT ON CONSTRAINT hold_pkey ON stock.hold IS 'One hold for each line of a reservation.';
 COMMENT ON INDEX stock.hold_due IS 'Finds the overdue holds of a level.';
 COMMENT ON INDEX stock.hold_expiry IS 'Finds the levels that have overdue holds.';
 
--- ---------------------------------------------------------------------------------------------------------------
--- ledger: every change to every level, for ever. It is the record of which key did what, and the truth when it and
--- a balance disagree.
+-- -------------------------------------------------------------------------------------------------
+-- ledger: every change to every level, for ever. It is the record of which key did what, and the
+-- truth when it and a balance disagree.
 
 CREATE SEQUENCE stock.ledger_position_seq;
-COMMENT ON SEQUENCE stock.ledger_position_seq IS 'Hands out ledger positions; in order of insertion, not of commit.';
+COMMENT ON SEQUENCE stock.ledger_position_seq IS
+    'Hands out ledger positions; in order of insertion, not of commit.';
 
 CREATE TABLE stock.ledger (
-    -- First the transaction, then the position: a transaction that has no number yet has no position either, which the
-    -- change feed relies on when a generation begins.
+    -- First the transaction, then the position: a transaction that has no number yet has no
+    -- position either, which the change feed relies on when a generation begins.
     xact             xid8        NOT NULL DEFAULT pg_current_xact_id(),
     position         bigint      NOT NULL DEFAULT nextval('stock.ledger_position_seq'),
     recorded_at      timestamptz NOT NULL,
@@ -104,8 +117,9 @@ CREATE TABLE stock.ledger (
     location         text        COLLATE "C",
     buyer            text        COLLATE "C",
     reason           text,
-    actor            text        NOT NULL DEFAULT CASE current_setting('role') WHEN 'none' THEN session_user::text
-                                                       ELSE current_setting('role') END,
+    actor            text        NOT NULL DEFAULT
+                                 CASE current_setting('role') WHEN 'none' THEN session_user::text
+                                      ELSE current_setting('role') END,
     login            text        NOT NULL DEFAULT session_user,
     client_addr      inet        DEFAULT inet_client_addr(),
     application_name text        DEFAULT nullif(current_setting('application_name'), ''),
@@ -120,38 +134,58 @@ CREATE UNIQUE INDEX ledger_claim ON stock.ledger
 -- The change feed's way to the rows of the transactions that ended since it looked last.
 CREATE INDEX ledger_xact ON stock.ledger (xact);
 
--- Its one unique key is an index on an expression, which cannot name rows to a subscriber; nothing but archiving ever
--- needs to.
+-- Its one unique key is an index on an expression, which cannot name rows to a subscriber; nothing
+-- but archiving ever needs to.
 ALTER TABLE stock.ledger REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE stock.ledger IS 'Every change to every level: what, how much, before and after, by which key, by whom, when. Append-only.';
-COMMENT ON COLUMN stock.ledger.position IS 'Order of insertion; not a cursor, for transactions commit in another order.';
+COMMENT ON TABLE stock.ledger IS
+    'Every change to every level: what, how much, before and after, by which key, by whom, when. '
+    'Append-only.';
+COMMENT ON COLUMN stock.ledger.position IS
+    'Order of insertion; not a cursor, for transactions commit in another order.';
 COMMENT ON COLUMN stock.ledger.xact IS 'The transaction that wrote the row.';
 COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the database''s clock.';
 COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
-COMMENT ON COLUMN stock.ledger.operation IS 'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, transfer, set_limits, freeze or unfreeze.';
-COMMENT ON COLUMN stock.ledger.operation_key IS 'Tells several operations of one kind under one key apart; empty unless given. Those that begin with pg_stock: are made by pg_stock.';
-COMMENT ON COLUMN stock.ledger.line IS 'The line of the request, counted from 1 among what it took; of an expire, the line of the reservation.';
-COMMENT ON COLUMN stock.ledger.sku IS 'What changed; NULL where a key is cancelled or opened again.';
-COMMENT ON COLUMN stock.ledger.location IS 'Where it changed; NULL where a key is cancelled or opened again.';
-COMMENT ON COLUMN stock.ledger.quantity IS 'Units asked; of an adjust the difference, of a set the units counted.';
+COMMENT ON COLUMN stock.ledger.operation IS
+    'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, '
+    'transfer, set_limits, freeze or unfreeze.';
+COMMENT ON COLUMN stock.ledger.operation_key IS
+    'Tells several operations of one kind under one key apart; empty unless given. Those that '
+    'begin with pg_stock: are made by pg_stock.';
+COMMENT ON COLUMN stock.ledger.line IS
+    'The line of the request, counted from 1 among what it took; of an expire, the line of the '
+    'reservation.';
+COMMENT ON COLUMN stock.ledger.sku IS
+    'What changed; NULL where a key is cancelled or opened again.';
+COMMENT ON COLUMN stock.ledger.location IS
+    'Where it changed; NULL where a key is cancelled or opened again.';
+COMMENT ON COLUMN stock.ledger.quantity IS
+    'Units asked; of an adjust the difference, of a set the units counted.';
 COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';
 COMMENT ON COLUMN stock.ledger.reserved_delta IS 'Change of reserved.';
 COMMENT ON COLUMN stock.ledger.on_hand_after IS 'on_hand after this row.';
 COMMENT ON COLUMN stock.ledger.reserved_after IS 'reserved after this row.';
-COMMENT ON COLUMN stock.ledger.available IS 'The availability that was answered: that after the whole request.';
+COMMENT ON COLUMN stock.ledger.available IS
+    'The availability that was answered: that after the whole request.';
 COMMENT ON COLUMN stock.ledger.version IS 'The level''s version after this row.';
 COMMENT ON COLUMN stock.ledger.buyer IS 'For whom.';
-COMMENT ON COLUMN stock.ledger.expires_at IS 'Of a reserve or extend: the deadline, NULL marks a sale without a hold. Of an expire: the deadline that passed. Of a confirm: the deadline it missed, NULL if it came in time.';
+COMMENT ON COLUMN stock.ledger.expires_at IS
+    'Of a reserve or extend: the deadline, NULL marks a sale without a hold. Of an expire: the '
+    'deadline that passed. Of a confirm: the deadline it missed, NULL if it came in time.';
 COMMENT ON COLUMN stock.ledger.safety_stock IS 'The safety stock it set, if it set one.';
-COMMENT ON COLUMN stock.ledger.buyer_limit IS 'The limit per buyer it set, if it set one; 0 lifted it.';
-COMMENT ON COLUMN stock.ledger.frozen IS 'Whether it froze (true) or unfroze (false) the level, if it did either.';
+COMMENT ON COLUMN stock.ledger.buyer_limit IS
+    'The limit per buyer it set, if it set one; 0 lifted it.';
+COMMENT ON COLUMN stock.ledger.frozen IS
+    'Whether it froze (true) or unfroze (false) the level, if it did either.';
 COMMENT ON COLUMN stock.ledger.reason IS 'Why, where the caller said so.';
-COMMENT ON COLUMN stock.ledger.actor IS 'The role that acted: the one of SET ROLE, else the one that logged in.';
+COMMENT ON COLUMN stock.ledger.actor IS
+    'The role that acted: the one of SET ROLE, else the one that logged in.';
 COMMENT ON COLUMN stock.ledger.login IS 'The role that logged in, whatever SET ROLE said.';
 COMMENT ON COLUMN stock.ledger.client_addr IS 'From where; NULL over a Unix socket.';
 COMMENT ON COLUMN stock.ledger.application_name IS 'The application_name of the session.';
-COMMENT ON COLUMN stock.ledger.context IS 'The option context of the call, else the setting pg_stock.context of the session (a trace id, say), up to 1,000 bytes.';
+COMMENT ON COLUMN stock.ledger.context IS
+    'The option context of the call, else the setting pg_stock.context of the session (a trace '
+    'id, say), up to 1,000 bytes.';
 COMMENT ON INDEX stock.ledger_claim IS 'One key does one thing once.';
 COMMENT ON INDEX stock.ledger_xact IS 'Finds what transactions changed, for the change feed.';
 
@@ -162,16 +196,18 @@ BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'insufficient_privilege',
         MESSAGE = format('%s is not allowed on stock.ledger: it is append-only', TG_OP),
-        HINT = 'Correct stock with stock.adjust_stock or stock.set_stock; the correction is an entry of its own.';
+        HINT = 'Correct stock with stock.adjust_stock or stock.set_stock; the correction is an '
+               'entry of its own.';
 END
 $$;
-COMMENT ON FUNCTION stock.refuse_ledger_change() IS 'Refuses UPDATE, DELETE and TRUNCATE of the ledger (42501).';
+COMMENT ON FUNCTION stock.refuse_ledger_change() IS
+    'Refuses UPDATE, DELETE and TRUNCATE of the ledger (42501).';
 
 CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON stock.ledger
     FOR EACH STATEMENT EXECUTE FUNCTION stock.refuse_ledger_change();
 COMMENT ON TRIGGER ledger_is_append_only ON stock.ledger IS 'The past does not change.';
 
--- ---------------------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- buyer_quantity: what each buyer holds and has bought of each level, for the limit per buyer.
 
 CREATE TABLE stock.buyer_quantity (
@@ -182,14 +218,17 @@ CREATE TABLE stock.buyer_quantity (
     CONSTRAINT buyer_quantity_pkey PRIMARY KEY (sku, location, buyer)
 ) WITH (fillfactor = 70);
 
-COMMENT ON TABLE stock.buyer_quantity IS 'What each buyer holds and has bought of each level: held + confirmed - returned. Kept whenever a buyer is named, so that a limit set later counts what was bought before.';
+COMMENT ON TABLE stock.buyer_quantity IS
+    'What each buyer holds and has bought of each level: held + confirmed - returned. Kept '
+    'whenever a buyer is named, so that a limit set later counts what was bought before.';
 COMMENT ON COLUMN stock.buyer_quantity.sku IS 'What is counted.';
 COMMENT ON COLUMN stock.buyer_quantity.location IS 'Where it is counted.';
 COMMENT ON COLUMN stock.buyer_quantity.buyer IS 'Whose units are counted.';
 COMMENT ON COLUMN stock.buyer_quantity.quantity IS 'Units held + confirmed - returned.';
-COMMENT ON CONSTRAINT buyer_quantity_pkey ON stock.buyer_quantity IS 'One count for each level and buyer.';
+COMMENT ON CONSTRAINT buyer_quantity_pkey ON stock.buyer_quantity IS
+    'One count for each level and buyer.';
 
--- ---------------------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
 -- pg_dump takes the data along; nothing is inserted here that a restore could collide with.
 
 SELECT pg_catalog.pg_extension_config_dump('stock.level', '');

@@ -2,7 +2,9 @@
 
 CREATE VIEW stock.levels AS
 SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock,
-       CASE WHEN l.frozen THEN 0 ELSE greatest(0, l.on_hand - l.reserved - l.safety_stock + due.overdue) END AS available,
+       CASE WHEN l.frozen THEN 0
+            ELSE greatest(0, l.on_hand - l.reserved - l.safety_stock + due.overdue)
+       END AS available,
        due.overdue, l.buyer_limit, l.frozen, l.version, l.updated_at
   FROM stock.level l
  CROSS JOIN LATERAL (
@@ -11,41 +13,55 @@ SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock,
         WHERE l.next_due <= pg_catalog.clock_timestamp()
           AND h.sku = l.sku AND h.location = l.location
           AND h.expires_at BETWEEN l.next_due AND pg_catalog.clock_timestamp()) due;
-COMMENT ON VIEW stock.levels IS 'Each level with what may still be promised of it. Look up by (sku, location), or by sku.';
+COMMENT ON VIEW stock.levels IS
+    'Each level with what may still be promised of it. Look up by (sku, location), or by sku.';
 COMMENT ON COLUMN stock.levels.sku IS 'What is sold.';
 COMMENT ON COLUMN stock.levels.location IS 'Where it lies.';
 COMMENT ON COLUMN stock.levels.on_hand IS 'Units physically there.';
 COMMENT ON COLUMN stock.levels.reserved IS 'Units promised to open holds, overdue ones included.';
 COMMENT ON COLUMN stock.levels.safety_stock IS 'Units that are never promised.';
-COMMENT ON COLUMN stock.levels.available IS 'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue holds count as free; 0 while the level is frozen.';
+COMMENT ON COLUMN stock.levels.available IS
+    'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue '
+    'holds count as free; 0 while the level is frozen.';
 COMMENT ON COLUMN stock.levels.overdue IS 'Units in holds past their deadline.';
-COMMENT ON COLUMN stock.levels.buyer_limit IS 'Most units that one buyer may hold and have bought; NULL: no limit.';
-COMMENT ON COLUMN stock.levels.frozen IS 'While true, nothing is reserved, sold or transferred from here; what was held in time can be confirmed.';
-COMMENT ON COLUMN stock.levels.version IS 'Rises by one with each ledger row that changes the level.';
+COMMENT ON COLUMN stock.levels.buyer_limit IS
+    'Most units that one buyer may hold and have bought; NULL: no limit.';
+COMMENT ON COLUMN stock.levels.frozen IS
+    'While true, nothing is reserved, sold or transferred from here; what was held in time can be '
+    'confirmed.';
+COMMENT ON COLUMN stock.levels.version IS
+    'Rises by one with each ledger row that changes the level.';
 COMMENT ON COLUMN stock.levels.updated_at IS 'When the level last changed.';
 
 CREATE VIEW stock.holds AS
 SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.reserved_at, h.expires_at,
        h.expires_at <= pg_catalog.clock_timestamp() AS overdue
   FROM stock.hold h;
-COMMENT ON VIEW stock.holds IS 'What is held. Look-ups by key and by (sku, location) use an index; by buyer alone all open holds are read.';
+COMMENT ON VIEW stock.holds IS
+    'What is held. Look-ups by key and by (sku, location) use an index; by buyer alone all open '
+    'holds are read.';
 COMMENT ON COLUMN stock.holds.key IS 'The reservation.';
 COMMENT ON COLUMN stock.holds.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.holds.sku IS 'What is held.';
 COMMENT ON COLUMN stock.holds.location IS 'Where it is held.';
 COMMENT ON COLUMN stock.holds.quantity IS 'Units still held.';
 COMMENT ON COLUMN stock.holds.buyer IS 'For whom.';
-COMMENT ON COLUMN stock.holds.reserved_at IS 'When the reservation was made; an extension does not change it.';
+COMMENT ON COLUMN stock.holds.reserved_at IS
+    'When the reservation was made; an extension does not change it.';
 COMMENT ON COLUMN stock.holds.expires_at IS 'The deadline.';
-COMMENT ON COLUMN stock.holds.overdue IS 'True once the deadline has passed: the units are free to whoever needs them.';
+COMMENT ON COLUMN stock.holds.overdue IS
+    'True once the deadline has passed: the units are free to whoever needs them.';
 
 CREATE VIEW stock.ledger_rows AS
-SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line, g.sku, g.location, g.quantity,
-       g.on_hand_delta, g.reserved_delta, g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer,
-       g.expires_at, g.safety_stock, g.buyer_limit, g.frozen, g.reason, g.actor, g.login, g.client_addr, g.application_name,
-       g.context
+SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line,
+       g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta,
+       g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer, g.expires_at,
+       g.safety_stock, g.buyer_limit, g.frozen, g.reason,
+       g.actor, g.login, g.client_addr, g.application_name, g.context
   FROM stock.ledger g;
-COMMENT ON VIEW stock.ledger_rows IS 'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time the whole ledger is read.';
+COMMENT ON VIEW stock.ledger_rows IS
+    'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time '
+    'the whole ledger is read.';
 -- Its columns mean what those of the table mean.
 DO $$
 DECLARE
@@ -55,15 +71,18 @@ BEGIN
                FROM pg_catalog.pg_attribute a
               WHERE a.attrelid = 'stock.ledger'::pg_catalog.regclass AND a.attnum > 0
     LOOP
-        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.ledger_rows.%I IS %L', c.attname, c.meaning);
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.ledger_rows.%I IS %L',
+                                  c.attname, c.meaning);
     END LOOP;
 END
 $$;
 
--- ---------------------------------------------------------------------------------------------------------------
--- The check: each level recomputed from the ledger and from its holds, in one statement and so at one moment.
+-- -------------------------------------------------------------------------------------------------
+-- The check: each level recomputed from the ledger and from its holds, in one statement and so at
+-- one moment.
 
-CREATE FUNCTION stock.verify() RETURNS TABLE (sku text, location text, problem text, expected text, found text)
+CREATE FUNCTION stock.verify()
+RETURNS TABLE (sku text, location text, problem text, expected text, found text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 WITH entry AS (
     -- what changed a level, with the running sums of its changes
@@ -72,23 +91,29 @@ WITH entry AS (
            sum(g.on_hand_delta) OVER chain AS on_hand_sum,
            sum(g.reserved_delta) OVER chain AS reserved_sum
       FROM stock.ledger g
-     WHERE NOT (g.operation IN ('cancel', 'reopen') OR g.operation = 'extend' AND g.reserved_delta = 0)
+     WHERE NOT (g.operation IN ('cancel', 'reopen')
+                OR g.operation = 'extend' AND g.reserved_delta = 0)
     WINDOW chain AS (PARTITION BY g.sku, g.location ORDER BY g.version, g.position)
 ), total AS (
     SELECT e.sku, e.location,
            sum(e.on_hand_delta) AS on_hand, sum(e.reserved_delta) AS reserved, count(*) AS version,
-           coalesce((array_agg(e.safety_stock ORDER BY e.version DESC) FILTER (WHERE e.safety_stock IS NOT NULL))[1], 0) AS safety_stock,
-           nullif((array_agg(e.buyer_limit ORDER BY e.version DESC) FILTER (WHERE e.buyer_limit IS NOT NULL))[1], 0) AS buyer_limit,
-           coalesce((array_agg(e.frozen ORDER BY e.version DESC) FILTER (WHERE e.frozen IS NOT NULL))[1], false) AS frozen
+           coalesce((array_agg(e.safety_stock ORDER BY e.version DESC)
+                       FILTER (WHERE e.safety_stock IS NOT NULL))[1], 0) AS safety_stock,
+           nullif((array_agg(e.buyer_limit ORDER BY e.version DESC)
+                     FILTER (WHERE e.buyer_limit IS NOT NULL))[1], 0) AS buyer_limit,
+           coalesce((array_agg(e.frozen ORDER BY e.version DESC)
+                       FILTER (WHERE e.frozen IS NOT NULL))[1], false) AS frozen
       FROM entry e GROUP BY e.sku, e.location
 ), held AS (
     SELECT h.sku, h.location, sum(h.quantity) AS quantity, min(h.expires_at) AS first_due
       FROM stock.hold h GROUP BY h.sku, h.location
 ), level AS (
-    SELECT coalesce(l.sku, t.sku) AS sku, coalesce(l.location, t.location) AS location, l.on_hand, l.reserved,
+    SELECT coalesce(l.sku, t.sku) AS sku, coalesce(l.location, t.location) AS location,
+           l.on_hand, l.reserved,
            l.safety_stock, l.buyer_limit, l.frozen, l.version, l.next_due,
            t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.version AS entries,
-           t.safety_stock AS safety_stock_set, t.buyer_limit AS buyer_limit_set, t.frozen AS frozen_set
+           t.safety_stock AS safety_stock_set, t.buyer_limit AS buyer_limit_set,
+           t.frozen AS frozen_set
       FROM stock.level l FULL JOIN total t ON t.sku = l.sku AND t.location = l.location
 ), line AS (
     -- what each reservation should hold of each level, and until when
@@ -105,71 +130,92 @@ WITH entry AS (
            sum(CASE WHEN e.operation = 'reserve' THEN e.quantity
                     WHEN e.operation IN ('release', 'expire', 'return') THEN -e.quantity
                     WHEN e.operation = 'extend' THEN e.reserved_delta
-                    WHEN e.operation = 'confirm' AND e.reserved_delta = 0 THEN e.quantity ELSE 0 END) AS quantity
+                    WHEN e.operation = 'confirm' AND e.reserved_delta = 0 THEN e.quantity
+                    ELSE 0 END) AS quantity
       FROM entry e WHERE e.buyer IS NOT NULL GROUP BY e.sku, e.location, e.buyer
 )
-SELECT NULL, NULL, 'the sequence stock.ledger_position_seq is behind the ledger', last.position::text, s.last_value::text
+SELECT NULL, NULL, 'the sequence stock.ledger_position_seq is behind the ledger',
+       last.position::text, s.last_value::text
   FROM (SELECT max(g.position) AS position FROM stock.ledger g) last, stock.ledger_position_seq s
  WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
 UNION ALL
-SELECT NULL, NULL, 'the ledger is empty beside levels: no key is known any more; was it restored with a column of one''s own?',
+SELECT NULL, NULL,
+       'the ledger is empty beside levels: no key is known any more; was it restored with a '
+       'column of one''s own?',
        'rows', 'none'
  WHERE EXISTS (SELECT FROM stock.level) AND NOT EXISTS (SELECT FROM stock.ledger)
 UNION ALL
-SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger', c.expected, c.found
+SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger',
+       c.expected, c.found
   FROM level v
  CROSS JOIN LATERAL (VALUES ('on_hand', v.on_hand_sum::text, v.on_hand::text),
                             ('reserved', v.reserved_sum::text, v.reserved::text),
                             ('version', v.entries::text, v.version::text),
                             ('safety_stock', v.safety_stock_set::text, v.safety_stock::text),
                             ('buyer_limit', v.buyer_limit_set::text, v.buyer_limit::text),
-                            ('frozen', v.frozen_set::text, v.frozen::text)) AS c (name, expected, found)
+                            ('frozen', v.frozen_set::text, v.frozen::text))
+                    AS c (name, expected, found)
  WHERE c.expected IS DISTINCT FROM c.found
 UNION ALL
-SELECT v.sku, v.location, 'the level''s reserved differs from its holds', coalesce(h.quantity, 0)::text, v.reserved::text
+SELECT v.sku, v.location, 'the level''s reserved differs from its holds',
+       coalesce(h.quantity, 0)::text, v.reserved::text
   FROM level v LEFT JOIN held h ON h.sku = v.sku AND h.location = v.location
  WHERE coalesce(h.quantity, 0) IS DISTINCT FROM v.reserved
 UNION ALL
-SELECT v.sku, v.location, 'a hold is due before the level''s next_due', h.first_due::text, v.next_due::text
+SELECT v.sku, v.location, 'a hold is due before the level''s next_due',
+       h.first_due::text, v.next_due::text
   FROM level v JOIN held h ON h.sku = v.sku AND h.location = v.location
  WHERE h.first_due < v.next_due
 UNION ALL
 SELECT e.sku, e.location, 'a ledger row does not follow from the one before it',
        format('version %s, on_hand %s, reserved %s', e.nth, e.on_hand_sum, e.reserved_sum),
-       format('version %s, on_hand %s, reserved %s (position %s)', e.version, e.on_hand_after, e.reserved_after, e.position)
+       format('version %s, on_hand %s, reserved %s (position %s)',
+              e.version, e.on_hand_after, e.reserved_after, e.position)
   FROM entry e
- WHERE (e.nth, e.on_hand_sum, e.reserved_sum) IS DISTINCT FROM (e.version, e.on_hand_after, e.reserved_after)
+ WHERE (e.nth, e.on_hand_sum, e.reserved_sum)
+       IS DISTINCT FROM (e.version, e.on_hand_after, e.reserved_after)
 UNION ALL
-SELECT g.sku, g.location, 'a ledger row contradicts itself', format('the deltas of %s %s', g.operation, g.quantity),
-       format('on_hand %s, reserved %s (position %s)', g.on_hand_delta, g.reserved_delta, g.position)
+SELECT g.sku, g.location, 'a ledger row contradicts itself',
+       format('the deltas of %s %s', g.operation, g.quantity),
+       format('on_hand %s, reserved %s (position %s)',
+              g.on_hand_delta, g.reserved_delta, g.position)
   FROM stock.ledger g
  WHERE g.operation NOT IN ('cancel', 'reopen')
    AND NOT coalesce(CASE
        WHEN g.operation = 'reserve' THEN (g.on_hand_delta, g.reserved_delta) = (0, g.quantity)
        WHEN g.operation = 'confirm' THEN g.on_hand_delta = -g.quantity
-                                     AND (g.reserved_delta = -g.quantity OR g.reserved_delta = 0 AND g.expires_at IS NOT NULL)
-       WHEN g.operation IN ('release', 'expire') THEN (g.on_hand_delta, g.reserved_delta) = (0, -g.quantity)
-       WHEN g.operation IN ('receive', 'adjust', 'return') THEN (g.on_hand_delta, g.reserved_delta) = (g.quantity, 0)
+                                     AND (g.reserved_delta = -g.quantity
+                                          OR g.reserved_delta = 0 AND g.expires_at IS NOT NULL)
+       WHEN g.operation IN ('release', 'expire')
+       THEN (g.on_hand_delta, g.reserved_delta) = (0, -g.quantity)
+       WHEN g.operation IN ('receive', 'adjust', 'return')
+       THEN (g.on_hand_delta, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'set' THEN (g.on_hand_after, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'transfer' THEN (abs(g.on_hand_delta), g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'extend' THEN g.on_hand_delta = 0 AND g.reserved_delta IN (0, g.quantity)
-       WHEN g.operation IN ('set_limits', 'freeze', 'unfreeze') THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
+       WHEN g.operation IN ('set_limits', 'freeze', 'unfreeze')
+       THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
        END, false)
 UNION ALL
 SELECT coalesce(h.sku, o.sku), coalesce(h.location, o.location),
        'a hold differs from the ledger (key ' || coalesce(h.key, o.key) || ')',
-       format('line %s: %s until %s for %s', o.line, coalesce(o.quantity, 0), o.expires_at, o.buyer),
+       format('line %s: %s until %s for %s',
+              o.line, coalesce(o.quantity, 0), o.expires_at, o.buyer),
        format('line %s: %s until %s for %s', h.line, coalesce(h.quantity, 0), h.expires_at, h.buyer)
   FROM stock.hold h
   FULL JOIN (SELECT * FROM line WHERE line.quantity <> 0) o
     ON o.key = h.key AND o.sku = h.sku AND o.location = h.location
- WHERE (h.quantity, h.line, h.expires_at, h.buyer) IS DISTINCT FROM (o.quantity, o.line, o.expires_at, o.buyer)
+ WHERE (h.quantity, h.line, h.expires_at, h.buyer)
+       IS DISTINCT FROM (o.quantity, o.line, o.expires_at, o.buyer)
 UNION ALL
 SELECT coalesce(b.sku, q.sku), coalesce(b.location, q.location),
        'the count of a buyer differs from the ledger (buyer ' || coalesce(b.buyer, q.buyer) || ')',
        coalesce(b.quantity, 0)::text, coalesce(q.quantity, 0)::text
   FROM bought b
-  FULL JOIN stock.buyer_quantity q ON q.sku = b.sku AND q.location = b.location AND q.buyer = b.buyer
+  FULL JOIN stock.buyer_quantity q
+    ON q.sku = b.sku AND q.location = b.location AND q.buyer = b.buyer
  WHERE coalesce(b.quantity, 0) IS DISTINCT FROM coalesce(q.quantity, 0)
 $$;
-COMMENT ON FUNCTION stock.verify() IS 'Recomputes each level from the ledger and from its holds; returns each disagreement. No rows, ever, unless somebody changed the tables by hand. Reads everything.';
+COMMENT ON FUNCTION stock.verify() IS
+    'Recomputes each level from the ledger and from its holds; returns each disagreement. No '
+    'rows, ever, unless somebody changed the tables by hand. Reads everything.';

@@ -1,10 +1,10 @@
 //! What backends, workers and the launcher tell each other, in shared memory.
 //!
-//! A backend that commits a hold says when it is due. If that is earlier than what the worker of its database sleeps
-//! for, the worker is woken; if the database has no worker, the launcher is. One that commits
-//! any change of a level says that there is something to tell, and wakes the worker if it is the first to say so since
-//! the worker looked. All of it is a hint: whatever is lost (a prepared transaction runs no callback of ours) is found by
-//! the worker's regular look.
+//! A backend that commits a hold says when it is due. If that is earlier than what the worker of
+//! its database sleeps for, the worker is woken; if the database has no worker, the launcher is.
+//! One that commits any change of a level says that there is something to tell, and wakes the
+//! worker if it is the first to say so since the worker looked. All of it is a hint: whatever is
+//! lost (a prepared transaction runs no callback of ours) is found by the worker's regular look.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -83,7 +83,8 @@ thread_local! {
 
 /// Asks for the shared memory, while the library is preloaded.
 pub fn request() {
-    // SAFETY: hooks of the types that PostgreSQL asks for, put in place before it has shared memory.
+    // SAFETY: hooks of the types that PostgreSQL asks for, put in place before it has shared
+    // memory.
     unsafe {
         EARLIER_REQUEST = pg_sys::shmem_request_hook;
         pg_sys::shmem_request_hook = Some(reserve);
@@ -114,7 +115,8 @@ unsafe extern "C-unwind" fn set_up() {
             earlier();
         }
         let mut found = false;
-        let board: *mut Board = pg_sys::ShmemInitStruct(c"pg_stock board".as_ptr(), size(), &mut found).cast();
+        let board: *mut Board =
+            pg_sys::ShmemInitStruct(c"pg_stock board".as_ptr(), size(), &mut found).cast();
         let room = settings::max_databases();
         board.write(Board {
             launcher: AtomicI32::new(0),
@@ -149,13 +151,15 @@ impl Default for Slot {
 
 /// Watches the ends of transactions, once in each backend.
 pub fn hook() {
-    // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the library.
+    // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the
+    // library.
     unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
 }
 
 /// The board, if the library was preloaded.
 fn board() -> Option<&'static Board> {
-    // SAFETY: null, or shared memory that stays as long as the process does, and holds atomics only.
+    // SAFETY: null, or shared memory that stays as long as the process does, and holds atomics
+    // only.
     unsafe { BOARD.load(SeqCst).as_ref() }
 }
 
@@ -220,7 +224,11 @@ impl Trouble {
     fn begin(&self, error: &str, now: Micros) {
         let length = error.floor_char_boundary(ERROR_BYTES);
         self.length.store(0, SeqCst);
-        error.bytes().take(length).zip(&self.text).for_each(|(byte, place)| place.store(byte, SeqCst));
+        error
+            .bytes()
+            .take(length)
+            .zip(&self.text)
+            .for_each(|(byte, place)| place.store(byte, SeqCst));
         self.length.store(length as u32, SeqCst);
         self.failures.fetch_add(1, SeqCst);
         self.since.fetch_min(now, SeqCst);
@@ -251,7 +259,8 @@ impl Board {
 
     /// The slot of a database, made if there is none; `None` if all are taken.
     fn slot_or_new(&self, database: u32) -> Option<&Slot> {
-        let take = |slot: &&Slot| match slot.database.compare_exchange(0, database, SeqCst, SeqCst) {
+        let take = |slot: &&Slot| match slot.database.compare_exchange(0, database, SeqCst, SeqCst)
+        {
             Ok(_) => true,
             // Somebody else was faster, with the same database perhaps.
             Err(found) => found == database,
@@ -262,7 +271,8 @@ impl Board {
     fn tell(&self, database: u32, deadline: Micros, changed: bool) {
         let known = self.slot(database);
         let Some(slot) = known.or_else(|| self.slot_or_new(database)) else { return };
-        // First what is told, then whom to wake: the worker stores its time first, then looks at what was told.
+        // First what is told, then whom to wake: the worker stores its time first, then looks at
+        // what was told.
         slot.earliest.fetch_min(deadline, SeqCst);
         let first = changed && !slot.changed.load(SeqCst) && !slot.changed.swap(true, SeqCst);
         let anew = |from| slot.process.compare_exchange(from, WANTED, SeqCst, SeqCst).is_ok();
@@ -298,7 +308,8 @@ fn is_alive(process: i32) -> bool {
 #[derive(Clone, Copy)]
 pub struct Post(&'static Slot);
 
-/// Takes the slot of a database for a worker; `None` if another worker serves it, or no slot is left.
+/// Takes the slot of a database for a worker; `None` if another worker serves it, or no slot is
+/// left.
 pub fn begin_work(database: u32, process: i32) -> Option<Post> {
     let board = board()?;
     let Some(slot) = board.slot_or_new(database) else {
@@ -306,7 +317,8 @@ pub fn begin_work(database: u32, process: i32) -> Option<Post> {
         return None;
     };
     let before = slot.process.load(SeqCst);
-    let taken = !is_alive(before) && slot.process.compare_exchange(before, process, SeqCst, SeqCst).is_ok();
+    let taken =
+        !is_alive(before) && slot.process.compare_exchange(before, process, SeqCst, SeqCst).is_ok();
     // The launcher learns that its probe has become a worker.
     wake(board.launcher.load(SeqCst));
     taken.then_some(Post(slot))
@@ -337,7 +349,9 @@ fn report(database: u32, end: i32) {
 
 /// True where a database has a worker, whichever launcher started it.
 pub fn is_served(database: u32) -> bool {
-    board().and_then(|board| board.slot(database)).is_some_and(|slot| is_alive(slot.process.load(SeqCst)))
+    board()
+        .and_then(|board| board.slot(database))
+        .is_some_and(|slot| is_alive(slot.process.load(SeqCst)))
 }
 
 /// The slot of a database that has one.
@@ -346,7 +360,8 @@ pub fn post(database: u32) -> Option<Post> {
 }
 
 impl Post {
-    /// The earliest deadline that was committed since this was called last; [`NEVER`] if there was none.
+    /// The earliest deadline that was committed since this was called last; [`NEVER`] if there was
+    /// none.
     pub fn take_earliest(self) -> Micros {
         self.0.earliest.swap(NEVER, SeqCst)
     }
@@ -419,8 +434,8 @@ pub fn is_wanted(database: u32) -> bool {
         .is_some_and(|slot| slot.process.load(SeqCst) == WANTED && slot.is_waiting())
 }
 
-/// Keeps the slots of these databases, frees those of databases that are gone, and leaves those alone that are not
-/// to be served.
+/// Keeps the slots of these databases, frees those of databases that are gone, and leaves those
+/// alone that are not to be served.
 pub fn tidy(exists: impl Fn(u32) -> bool, is_served: impl Fn(u32) -> bool) {
     for slot in board().map(Board::slots).unwrap_or_default() {
         let (database, process) = (slot.database.load(SeqCst), slot.process.load(SeqCst));
@@ -482,7 +497,8 @@ pub enum Pause {
     ReadOnly,
     /// The tables are filled by a subscription.
     Subscription,
-    /// The ledger's sequence was never called: nothing has happened yet, or the data is being restored.
+    /// The ledger's sequence was never called: nothing has happened yet, or the data is being
+    /// restored.
     NothingYet,
 }
 
@@ -513,6 +529,7 @@ pub fn status() -> Option<Status> {
         (Some(_), _) => "working",
     };
     let since = slot.trouble.since.load(SeqCst);
-    let trouble = (since < NEVER).then(|| (since, slot.trouble.failures.load(SeqCst), slot.trouble.text()));
+    let trouble =
+        (since < NEVER).then(|| (since, slot.trouble.failures.load(SeqCst), slot.trouble.text()));
     Some(Status { process, state, trouble })
 }

@@ -43,11 +43,14 @@ pub fn is_talking() -> bool {
     matches!(neighbour(), Neighbour::Talking { .. })
 }
 
-/// Whether a table was given to it: distributed, made a reference table, or added to its metadata. Inside a transaction.
+/// Whether a table was given to it: distributed, made a reference table, or added to its metadata.
+/// Inside a transaction.
 pub fn has(table: pg_sys::Oid) -> bool {
     match neighbour() {
         // SAFETY: Citus's own function, which may look into the catalog, and raise an error.
-        Neighbour::Talking { of_table, .. } => unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| of_table(table)) },
+        Neighbour::Talking { of_table, .. } => unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| of_table(table))
+        },
         Neighbour::Absent | Neighbour::Silent => false,
     }
 }
@@ -58,7 +61,9 @@ pub fn may_coordinate() -> bool {
         Neighbour::Absent => false,
         Neighbour::Silent => true,
         // SAFETY: Citus's own function, which looks at a variable.
-        Neighbour::Talking { of_transaction, .. } => unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| of_transaction()) },
+        Neighbour::Talking { of_transaction, .. } => unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| of_transaction())
+        },
     }
 }
 
@@ -96,7 +101,8 @@ fn is_citus(library: &str) -> bool {
     file.trim_end_matches(".so") == "citus"
 }
 
-/// A symbol of the libraries that this process has loaded: PostgreSQL loads each of them for all (RTLD_GLOBAL).
+/// A symbol of the libraries that this process has loaded: PostgreSQL loads each of them for all
+/// (RTLD_GLOBAL).
 fn symbol(name: &CStr) -> Option<*mut c_void> {
     unsafe extern "C" {
         fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;

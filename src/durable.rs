@@ -1,10 +1,11 @@
 //! Nothing is told before it is on disk.
 //!
-//! What another transaction did can be seen before it is on disk: of an asynchronous commit, and of ours, which let go of
-//! their locks early (`early`). A crash may then take it back. So the log is flushed before an answer that reports it.
+//! What another transaction did can be seen before it is on disk: of an asynchronous commit, and of
+//! ours, which let go of their locks early (`early`). A crash may then take it back. So the log is
+//! flushed before an answer that reports it.
 //!
-//! A cursor of the change feed promises besides that no transaction before its end will be numbered again, of anyone, in
-//! any database: there the log is flushed also where there is nothing to tell.
+//! A cursor of the change feed promises besides that no transaction before its end will be numbered
+//! again, of anyone, in any database: there the log is flushed also where there is nothing to tell.
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -19,10 +20,12 @@ use crate::latch;
 const PAGE_HEADER_BYTES: u64 = 24;
 const SEGMENT_HEADER_BYTES: u64 = 40;
 
-/// Flushes all that was written to the log so far and, where this session asks for synchronous replication, waits for it.
+/// Flushes all that was written to the log so far and, where this session asks for synchronous
+/// replication, waits for it.
 pub fn flush() -> Result<(), Error> {
-    // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start of a page. Interrupts
-    // are held off while a standby is waited for, as PostgreSQL does; it looks for them itself.
+    // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start
+    // of a page. Interrupts are held off while a standby is waited for, as PostgreSQL does; it
+    // looks for them itself.
     let arrived = unsafe {
         let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
         pg_sys::XLogFlush(end);
@@ -34,13 +37,14 @@ pub fn flush() -> Result<(), Error> {
         !waits || has_arrived(end, level)
     };
     pgrx::check_for_interrupts!();
-    // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no more. Here nothing was
-    // told yet.
+    // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no
+    // more. Here nothing was told yet.
     if arrived { Ok(()) } else { Err(Error::NotReplicated) }
 }
 
-/// As [`flush`], for a worker: waits for standbys as `level` (a value of synchronous_commit) asks, and not longer than
-/// that; false where they did not confirm. Outside a transaction, so that nobody waits for a lock of ours meanwhile.
+/// As [`flush`], for a worker: waits for standbys as `level` (a value of synchronous_commit) asks,
+/// and not longer than that; false where they did not confirm. Outside a transaction, so that
+/// nobody waits for a lock of ours meanwhile.
 pub fn flush_within(patience: Duration, level: i32) -> bool {
     let begin = Instant::now();
     // SAFETY: as in `flush`.
@@ -60,13 +64,14 @@ pub fn flush_within(patience: Duration, level: i32) -> bool {
     true
 }
 
-/// True unless standbys are to be waited for, by this value of synchronous_commit, and they have not confirmed this much
-/// of the log.
+/// True unless standbys are to be waited for, by this value of synchronous_commit, and they have
+/// not confirmed this much of the log.
 ///
 /// # Safety
 /// Outside recovery.
 unsafe fn has_arrived(end: u64, level: i32) -> bool {
-    // Under remote_apply, too, SyncRepWaitForLSN waits for the flush only, where no commit record asks for more.
+    // Under remote_apply, too, SyncRepWaitForLSN waits for the flush only, where no commit record
+    // asks for more.
     let mode = match level as u32 {
         pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_WRITE => pg_sys::SYNC_REP_WAIT_WRITE,
         _ => pg_sys::SYNC_REP_WAIT_FLUSH,
@@ -75,19 +80,22 @@ unsafe fn has_arrived(end: u64, level: i32) -> bool {
     unsafe { (*pg_sys::WalSndCtl).lsn[mode as usize] >= end || !waits_for_standbys(level) }
 }
 
-/// True where this session may have to wait for synchronous standbys when it commits. Whether there are any may be about
-/// to change: its settings say so already, or the server does.
+/// True where this session may have to wait for synchronous standbys when it commits. Whether there
+/// are any may be about to change: its settings say so already, or the server does.
 pub fn may_wait_for_standbys() -> bool {
     // SAFETY: a variable of this backend.
-    asks_for_standbys(unsafe { pg_sys::synchronous_commit }) && (are_named() || are_standbys_defined())
+    asks_for_standbys(unsafe { pg_sys::synchronous_commit })
+        && (are_named() || are_standbys_defined())
 }
 
-/// True where this value of synchronous_commit waits for standbys now: what SyncRepWaitForLSN looks at.
+/// True where this value of synchronous_commit waits for standbys now: what SyncRepWaitForLSN looks
+/// at.
 fn waits_for_standbys(level: i32) -> bool {
     asks_for_standbys(level) && are_standbys_defined()
 }
 
-/// True where this value of synchronous_commit asks for standbys to confirm what is committed, if there are any.
+/// True where this value of synchronous_commit asks for standbys to confirm what is committed, if
+/// there are any.
 fn asks_for_standbys(level: i32) -> bool {
     let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
     // SAFETY: a setting.
@@ -100,16 +108,18 @@ fn are_named() -> bool {
     unsafe { !pg_sys::SyncRepStandbyNames.is_null() && *pg_sys::SyncRepStandbyNames != 0 }
 }
 
-/// True where there are synchronous standbys to wait for. After a reload each process reads the setting in its own time;
-/// what counts for all is what the checkpointer has written down.
+/// True where there are synchronous standbys to wait for. After a reload each process reads the
+/// setting in its own time; what counts for all is what the checkpointer has written down.
 fn are_standbys_defined() -> bool {
-    // SAFETY: the byte after the positions, in shared memory. Its name and its meaning differ between minor releases,
-    // its place does not.
-    let noted = unsafe { (&raw const (*pg_sys::WalSndCtl).lsn).add(1).cast::<u8>().read_volatile() };
+    // SAFETY: the byte after the positions, in shared memory. Its name and its meaning differ
+    // between minor releases, its place does not.
+    let noted =
+        unsafe { (&raw const (*pg_sys::WalSndCtl).lsn).add(1).cast::<u8>().read_volatile() };
     says_defined(noted, knows_bits(), are_named())
 }
 
-/// What the checkpointer's note says; of minor releases that know bits, nothing before it was written.
+/// What the checkpointer's note says; of minor releases that know bits, nothing before it was
+/// written.
 fn says_defined(noted: u8, knows_bits: bool, is_named: bool) -> bool {
     const WRITTEN: u8 = 1;
     const DEFINED: u8 = 2;
@@ -120,8 +130,9 @@ fn says_defined(noted: u8, knows_bits: bool, is_named: bool) -> bool {
     }
 }
 
-/// Whether the server that runs is of a minor release in which the note has bits (SYNC_STANDBY_INIT,
-/// SYNC_STANDBY_DEFINED); in those before it is a boolean. The headers that we were compiled with may be of another.
+/// Whether the server that runs is of a minor release in which the note has bits
+/// (SYNC_STANDBY_INIT, SYNC_STANDBY_DEFINED); in those before it is a boolean. The headers that we
+/// were compiled with may be of another.
 fn knows_bits() -> bool {
     static KNOWS: OnceLock<bool> = OnceLock::new();
     *KNOWS.get_or_init(|| {
@@ -143,8 +154,8 @@ fn has_bits(version: u32) -> bool {
     }
 }
 
-/// As [`flush`], where it matters: not on a standby, whose log is another's, and not in a session that has chosen not to
-/// wait for any commit.
+/// As [`flush`], where it matters: not on a standby, whose log is another's, and not in a session
+/// that has chosen not to wait for any commit.
 pub fn flush_before_an_answer() -> Result<(), Error> {
     // SAFETY: asks for the state of the server, and for a variable of this backend.
     let matters = unsafe {
@@ -154,7 +165,8 @@ pub fn flush_before_an_answer() -> Result<(), Error> {
     if matters { flush() } else { Ok(()) }
 }
 
-/// Flushes a commit that is written and visible, and waits for synchronous replication as the session asks.
+/// Flushes a commit that is written and visible, and waits for synchronous replication as the
+/// session asks.
 ///
 /// # Safety
 /// At the end of a commit, with interrupts held off; `end` is the end of its record.
@@ -166,8 +178,8 @@ pub unsafe fn flush_commit(end: u64) {
     }
 }
 
-/// Where the log ends, given where it goes on. After a full page it goes on behind the header of the next one, which is
-/// not written yet: flushing up to there would fail.
+/// Where the log ends, given where it goes on. After a full page it goes on behind the header of
+/// the next one, which is not written yet: flushing up to there would fail.
 fn end_of_log(goes_on: u64, segment: u64) -> u64 {
     let page = u64::from(pg_sys::XLOG_BLCKSZ);
     let header = if goes_on % segment < page { SEGMENT_HEADER_BYTES } else { PAGE_HEADER_BYTES };

@@ -1,23 +1,28 @@
 //! Hot levels: let go early, answer late.
 //!
-//! PostgreSQL holds row locks while a commit is flushed, so that one level sells about as often as the disk flushes. It
-//! need not. A transaction that has changed a level which others want, too, commits in this order instead:
+//! PostgreSQL holds row locks while a commit is flushed, so that one level sells about as often as
+//! the disk flushes. It need not. A transaction that has changed a level which others want, too,
+//! commits in this order instead:
 //!
-//! 1. PRE_COMMIT: the C variable `synchronous_commit` is remembered and set to off, for this commit.
-//! 2. PostgreSQL writes the commit record, makes the commit visible, and calls us at XACT_EVENT_COMMIT, where the variable
-//!    is restored. It then releases the locks: whoever waits for the level goes on.
-//! 3. The resource owners are released; after the locks, we flush the log up to the end of our commit record and, where
-//!    synchronous replication is asked for, wait for it: what PostgreSQL would have done before.
+//! 1. PRE_COMMIT: the C variable `synchronous_commit` is remembered and set to off, for this
+//!    commit.
+//! 2. PostgreSQL writes the commit record, makes the commit visible, and calls us at
+//!    XACT_EVENT_COMMIT, where the variable is restored. It then releases the locks: whoever waits
+//!    for the level goes on.
+//! 3. The resource owners are released; after the locks, we flush the log up to the end of our
+//!    commit record and, where synchronous replication is asked for, wait for it: what PostgreSQL
+//!    would have done before.
 //! 4. Only then does the client hear that it is committed.
 //!
-//! What can be seen is one thing: another session may see a change some milliseconds before it is on disk. Whoever
-//! commits after having seen it flushes it too, for the log is one sequence. Whoever only answers with it flushes first
-//! (`durable`). The order of these calls was read in the sources of PostgreSQL 15, 16, 17 and 18 (CommitTransaction): the
-//! simple, the extended and the pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background workers all
-//! pass through it.
+//! What can be seen is one thing: another session may see a change some milliseconds before it is
+//! on disk. Whoever commits after having seen it flushes it too, for the log is one sequence.
+//! Whoever only answers with it flushes first (`durable`). The order of these calls was read in the
+//! sources of PostgreSQL 15, 16, 17 and 18 (CommitTransaction): the simple, the extended and the
+//! pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background workers all pass
+//! through it.
 //!
-//! The variable is assigned, and not set by SetConfigOption: that would run its assign hook, which derives how to wait
-//! for a standby from it, and step 3 would not wait.
+//! The variable is assigned, and not set by SetConfigOption: that would run its assign hook, which
+//! derives how to wait for a standby from it, and step 3 would not wait.
 //!
 //! **Who wants a level.** Letting go early costs something (the commit is flushed by a path of its
 //! own), and shows changes early: both are for nothing where nobody wants the level. So it is done
@@ -82,14 +87,16 @@ thread_local! {
 
 /// Registers the callbacks, once in each backend.
 pub fn hook() {
-    // SAFETY: the callbacks have the signatures that PostgreSQL asks for, and live as long as the library.
+    // SAFETY: the callbacks have the signatures that PostgreSQL asks for, and live as long as the
+    // library.
     unsafe {
         pg_sys::RegisterXactCallback(Some(at_transaction_event), std::ptr::null_mut());
         pg_sys::RegisterResourceReleaseCallback(Some(at_release), std::ptr::null_mut());
     }
 }
 
-/// Notes that this transaction has changed a level. A rollback to a savepoint takes that not back: it does no harm.
+/// Notes that this transaction has changed a level. A rollback to a savepoint takes that not back:
+/// it does no harm.
 pub fn changed() {
     if let Stage::Open { wanted, .. } = STAGE.get() {
         STAGE.set(Stage::Open { changed: true, wanted });
@@ -128,8 +135,13 @@ pub fn forbid() {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
+unsafe extern "C-unwind" fn at_transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut c_void,
+) {
+    use pg_sys::XactEvent::{
+        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
+    };
     match (event, STAGE.get()) {
         (XACT_EVENT_PRE_COMMIT, Stage::Open { changed: true, wanted })
             if is_allowed() && (wanted || is_waited_for()) =>
@@ -140,7 +152,8 @@ unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type,
             restore(value);
             STAGE.set(Stage::Committed);
         }
-        // An error after PRE_COMMIT ends here: a serialization failure, a full queue of notifications.
+        // An error after PRE_COMMIT ends here: a serialization failure, a full queue of
+        // notifications.
         (XACT_EVENT_ABORT, Stage::Lowered(value)) => {
             restore(value);
             STAGE.set(IDLE);
@@ -151,9 +164,10 @@ unsafe extern "C-unwind" fn at_transaction_event(event: pg_sys::XactEvent::Type,
     }
 }
 
-/// Called for each resource owner and each phase of its release, so the common case comes first. Of a commit, the locks of
-/// all resource owners are released before this phase of the first of them. An error in here would be a PANIC: nothing
-/// is done but what PostgreSQL itself does after it has written a commit record.
+/// Called for each resource owner and each phase of its release, so the common case comes first. Of
+/// a commit, the locks of all resource owners are released before this phase of the first of them.
+/// An error in here would be a PANIC: nothing is done but what PostgreSQL itself does after it has
+/// written a commit record.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_release(
     phase: pg_sys::ResourceReleasePhase::Type,
@@ -162,20 +176,27 @@ unsafe extern "C-unwind" fn at_release(
     _arg: *mut c_void,
 ) {
     let is_ours = STAGE.get() == Stage::Committed;
-    if is_ours && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && is_commit && is_top_level {
+    if is_ours
+        && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS
+        && is_commit
+        && is_top_level
+    {
         STAGE.set(IDLE);
-        // SAFETY: the end of the commit record that this transaction has just written; interrupts are held off.
+        // SAFETY: the end of the commit record that this transaction has just written; interrupts
+        // are held off.
         unsafe { durable::flush_commit(pg_sys::XactLastCommitEnd) };
     }
 }
 
-/// Sets `synchronous_commit` to off, where it asks for a flush and for nothing that the commit record must say.
+/// Sets `synchronous_commit` to off, where it asks for a flush and for nothing that the commit
+/// record must say.
 fn lower() {
     use pg_sys::SyncCommitLevel::{SYNCHRONOUS_COMMIT_OFF, SYNCHRONOUS_COMMIT_REMOTE_APPLY};
     // SAFETY: a variable of this backend, between PRE_COMMIT and the end of the commit.
     unsafe {
         let value = pg_sys::synchronous_commit;
-        // Under remote_apply the commit record asks the standby for an answer: it must be written so.
+        // Under remote_apply the commit record asks the standby for an answer: it must be written
+        // so.
         if value > SYNCHRONOUS_COMMIT_OFF as i32 && value < SYNCHRONOUS_COMMIT_REMOTE_APPLY as i32 {
             pg_sys::synchronous_commit = SYNCHRONOUS_COMMIT_OFF as i32;
             STAGE.set(Stage::Lowered(value));
@@ -188,7 +209,8 @@ fn restore(value: i32) {
     unsafe { pg_sys::synchronous_commit = value };
 }
 
-/// True where the setting allows it for this transaction, and Citus, if it is loaded, takes no part in it.
+/// True where the setting allows it for this transaction, and Citus, if it is loaded, takes no part
+/// in it.
 fn is_allowed() -> bool {
     // SAFETY: asks for the state of the transaction.
     let is_statement = || unsafe { !pg_sys::IsTransactionBlock() };
@@ -202,9 +224,11 @@ fn is_allowed() -> bool {
     allowed && !citus::may_coordinate()
 }
 
-/// True where somebody waits for this transaction to end: for a row that it has changed, most likely a level.
+/// True where somebody waits for this transaction to end: for a row that it has changed, most
+/// likely a level.
 fn is_waited_for() -> bool {
-    // SAFETY: asks for the number of the transaction, and looks at the lock on it, which it holds if it has one.
+    // SAFETY: asks for the number of the transaction, and looks at the lock on it, which it holds
+    // if it has one.
     unsafe {
         let number = pg_sys::GetTopTransactionIdIfAny();
         let tag = pg_sys::LOCKTAG {

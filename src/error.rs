@@ -1,4 +1,5 @@
-//! How what went wrong becomes a PostgreSQL error. The one place that knows SQLSTATEs of the engine.
+//! How what went wrong becomes a PostgreSQL error. The one place that knows SQLSTATEs of the
+//! engine.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -68,6 +69,15 @@ impl Row {
         Row { code, message: message.into(), detail: None, hint: None }
     }
 
+    fn of(fault: &Fault) -> Self {
+        let code = match fault.kind {
+            FaultKind::Invalid => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            FaultKind::Overflow => PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+        };
+        let (detail, hint) = (fault.detail.clone(), fault.hint.clone());
+        Row { code, message: fault.message.clone(), detail, hint }
+    }
+
     fn detail(self, detail: impl Into<String>) -> Self {
         Row { detail: Some(detail.into()), ..self }
     }
@@ -86,15 +96,7 @@ impl Error {
     fn row(&self) -> Row {
         use PgSqlErrorCode::*;
         match self {
-            Error::Fault(fault) => Row {
-                code: match fault.kind {
-                    FaultKind::Invalid => ERRCODE_INVALID_PARAMETER_VALUE,
-                    FaultKind::Overflow => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                },
-                message: fault.message.clone(),
-                detail: fault.detail.clone(),
-                hint: fault.hint.clone(),
-            },
+            Error::Fault(fault) => Row::of(fault),
             Error::Corrupted(what) => Row::new(ERRCODE_DATA_CORRUPTED, what)
                 .hint("Run SELECT * FROM stock.verify() and restore what was changed by hand."),
             Error::Contended => Row::new(
@@ -102,23 +104,31 @@ impl Error {
                 "could not settle the request because of concurrent changes",
             )
             .hint("Run the transaction again."),
-            Error::Standby => {
-                Row::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the change feed cannot be read on a standby")
-                    .detail("A standby does not know which transactions are still running.")
-                    .hint("Connect to the primary.")
-            }
-            Error::ReadOnly => Row::new(ERRCODE_READ_ONLY_SQL_TRANSACTION, "stock cannot be changed on a standby")
-                .detail("What a standby shows may be out of date, so that a refusal from it could be wrong, too.")
-                .hint("Connect to the primary."),
+            Error::Standby => Row::new(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the change feed cannot be read on a standby",
+            )
+            .detail("A standby does not know which transactions are still running.")
+            .hint("Connect to the primary."),
+            Error::ReadOnly => Row::new(
+                ERRCODE_READ_ONLY_SQL_TRANSACTION,
+                "stock cannot be changed on a standby",
+            )
+            .detail(
+                "What a standby shows may be out of date, so that a refusal from it could be \
+                 wrong, too.",
+            )
+            .hint("Connect to the primary."),
             Error::Written => Row::new(
                 ERRCODE_ACTIVE_SQL_TRANSACTION,
                 "the change feed cannot be read in a transaction that has written",
             )
             .hint("Call it in a transaction of its own."),
-            Error::OldSnapshot => {
-                Row::new(ERRCODE_ACTIVE_SQL_TRANSACTION, "the cursor is newer than the snapshot of this transaction")
-                    .hint("Call it in a transaction of its own.")
-            }
+            Error::OldSnapshot => Row::new(
+                ERRCODE_ACTIVE_SQL_TRANSACTION,
+                "the cursor is newer than the snapshot of this transaction",
+            )
+            .hint("Call it in a transaction of its own."),
             Error::NotReplicated => Row::new(
                 ERRCODE_QUERY_CANCELED,
                 "canceling statement because the wait for synchronous replication was cut short",
@@ -130,16 +140,17 @@ impl Error {
                 format!("stock.{} is distributed by Citus", table.to_string_lossy()),
             )
             .detail(
-                "What makes overselling impossible are locks and keys on one node; on a table that is distributed, \
-                 replicated or in the metadata of Citus they do not hold.",
+                "What makes overselling impossible are locks and keys on one node; on a table that \
+                 is distributed, replicated or in the metadata of Citus they do not hold.",
             )
             .hint(
-                "Restore a dump (pg_dump) into a database where the tables of the schema stock are plain. Tables of \
-                 yours may be distributed beside them.",
+                "Restore a dump (pg_dump) into a database where the tables of the schema stock are \
+                 plain. Tables of yours may be distributed beside them.",
             ),
-            Error::Spi(error) => {
-                Row::new(ERRCODE_INTERNAL_ERROR, format!("pg_stock could not run a statement: {error}"))
-            }
+            Error::Spi(error) => Row::new(
+                ERRCODE_INTERNAL_ERROR,
+                format!("pg_stock could not run a statement: {error}"),
+            ),
         }
     }
 
@@ -156,7 +167,8 @@ impl Error {
     }
 }
 
-/// Raises a refusal with an SQLSTATE of its own, which pgrx does not list; the transaction is aborted.
+/// Raises a refusal with an SQLSTATE of its own, which pgrx does not list; the transaction is
+/// aborted.
 pub fn raise_refusal(refusal: Report) -> ! {
     fields::raise_as(refusal.sqlstate);
     ErrorReport::new(PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION, refusal.message, "pg_stock")
@@ -177,9 +189,10 @@ pub fn or_raise<T>(result: Result<T, Error>) -> T {
     }
 }
 
-/// Turns Rust's backtraces off, which pgrx would put into the DETAIL of errors where the server's environment asks
-/// for them: a user is not to see them.
+/// Turns Rust's backtraces off, which pgrx would put into the DETAIL of errors where the server's
+/// environment asks for them: a user is not to see them.
 pub fn keep_backtraces_to_ourselves() {
-    // SAFETY: a backend has one thread, and the variable is read by this library's own copy of std only.
+    // SAFETY: a backend has one thread, and the variable is read by this library's own copy of std
+    // only.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
 }

@@ -1,13 +1,14 @@
 //! Errors of PostgreSQL keep all their fields on their way through Rust.
 //!
-//! pgrx turns an error that PostgreSQL raises inside a call of ours (by a trigger of a DBA's, by a check) into a panic, which
-//! unwinds, and raises it again where our function was called. On that way an SQLSTATE that pgrx does not list becomes
-//! XX000, the names of constraint, table, schema, column and type and the context are lost, and text that is not UTF-8 is
-//! mangled. So the error is copied when it is raised, and what was lost is put back when it is raised again. Both moments
+//! pgrx turns an error that PostgreSQL raises inside a call of ours (by a trigger of a DBA's, by a
+//! check) into a panic, which unwinds, and raises it again where our function was called. On that
+//! way an SQLSTATE that pgrx does not list becomes XX000, the names of constraint, table, schema,
+//! column and type and the context are lost, and text that is not UTF-8 is mangled. So the error is
+//! copied when it is raised, and what was lost is put back when it is raised again. Both moments
 //! are told to us by PostgreSQL, which calls the error context callbacks of all that is under way.
 //!
-//! The callback's node is left in place while a panic unwinds: the error is raised again after that. It lies in the memory
-//! context of the call, which outlives both.
+//! The callback's node is left in place while a panic unwinds: the error is raised again after
+//! that. It lies in the memory context of the call, which outlives both.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -41,7 +42,8 @@ pub struct Call {
 #[repr(C)]
 struct Node {
     callback: ErrorContextCallback,
-    /// Where an error jumps to that is raised outside of all that the call has begun: it is one that is raised again.
+    /// Where an error jumps to that is raised outside of all that the call has begun: it is one
+    /// that is raised again.
     outside: *mut pg_sys::sigjmp_buf,
 }
 
@@ -49,7 +51,8 @@ impl Call {
     /// From now on. To be begun where PostgreSQL has called us, before anything else.
     pub fn begin() -> Self {
         OWN.set(None);
-        // SAFETY: a node in the memory of the call, put on top of the stack of callbacks; `drop` takes it off.
+        // SAFETY: a node in the memory of the call, put on top of the stack of callbacks; `drop`
+        // takes it off.
         unsafe {
             // What was caught in an earlier call is nobody's any more.
             if !is_call_under_way() {
@@ -72,7 +75,10 @@ impl Call {
 unsafe fn is_call_under_way() -> bool {
     let mut node = unsafe { pg_sys::error_context_stack };
     while let Some(callback) = unsafe { node.as_ref() } {
-        if callback.callback.is_some_and(|called| called as usize == at_report as *const () as usize) {
+        if callback
+            .callback
+            .is_some_and(|called| called as usize == at_report as *const () as usize)
+        {
             return true;
         }
         node = callback.previous;
@@ -94,8 +100,9 @@ impl Drop for Call {
 
 /// Has the error that the caller raises next carry this SQLSTATE, five digits and capital letters.
 ///
-/// pgrx unwinds up to where PostgreSQL has called us, so that all destructors run, and raises the error there, in a frame
-/// without any: in that moment PostgreSQL asks our callback, which puts the SQLSTATE in.
+/// pgrx unwinds up to where PostgreSQL has called us, so that all destructors run, and raises the
+/// error there, in a frame without any: in that moment PostgreSQL asks our callback, which puts the
+/// SQLSTATE in.
 pub fn raise_as(sqlstate: &str) {
     OWN.set(Some(encoded(sqlstate)));
 }
@@ -124,13 +131,14 @@ pub fn sqlstate_of(report: &ErrorReportWithLevel) -> c_int {
     }
 }
 
-/// Called for each report while a call is under way: no Rust destructor may be pending here, and nothing is done that is
-/// likely to fail.
+/// Called for each report while a call is under way: no Rust destructor may be pending here, and
+/// nothing is done that is likely to fail.
 unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
     // SAFETY: the node of a call that is under way.
     unsafe {
         let is_again = pg_sys::PG_exception_stack.cast() == (*node.cast::<Node>()).outside;
-        // Nothing but the error that it is meant for: another one may come up while that is written down.
+        // Nothing but the error that it is meant for: another one may come up while that is written
+        // down.
         if is_again
             && pg_sys::geterrcode() == PLACEHOLDER
             && let Some(code) = OWN.take()
@@ -150,8 +158,13 @@ unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
         } else if is_again {
             put_back(error);
             pg_sys::FreeErrorData(error);
-        } else if LAST.get().as_ref().is_some_and(|last| is_same(last, &*error) && is_lossy(&*error, last)) {
-            // The same once more, on its way through another call: it has lost what the first copy has.
+        } else if LAST
+            .get()
+            .as_ref()
+            .is_some_and(|last| is_same(last, &*error) && is_lossy(&*error, last))
+        {
+            // The same once more, on its way through another call: it has lost what the first copy
+            // has.
             pg_sys::FreeErrorData(error);
         } else {
             replace_last(error);
@@ -159,8 +172,8 @@ unsafe extern "C-unwind" fn at_report(node: *mut c_void) {
     }
 }
 
-/// Whether an error may be what pgrx has left of another one. Who catches one and raises its text anew with another
-/// SQLSTATE means that one.
+/// Whether an error may be what pgrx has left of another one. Who catches one and raises its text
+/// anew with another SQLSTATE means that one.
 fn is_lossy(error: &ErrorData, last: &ErrorData) -> bool {
     [last.sqlerrcode, INTERNAL_ERROR].contains(&error.sqlerrcode)
 }
@@ -188,7 +201,8 @@ unsafe fn replace_last(error: *mut ErrorData) {
     }
 }
 
-/// Puts back into the error that is being raised what the last one had and this one, which is the same, has lost.
+/// Puts back into the error that is being raised what the last one had and this one, which is the
+/// same, has lost.
 unsafe fn put_back(error: *const ErrorData) {
     unsafe {
         let Some(last) = LAST.get().as_ref() else { return };
@@ -221,5 +235,9 @@ unsafe fn put_back(error: *const ErrorData) {
 
 /// A text as pgrx hands it on.
 unsafe fn text(text: *const c_char) -> String {
-    if text.is_null() { String::new() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() }
+    if text.is_null() {
+        String::new()
+    } else {
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    }
 }

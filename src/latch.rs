@@ -4,8 +4,8 @@ use std::ffi::{c_int, c_long};
 
 use pgrx::pg_sys;
 
-/// Sleeps until the time is over, or something happens. Wakes also where the clock is stepped: it counts time, not
-/// moments.
+/// Sleeps until the time is over, or something happens. Wakes also where the clock is stepped: it
+/// counts time, not moments.
 pub fn sleep(milliseconds: i64) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: the latch of this process.

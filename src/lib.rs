@@ -1,6 +1,7 @@
 //! pg_stock: stock that cannot be oversold, enforced by PostgreSQL.
 //!
-//! This file holds names only. A call goes `api` -> `store` (load) -> `pg_stock_core` (decide) -> `store` (write).
+//! This file holds names only. A call goes `api` -> `store` (load) -> `pg_stock_core` (decide) ->
+//! `store` (write).
 //!
 //! | room | what it does |
 //! |---|---|
@@ -18,7 +19,8 @@
 //! | `error` | how a fault becomes a PostgreSQL error |
 //! | `fields` | errors of PostgreSQL keep all their fields on their way through Rust |
 //!
-//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql, grants.sql.
+//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
+//! grants.sql.
 
 mod api;
 mod board;

@@ -1,5 +1,5 @@
-//! Gives memory back to the system after work that was larger than usual. What was freed stays with the process
-//! otherwise, and a pool keeps its sessions for days.
+//! Gives memory back to the system after work that was larger than usual. What was freed stays with
+//! the process otherwise, and a pool keeps its sessions for days.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -25,7 +25,8 @@ unsafe extern "C" {
 
 /// Registers the callback, once in each backend.
 pub fn register() {
-    // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the library.
+    // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the
+    // library.
     unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
 }
 
@@ -55,7 +56,9 @@ fn trim() {
 #[pg_guard]
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) && IS_LARGE.replace(false) {
+    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE)
+        && IS_LARGE.replace(false)
+    {
         trim();
         WAS_LARGE.set(true);
     }

@@ -3,30 +3,57 @@
 use pg_stock_tests::Cluster;
 use postgres::Client;
 
-use super::support::{at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked, value};
+use super::support::{
+    at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked, value,
+};
 
 #[test]
 fn whole_numbers_pass_and_names_are_what_is_seen_of_them() {
     let database = database();
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 10);
-    let lines = |sku: &str, quantity: &str| format!(r#"[{{"sku":"{sku}","location":"m","quantity":{quantity}}}]"#);
+    let lines = |sku: &str, quantity: &str| {
+        format!(r#"[{{"sku":"{sku}","location":"m","quantity":{quantity}}}]"#)
+    };
     for (key, quantity) in [("one", "2"), ("two", "2.0"), ("three", "2.000")] {
         assert_eq!(
-            outcome(&mut client, &format!("try_reserve_stock('{key}', '{}')", lines("a", quantity))),
+            outcome(
+                &mut client,
+                &format!("try_reserve_stock('{key}', '{}')", lines("a", quantity))
+            ),
             "reserved"
         );
     }
     for quantity in ["1.5", "2.01", "\"2\"", "true"] {
-        assert_eq!(raised(&mut client, &format!("try_reserve_stock('four', '{}')", lines("a", quantity))), "22023");
+        assert_eq!(
+            raised(&mut client, &format!("try_reserve_stock('four', '{}')", lines("a", quantity))),
+            "22023"
+        );
     }
-    for sku in ["' a'", "'a '", "E'\\uFEFFa'", "E'a\\u00A0'", "E'a\\tb'", "E'a\\n'", "E'\\u0085a'", "' '"] {
-        assert_eq!(raised(&mut client, &format!("receive_stock('goods', {sku}, 'm', 1)")), "22023", "{sku}");
-        assert_eq!(raised(&mut client, &format!("receive_stock('goods', 'b', {sku}, 1)")), "22023", "{sku}");
-        assert_eq!(raised(&mut client, &format!("try_reserve_stock({sku}, 'a', 'm', 1)")), "22023", "{sku}");
+    for sku in
+        ["' a'", "'a '", "E'\\uFEFFa'", "E'a\\u00A0'", "E'a\\tb'", "E'a\\n'", "E'\\u0085a'", "' '"]
+    {
+        assert_eq!(
+            raised(&mut client, &format!("receive_stock('goods', {sku}, 'm', 1)")),
+            "22023",
+            "{sku}"
+        );
+        assert_eq!(
+            raised(&mut client, &format!("receive_stock('goods', 'b', {sku}, 1)")),
+            "22023",
+            "{sku}"
+        );
+        assert_eq!(
+            raised(&mut client, &format!("try_reserve_stock({sku}, 'a', 'm', 1)")),
+            "22023",
+            "{sku}"
+        );
     }
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.level"), "1", "no phantom was made");
-    assert_eq!(outcome(&mut client, "receive_stock('goods', 'Größe 42 ✓', 'Regal 7', 1)"), "received");
+    assert_eq!(
+        outcome(&mut client, "receive_stock('goods', 'Größe 42 ✓', 'Regal 7', 1)"),
+        "received"
+    );
     finish(database);
 }
 
@@ -45,11 +72,18 @@ fn keys_that_pg_stock_makes_itself_are_its_own() {
     for text in calls {
         assert_eq!(raised(&mut client, text), "22023", "{text}");
     }
-    // An operation key that was the project's own once is the caller's; a settlement does not meet it.
+    // An operation key that was the project's own once is the caller's; a settlement does not meet
+    // it.
     assert_eq!(outcome(&mut client, "try_release_stock('order', NULL, 'settle')"), "released");
     let settle = r#"settle('[{"key":"order","status":"cancelled"}]')"#;
-    assert_eq!(value(&mut client, &format!("SELECT count(*) FROM stock.{settle} WHERE agrees")), "1");
-    assert!(call(&mut client, "try_reserve_stock('again', 'pg_stock:sku', 'm', 1)").is_ok(), "a SKU may be called so");
+    assert_eq!(
+        value(&mut client, &format!("SELECT count(*) FROM stock.{settle} WHERE agrees")),
+        "1"
+    );
+    assert!(
+        call(&mut client, "try_reserve_stock('again', 'pg_stock:sku', 'm', 1)").is_ok(),
+        "a SKU may be called so"
+    );
     finish(database);
 }
 
@@ -93,7 +127,8 @@ fn an_article_that_has_none_can_be_known() {
     finish(database);
 }
 
-/// Safety stock and limit per buyer are for who would buy; this order is paid, and its goods are there.
+/// Safety stock and limit per buyer are for who would buy; this order is paid, and its goods are
+/// there.
 #[test]
 fn a_late_confirm_takes_what_is_there_before_safety_stock_and_limit() {
     let database = database();
@@ -108,10 +143,16 @@ fn a_late_confirm_takes_what_is_there_before_safety_stock_and_limit() {
         }
         outcome(&mut client, &format!("set_limits('limits {swept}', 'a', 'm', 100, 1)"));
         assert_eq!(
-            outcome(&mut client, &format!("try_reserve_stock('new {swept}', 'a', 'm', 1, NULL, 'c')")),
+            outcome(
+                &mut client,
+                &format!("try_reserve_stock('new {swept}', 'a', 'm', 1, NULL, 'c')")
+            ),
             "insufficient_stock"
         );
-        assert_eq!(outcome(&mut client, &format!("try_confirm_stock('{order}')")), "confirmed_late");
+        assert_eq!(
+            outcome(&mut client, &format!("try_confirm_stock('{order}')")),
+            "confirmed_late"
+        );
         outcome(&mut client, &format!("set_limits('none {swept}', 'a', 'm', 0, 0)"));
     }
     // Not what was promised to another, and nothing that was recalled.
@@ -137,7 +178,8 @@ fn equal_parts_of_an_order_have_keys_of_their_own() {
         if !prepare.is_empty() {
             outcome(&mut client, &format!("{prepare}('{order}')"));
         }
-        let part = |key: &str, units: i64| format!("{operation}_stock('{order}', {}{key})", piece(units));
+        let part =
+            |key: &str, units: i64| format!("{operation}_stock('{order}', {}{key})", piece(units));
         let error = call(&mut client, &part("", 1)).expect_err("a part without a key");
         let report = error.as_db_error().expect("from the server");
         assert_eq!(report.code().code(), "22023", "{report:?}");
@@ -146,7 +188,11 @@ fn equal_parts_of_an_order_have_keys_of_their_own() {
         let first = call(&mut client, &part(", 'one'", 1)).unwrap();
         let again = call(&mut client, &part(", 'one'", 1)).unwrap();
         let second = call(&mut client, &part(", 'two'", 1)).unwrap();
-        assert_eq!((first[0].replayed, again[0].replayed, second[0].replayed), (false, true, false), "{operation}");
+        assert_eq!(
+            (first[0].replayed, again[0].replayed, second[0].replayed),
+            (false, true, false),
+            "{operation}"
+        );
         // The rest is all that is open, whether named or not.
         assert!(!call(&mut client, &part("", 1)).unwrap()[0].replayed, "{operation}");
     }
@@ -165,21 +211,35 @@ fn lines_keep_the_numbers_that_the_reservation_gave_them() {
     };
     let mut numbers = |text: &str| {
         let rows = client.query(&format!("SELECT line, sku FROM stock.{text}"), &[]).unwrap();
-        rows.iter().map(|row| format!("{}{}", row.get::<_, i32>(0), row.get::<_, &str>(1))).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| format!("{}{}", row.get::<_, i32>(0), row.get::<_, &str>(1)))
+            .collect::<Vec<_>>()
     };
     numbers(&format!("reserve_stock('o', {})", lines(&["i", "j", "k"])));
     assert_eq!(numbers(&format!("confirm_stock('o', {}, 'parcel')", lines(&["j"]))), ["2j"]);
     assert_eq!(numbers("extend_reservation('o', '1 hour')"), ["1i", "3k"]);
     assert_eq!(numbers("confirm_stock('o', NULL, 'rest')"), ["1i", "3k"]);
     assert_eq!(numbers("confirm_stock('o', NULL, 'rest')"), ["1i", "3k"], "a repeat");
-    assert_eq!(numbers(&format!("return_stock('o', {}, 'back')", lines(&["k", "i"]))), ["1i", "3k"]);
-    assert_eq!(numbers(&format!("try_release_stock('o', {})", lines(&["x", "k"]))), ["3k", "4x"], "4 is not of it");
-    let error = call(&mut client, "confirm_stock('o', NULL, 'more')").expect_err("all is confirmed");
-    assert!(error.as_db_error().unwrap().detail().unwrap().contains("Line 3: SKU \"k\""), "{error:?}");
+    assert_eq!(
+        numbers(&format!("return_stock('o', {}, 'back')", lines(&["k", "i"]))),
+        ["1i", "3k"]
+    );
+    assert_eq!(
+        numbers(&format!("try_release_stock('o', {})", lines(&["x", "k"]))),
+        ["3k", "4x"],
+        "4 is not of it"
+    );
+    let error =
+        call(&mut client, "confirm_stock('o', NULL, 'more')").expect_err("all is confirmed");
+    assert!(
+        error.as_db_error().unwrap().detail().unwrap().contains("Line 3: SKU \"k\""),
+        "{error:?}"
+    );
     finish(database);
 }
 
-/// The buyer comes back to the pay page, or the shop opens a cancelled order again: what is told must be so today.
+/// The buyer comes back to the pay page, or the shop opens a cancelled order again: what is told
+/// must be so today.
 #[test]
 fn a_repeat_says_reserved_only_while_something_is() {
     let database = database();
@@ -193,7 +253,10 @@ fn a_repeat_says_reserved_only_while_something_is() {
         if swept {
             value(&mut client, "SELECT stock.expire_reservations(10)");
         }
-        assert_eq!(outcome(&mut client, &format!("try_{}", reserve(&order, "1 hour"))), "reservation_expired");
+        assert_eq!(
+            outcome(&mut client, &format!("try_{}", reserve(&order, "1 hour"))),
+            "reservation_expired"
+        );
         assert_eq!(raised(&mut client, &reserve(&order, "1 hour")), "ST006");
     }
     outcome(&mut client, &reserve("cancelled", "1 hour"));
@@ -226,7 +289,8 @@ fn an_extension_takes_effect_as_often_as_it_is_asked_for() {
         outcome(&mut client, "reserve_stock('o', 'a', 'm', 1, '1 minute')");
         let mut until = |ttl: &str| {
             let sql = format!(
-                "SELECT outcome, replayed, extract(epoch FROM expires_at)::float8 FROM stock.extend_reservation('o', '{ttl}')"
+                "SELECT outcome, replayed, extract(epoch FROM expires_at)::float8 FROM \
+                 stock.extend_reservation('o', '{ttl}')"
             );
             let row = client.query_one(&sql, &[]).unwrap();
             (row.get::<_, String>(0), row.get::<_, bool>(1), row.get::<_, f64>(2))
@@ -239,7 +303,8 @@ fn an_extension_takes_effect_as_often_as_it_is_asked_for() {
         assert_eq!((third, replayed), (second, true), "never earlier than it was");
         let all: Vec<f64> = at_once(database, 8, |number, client| {
             let sql = format!(
-                "SELECT extract(epoch FROM expires_at)::float8 FROM stock.extend_reservation('o', '{} hours')",
+                "SELECT extract(epoch FROM expires_at)::float8 FROM stock.extend_reservation('o', \
+                 '{} hours')",
                 number + 1
             );
             client.query_one(&sql, &[]).unwrap().get(0)
@@ -277,14 +342,24 @@ fn a_lapsed_hold_is_held_again_while_its_units_are_there() {
         assert_eq!(outcome(&mut client, extend), "level_frozen");
         outcome(&mut client, "unfreeze_level('cleared', 'a', 'm', 'looked at')");
         let rows = call(&mut client, extend).unwrap();
-        assert_eq!((rows[0].outcome.as_str(), rows[0].state.as_str()), ("extended_late", "held"), "{way} {swept}");
-        assert_eq!(outcome(&mut client, "try_reserve_stock('p', 'a', 'm', 1, NULL, 'c')"), "insufficient_stock");
+        assert_eq!(
+            (rows[0].outcome.as_str(), rows[0].state.as_str()),
+            ("extended_late", "held"),
+            "{way} {swept}"
+        );
+        assert_eq!(
+            outcome(&mut client, "try_reserve_stock('p', 'a', 'm', 1, NULL, 'c')"),
+            "insufficient_stock"
+        );
         assert_eq!(outcome(&mut client, "try_confirm_stock('o')"), "confirmed");
         outcome(&mut client, "return_stock('o')");
         // Somebody else has them.
         lapse(&mut client, "reserve_stock('late', 'a', 'm', 1, '1 ms', 'd')");
         outcome(&mut client, "reserve_stock('quick', 'a', 'm', 2, NULL, 'e')");
-        assert_eq!(outcome(&mut client, "try_extend_reservation('late', '1 hour')"), "reservation_expired");
+        assert_eq!(
+            outcome(&mut client, "try_extend_reservation('late', '1 hour')"),
+            "reservation_expired"
+        );
         finish(database);
     }
 }
@@ -309,7 +384,10 @@ fn a_dba_bounds_how_long_units_are_held() {
         assert_eq!(report.code().code(), "22023", "{text}: {report:?}");
         assert!(report.hint().unwrap().contains("unit"), "{text}: {report:?}");
         let setting = report.detail().unwrap();
-        assert!(setting.contains("pg_stock.min_ttl") || setting.contains("pg_stock.max_ttl"), "{text}: {report:?}");
+        assert!(
+            setting.contains("pg_stock.min_ttl") || setting.contains("pg_stock.max_ttl"),
+            "{text}: {report:?}"
+        );
     }
     // A repeat asks, too.
     outcome(&mut client, "reserve_stock('sound', 'a', 'm', 1, '1 hour')");
@@ -322,32 +400,45 @@ fn a_dba_bounds_how_long_units_are_held() {
     let held = "SELECT expires_at - reserved_at = '2 hours' FROM stock.holds";
     assert_eq!(value(&mut client, held), "t", "it gets no further");
     // What a session sets is cut to what is allowed, and so is the default.
-    let held = "SELECT extract(epoch FROM expires_at - reserved_at)::bigint FROM stock.holds WHERE key = ";
+    let held =
+        "SELECT extract(epoch FROM expires_at - reserved_at)::bigint FROM stock.holds WHERE key = ";
     for (number, (setting, seconds)) in [("366 d", 7_200), ("1 s", 60)].into_iter().enumerate() {
         client.batch_execute(&format!("SET pg_stock.default_ttl = '{setting}'")).unwrap();
         outcome(&mut client, &format!("reserve_stock('default {number}', 'a', 'm', 1)"));
-        assert_eq!(value(&mut client, &format!("{held}'default {number}'")), seconds.to_string(), "{setting}");
+        assert_eq!(
+            value(&mut client, &format!("{held}'default {number}'")),
+            seconds.to_string(),
+            "{setting}"
+        );
     }
     client.batch_execute("SET ROLE pg_monitor").unwrap();
     for setting in ["min_ttl", "max_ttl", "max_hold"] {
-        let error = client.batch_execute(&format!("SET pg_stock.{setting} = 1")).expect_err("for superusers");
+        let error = client
+            .batch_execute(&format!("SET pg_stock.{setting} = 1"))
+            .expect_err("for superusers");
         assert_eq!(sqlstate(&error), "42501", "{setting}");
     }
     client.batch_execute("RESET ROLE").unwrap();
     finish(database);
 }
 
-/// A pooler in transaction mode hands a session's settings on; what a call says of itself stays with it.
+/// A pooler in transaction mode hands a session's settings on; what a call says of itself stays
+/// with it.
 #[test]
 fn the_context_of_a_call_goes_with_it() {
     for way in ["on", "off"] {
         let database = database();
         let mut client = database.connect();
-        client.batch_execute(&format!("SET pg_stock.direct_access = {way}; SET pg_stock.context = 'session'")).unwrap();
+        client
+            .batch_execute(&format!(
+                "SET pg_stock.direct_access = {way}; SET pg_stock.context = 'session'"
+            ))
+            .unwrap();
         stocked(&mut client, "a", "m", 10);
         stocked(&mut client, "b", "m", 10);
         let one = r#"[{"sku":"a","location":"m","quantity":1}]"#;
-        let two = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+        let two =
+            r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
         let long = "é".repeat(600);
         let calls = [
             format!(r#"reserve_stock('one', '{one}', '{{"context":"trace 1"}}')"#),
@@ -361,9 +452,11 @@ fn the_context_of_a_call_goes_with_it() {
         for text in &calls {
             call(&mut client, text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         }
-        let told = "SELECT string_agg(DISTINCT key || ' ' || left(context, 7) || ' ' || octet_length(context), ', ')
+        let told = "SELECT string_agg(DISTINCT key || ' ' || left(context,
+                    7) || ' ' || octet_length(context), ', ')
                       FROM stock.ledger WHERE operation <> 'receive'";
-        let expected = "m1 trace 4 7, m2 session 7, none session 7, one trace 1 7, sold trace 3 7, two ééééééé 1000";
+        let expected = "m1 trace 4 7, m2 session 7, none session 7, one trace 1 7, sold trace 3 7, \
+                        two ééééééé 1000";
         assert_eq!(value(&mut client, told), expected, "{way}");
         finish(database);
     }
@@ -376,10 +469,14 @@ fn a_key_that_was_cancelled_by_mistake_can_be_had_again() {
         let mut client = database.connect();
         client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
         stocked(&mut client, "a", "m", 5);
-        assert_eq!(outcome(&mut client, "try_reopen_key('order 71', 'why')"), "unknown_reservation");
+        assert_eq!(
+            outcome(&mut client, "try_reopen_key('order 71', 'why')"),
+            "unknown_reservation"
+        );
         for turn in ["first", "second"] {
             assert_eq!(outcome(&mut client, "release_stock('order 71')"), "cancelled", "{turn}");
-            let error = call(&mut client, "reserve_stock('order 71', 'a', 'm', 1)").expect_err("it is cancelled");
+            let error = call(&mut client, "reserve_stock('order 71', 'a', 'm', 1)")
+                .expect_err("it is cancelled");
             let report = error.as_db_error().expect("from the server");
             assert_eq!(report.code().code(), "ST005");
             assert!(report.message().contains("nothing was known of this key"), "{report:?}");
@@ -403,13 +500,15 @@ fn a_key_that_was_cancelled_by_mistake_can_be_had_again() {
         assert_eq!(outcome(&mut client, "sell_stock('order 72', 'a', 'm', 1)"), "sold");
         let again = call(&mut client, "sell_stock('order 72', 'a', 'm', 1)").unwrap();
         assert_eq!((again[0].outcome.as_str(), again[0].replayed), ("sold", true));
-        let history = "SELECT string_agg(operation, ' ' ORDER BY position) FROM stock.ledger WHERE key = 'order 71'";
+        let history = "SELECT string_agg(operation, ' ' ORDER BY position) FROM stock.ledger WHERE \
+                       key = 'order 71'";
         assert_eq!(value(&mut client, history), "cancel reopen cancel reopen reserve confirm");
         finish(database);
     }
 }
 
-/// A refusal or a repeat from a standby could be out of date; so nothing that changes stock is answered there.
+/// A refusal or a repeat from a standby could be out of date; so nothing that changes stock is
+/// answered there.
 #[test]
 fn a_standby_answers_reads_alone() {
     let primary = Cluster::start(&["fsync=off"]);
@@ -446,7 +545,10 @@ fn a_standby_answers_reads_alone() {
     for text in calls.iter().chain(&others) {
         let error = reader.simple_query(&format!("SELECT * FROM stock.{text}")).expect_err(text);
         assert_eq!(sqlstate(&error), "25006", "{text}: {error:?}");
-        assert!(error.as_db_error().unwrap().hint().unwrap().contains("primary"), "{text}: {error:?}");
+        assert!(
+            error.as_db_error().unwrap().hint().unwrap().contains("primary"),
+            "{text}: {error:?}"
+        );
     }
     assert_eq!(value(&mut reader, "SELECT held FROM stock.reservation('o')"), "1");
     assert_eq!(value(&mut reader, "SELECT count(*) FROM stock.verify()"), "0");
@@ -460,9 +562,12 @@ fn row_level_security_does_not_bind_the_functions() {
     stocked(&mut client, "a", "m", 5);
     client
         .batch_execute(
-            "CREATE ROLE bound_by_policies LOGIN; SELECT stock.grant_access('bound_by_policies', 'operate');
-             ALTER TABLE stock.level ENABLE ROW LEVEL SECURITY; ALTER TABLE stock.level FORCE ROW LEVEL SECURITY;
-             ALTER TABLE stock.ledger ENABLE ROW LEVEL SECURITY; ALTER TABLE stock.ledger FORCE ROW LEVEL SECURITY;
+            "CREATE ROLE bound_by_policies LOGIN; SELECT stock.grant_access('bound_by_policies',
+             'operate');
+             ALTER TABLE stock.level ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE stock.level FORCE ROW LEVEL SECURITY;
+             ALTER TABLE stock.ledger ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE stock.ledger FORCE ROW LEVEL SECURITY;
              CREATE POLICY none ON stock.level USING (false) WITH CHECK (false);
              CREATE POLICY none ON stock.ledger USING (false) WITH CHECK (false);
              SET SESSION AUTHORIZATION bound_by_policies",
@@ -472,12 +577,16 @@ fn row_level_security_does_not_bind_the_functions() {
     assert_eq!(outcome(&mut client, "confirm_stock('o')"), "confirmed");
     assert_eq!(value(&mut client, "SELECT available FROM stock.levels"), "4");
     client
-        .batch_execute("RESET SESSION AUTHORIZATION; DROP OWNED BY bound_by_policies; DROP ROLE bound_by_policies")
+        .batch_execute(
+            "RESET SESSION AUTHORIZATION; DROP OWNED BY bound_by_policies; DROP ROLE \
+             bound_by_policies",
+        )
         .unwrap();
     finish(database);
 }
 
-/// A return without a key that meets what was confirmed since: a repeat, or the next parcel? Nobody knows, so nobody guesses.
+/// A return without a key that meets what was confirmed since: a repeat, or the next parcel? Nobody
+/// knows, so nobody guesses.
 #[test]
 fn a_second_return_is_never_taken_for_a_repeat_of_the_first() {
     let database = database();
@@ -497,7 +606,8 @@ fn a_second_return_is_never_taken_for_a_repeat_of_the_first() {
     finish(database);
 }
 
-/// A late extension of a hold that nobody swept changes no counter; an older snapshot must not miss it all the same.
+/// A late extension of a hold that nobody swept changes no counter; an older snapshot must not miss
+/// it all the same.
 #[test]
 fn an_older_snapshot_does_not_miss_a_late_extension() {
     let database = database();
@@ -511,11 +621,15 @@ fn an_older_snapshot_does_not_miss_a_late_extension() {
     assert_eq!(outcome(&mut other, "extend_reservation('k1', '1 hour')"), "extended_late");
     assert_eq!(raised(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"), "40001");
     older.batch_execute("ROLLBACK").unwrap();
-    assert_eq!(outcome(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"), "buyer_limit_exceeded");
+    assert_eq!(
+        outcome(&mut older, "try_reserve_stock('k2', 'a', 'm', 2, NULL, 'b')"),
+        "buyer_limit_exceeded"
+    );
     finish(database);
 }
 
-/// A late extension is judged as a new reserve of that buyer would be; that the units are gone is told first.
+/// A late extension is judged as a new reserve of that buyer would be; that the units are gone is
+/// told first.
 #[test]
 fn a_late_extension_is_judged_as_a_new_reserve_of_its_buyer() {
     for (way, swept) in [("on", false), ("on", true), ("off", false), ("off", true)] {
@@ -530,11 +644,16 @@ fn a_late_extension_is_judged_as_a_new_reserve_of_its_buyer() {
                 value(client, "SELECT stock.expire_reservations()");
             }
         };
-        let extend =
-            |client: &mut Client, key: &str| outcome(client, &format!("try_extend_reservation('{key}', '1 hour')"));
+        let extend = |client: &mut Client, key: &str| {
+            outcome(client, &format!("try_extend_reservation('{key}', '1 hour')"))
+        };
         late(&mut client, "safety");
         outcome(&mut client, "set_limits('safety', 'a', 'm', 2, NULL)");
-        assert_eq!(extend(&mut client, "safety"), "reservation_expired", "the safety stock is nobody's");
+        assert_eq!(
+            extend(&mut client, "safety"),
+            "reservation_expired",
+            "the safety stock is nobody's"
+        );
         outcome(&mut client, "set_limits('limit', 'a', 'm', 0, 1)");
         assert_eq!(extend(&mut client, "safety"), "buyer_limit_exceeded");
         outcome(&mut client, "freeze_level('recall', 'a', 'm', 'glass')");
@@ -554,7 +673,8 @@ fn a_late_extension_is_judged_as_a_new_reserve_of_its_buyer() {
     }
 }
 
-/// When a reservation was made does not change with its extension, whether its hold was swept meanwhile or not.
+/// When a reservation was made does not change with its extension, whether its hold was swept
+/// meanwhile or not.
 #[test]
 fn an_extended_reservation_is_as_old_as_it_is() {
     for (way, swept) in [("on", false), ("on", true), ("off", false), ("off", true)] {
@@ -563,7 +683,8 @@ fn an_extended_reservation_is_as_old_as_it_is() {
         client.batch_execute(&format!("SET pg_stock.direct_access = {way}")).unwrap();
         stocked(&mut client, "a", "m", 3);
         stocked(&mut client, "b", "m", 3);
-        let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+        let lines =
+            r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
         for text in [
             format!("reserve_stock('two', '{lines}', '{{\"ttl\":\"1 ms\"}}')"),
             "reserve_stock('one', 'a', 'm', 1, '1 ms')".into(),
@@ -576,13 +697,18 @@ fn an_extended_reservation_is_as_old_as_it_is() {
             value(&mut client, "SELECT stock.expire_reservations()");
         }
         for key in ["one", "two"] {
-            let rows = call(&mut client, &format!("extend_reservation('{key}', '2 hours')")).unwrap();
+            let rows =
+                call(&mut client, &format!("extend_reservation('{key}', '2 hours')")).unwrap();
             assert!(rows.iter().all(|row| row.outcome == "extended_late"), "{rows:?}");
         }
         let doubtful = "SELECT string_agg(key || ' ' || lines, ', ' ORDER BY key)
                           FROM stock.doubtful_reservations('1 hour') WHERE reserved_at < now()";
         client.batch_execute("SET pg_stock.clock_offset = 0").unwrap();
-        assert_eq!(value(&mut client, &doubtful.replace("'1 hour'", "'0'")), "one 1, two 2", "{way} {swept}");
+        assert_eq!(
+            value(&mut client, &doubtful.replace("'1 hour'", "'0'")),
+            "one 1, two 2",
+            "{way} {swept}"
+        );
         finish(database);
     }
 }
@@ -616,10 +742,14 @@ fn a_time_to_live_has_the_same_length_everywhere() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 9);
     client.batch_execute("SET TimeZone = 'Europe/Berlin'").unwrap();
-    for (ttl, hours) in [("1 month", 720), ("12 months", 8_640), ("1 day", 24), ("1 month 1 day 1 hour", 745)] {
+    for (ttl, hours) in
+        [("1 month", 720), ("12 months", 8_640), ("1 day", 24), ("1 month 1 day 1 hour", 745)]
+    {
         outcome(&mut client, &format!("reserve_stock('{ttl}', 'a', 'm', 1, '{ttl}')"));
-        let held =
-            format!("SELECT extract(epoch FROM expires_at - reserved_at)::bigint FROM stock.hold WHERE key = '{ttl}'");
+        let held = format!(
+            "SELECT extract(epoch FROM expires_at - reserved_at)::bigint FROM stock.hold WHERE key \
+             = '{ttl}'"
+        );
         assert_eq!(value(&mut client, &held), (hours * 3_600).to_string(), "{ttl}");
     }
     finish(database);

@@ -1,4 +1,5 @@
-//! Ten thousand bad requests: each gets a clear error or an honest refusal, and the backend works on.
+//! Ten thousand bad requests: each gets a clear error or an honest refusal, and the backend works
+//! on.
 
 use super::support::{call, database, finish, outcome, sqlstate, stocked};
 use proptest::prelude::*;
@@ -55,22 +56,25 @@ fn lines() -> impl Strategy<Value = Value> {
 }
 
 fn options() -> impl Strategy<Value = Value> {
-    let ttl = prop_oneof![Just(json!("1 hour")), Just(json!("")), Just(json!("-1 day")), anything()];
+    let ttl =
+        prop_oneof![Just(json!("1 hour")), Just(json!("")), Just(json!("-1 day")), anything()];
     let sound = (ttl, anything()).prop_map(|(ttl, buyer)| json!({"ttl": ttl, "buyer": buyer}));
     prop_oneof![Just(json!({})), sound, anything()]
 }
 
 fn requests() -> impl Strategy<Value = Value> {
-    let request =
-        (anything(), lines(), anything()).prop_map(|(key, lines, ttl)| json!({"key": key, "lines": lines, "ttl": ttl}));
-    prop_oneof![3 => proptest::collection::vec(request, 0..3).prop_map(Value::from), 1 => anything()]
+    let request = (anything(), lines(), anything())
+        .prop_map(|(key, lines, ttl)| json!({"key": key, "lines": lines, "ttl": ttl}));
+    let requests = proptest::collection::vec(request, 0..3).prop_map(Value::from);
+    prop_oneof![3 => requests, 1 => anything()]
 }
 
 /// The SQL of a call with JSON that may be anything.
 fn bad_call() -> impl Strategy<Value = String> {
     let text = |value: &Value| value.to_string().replace('\'', "''");
     let keyed = prop_oneof!["reserve_stock", "sell_stock"].prop_map(|name| name.to_string());
-    let closing = prop_oneof!["confirm_stock", "release_stock", "return_stock"].prop_map(|name| name.to_string());
+    let closing = prop_oneof!["confirm_stock", "release_stock", "return_stock"]
+        .prop_map(|name| name.to_string());
     prop_oneof![
         4 => (keyed, "[a-z]{0,2}", lines(), options())
             .prop_map(move |(name, key, lines, options)| {
@@ -98,7 +102,8 @@ fn ten_thousand_bad_requests_get_clear_errors_and_the_backend_works_on() {
         let Err(error) = call(&mut client, &text) else { continue };
         errors += 1;
         let report = error.as_db_error().unwrap_or_else(|| panic!("{text}: {error:?}"));
-        // 22P02, 22P05, 22023 before us: what is not JSON for PostgreSQL itself, a lone surrogate, say.
+        // 22P02, 22P05, 22023 before us: what is not JSON for PostgreSQL itself, a lone surrogate,
+        // say.
         let known = ["22023", "22003", "22P02", "22P05"];
         assert!(known.contains(&sqlstate(&error).as_str()), "{text}: {error:?}");
         if report.code().code() == "22023" && report.routine() == Some("pg_stock") {
@@ -126,22 +131,28 @@ fn null_in_each_argument_is_a_default_or_a_clear_error() {
                               WHEN 'interval' THEN quote_literal('1 hour')
                               ELSE quote_literal('[{\"sku\":\"a\",\"location\":\"m\",\"quantity\":1}]') END)
                               || '::' || t.typname END
-                         FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i) JOIN pg_type t ON t.oid = a.type
-                        ORDER BY i), ', ') || ')' AS call, (p.pronargs - p.pronargdefaults) >= n AS required
+                         FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)
+                         JOIN pg_type t ON t.oid = a.type
+                        ORDER BY i), ', ') || ')' AS call, (p.pronargs - p.pronargdefaults) >= n
+                        AS required
                        FROM pg_proc p, generate_series(1, p.pronargs) n
-                      WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype = 'stock.answer'::regtype";
+                      WHERE p.pronamespace = 'stock'::regnamespace
+                      AND p.prorettype = 'stock.answer'::regtype";
     let calls: Vec<(String, bool)> =
         client.query(functions, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
     assert!(calls.len() > 100, "{}", calls.len());
     for (text, required) in calls {
         let optional = text.contains("set_stock") && text.contains("1::int8, NULL");
         match call(&mut client, &text) {
-            Err(error) if required && !optional => assert_eq!(sqlstate(&error), "22023", "{text}: {error:?}"),
+            Err(error) if required && !optional => {
+                assert_eq!(sqlstate(&error), "22023", "{text}: {error:?}")
+            }
             Ok(rows) if required && !optional => panic!("{text}: {rows:?}"),
             Ok(_) => {}
             Err(error) => {
                 let state = sqlstate(&error);
-                // The other arguments make this call a refusal or a fault of their own (an option that is an array).
+                // The other arguments make this call a refusal or a fault of their own (an option
+                // that is an array).
                 assert!(state.starts_with("ST") || state == "22023", "{text}: {error:?}");
             }
         }
@@ -154,12 +165,17 @@ fn null_in_each_argument_is_a_default_or_a_clear_error() {
 fn no_backtrace_reaches_a_user() {
     let database = database();
     let mut client = database.connect();
-    for text in
-        ["try_reserve_stock('k', 'a', 'm', -1)", "reserve_stock('k', '[{}]')", "reserve_stock('k', 'a', 'm', 1)"]
-    {
+    for text in [
+        "try_reserve_stock('k', 'a', 'm', -1)",
+        "reserve_stock('k', '[{}]')",
+        "reserve_stock('k', 'a', 'm', 1)",
+    ] {
         let error = call(&mut client, text).unwrap_err();
         let shown = format!("{:?}", error.as_db_error());
-        assert!(!shown.contains("rust_begin_unwind") && !shown.contains("stack backtrace"), "{shown}");
+        assert!(
+            !shown.contains("rust_begin_unwind") && !shown.contains("stack backtrace"),
+            "{shown}"
+        );
     }
     finish(database);
 }

@@ -1,7 +1,8 @@
-//! Beside Citus: what concerns its tables and its transactions is left alone, everything else is as without it; and where
-//! it has one of our tables, nothing is changed.
+//! Beside Citus: what concerns its tables and its transactions is left alone, everything else is as
+//! without it; and where it has one of our tables, nothing is changed.
 //!
-//! A library of the test's own stands in for it. The last test is beside the real one, where that is installed.
+//! A library of the test's own stands in for it. The last test is beside the real one, where that
+//! is installed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,10 +17,12 @@ use super::support::{backend, finish, outcome, sqlstate, stocked, value, wait_fo
 /// The tables that must be on one node.
 const TABLES: [&str; 4] = ["level", "hold", "ledger", "buyer_quantity"];
 
-/// A server with a library called citus, whose sessions wait for a standby that never comes, if they ask for it.
+/// A server with a library called citus, whose sessions wait for a standby that never comes, if
+/// they ask for it.
 fn beside_stand_in(defines: &[&str]) -> (tempfile::TempDir, Cluster) {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("its permissions");
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))
+        .expect("its permissions");
     compile(folder.path(), defines);
     let path = format!("dynamic_library_path='{}:$libdir'", folder.path().display());
     let cluster = beside(&[&path]);
@@ -39,7 +42,8 @@ fn beside(settings: &[&str]) -> Cluster {
 
 fn compile(folder: &Path, defines: &[&str]) {
     let programs = std::env::var_os("PG_STOCK_PROGRAMS").expect("where PostgreSQL is");
-    let config = Command::new(Path::new(&programs).join("pg_config")).arg("--includedir-server").output();
+    let config =
+        Command::new(Path::new(&programs).join("pg_config")).arg("--includedir-server").output();
     let headers = String::from_utf8(config.expect("pg_config").stdout).expect("a path");
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
@@ -59,16 +63,21 @@ fn shop(cluster: &Cluster) -> (Database<'_>, Client) {
     (database, client)
 }
 
-/// Whether a buyer goes the short way to the tables: then he stands in line where somebody is at the level.
+/// Whether a buyer goes the short way to the tables: then he stands in line where somebody is at
+/// the level.
 fn goes_the_short_way(database: Database<'_>, settings: &str) -> bool {
-    let (mut buyer, mut rival, mut watcher) = (waiting(database, settings), database.connect(), database.connect());
+    let (mut buyer, mut rival, mut watcher) =
+        (waiting(database, settings), database.connect(), database.connect());
     buyer.batch_execute("SET synchronous_commit = local").unwrap();
     rival.batch_execute("BEGIN; SELECT FROM stock.level FOR NO KEY UPDATE").unwrap();
     let pid = backend(&mut buyer);
     std::thread::scope(|scope| {
-        scope.spawn(move || outcome(&mut buyer, &format!("reserve_stock('short {pid}', 'a', 'm', 1)")));
+        scope.spawn(move || {
+            outcome(&mut buyer, &format!("reserve_stock('short {pid}', 'a', 'm', 1)"))
+        });
         wait_for_lock(&mut watcher, pid);
-        let stands = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND objsubid = 21332");
+        let stands =
+            format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND objsubid = 21332");
         let stands = value(&mut watcher, &stands);
         rival.batch_execute("ROLLBACK").unwrap();
         stands == "1"
@@ -77,7 +86,8 @@ fn goes_the_short_way(database: Database<'_>, settings: &str) -> bool {
 
 /// Whether a buyer lets go of a level early that others want.
 fn lets_go_early(database: Database<'_>, settings: &str) -> bool {
-    let session = waiting(database, &format!("{settings} -c pg_stock.early_lock_release=transaction"));
+    let session =
+        waiting(database, &format!("{settings} -c pg_stock.early_lock_release=transaction"));
     let sql = format!("SELECT stock.reserve_stock('early ({settings})', 'a', 'm', 1)");
     committed(held_at_a_wanted_level(database, session, &sql, is_unlocked))
 }
@@ -135,7 +145,9 @@ fn nothing_is_changed_where_citus_has_one_of_our_tables() {
         "SELECT stock.expire_reservations()".into(),
         "CALL stock.expire_all()".into(),
     ];
-    let calls = both.iter().flat_map(|call| [format!("SELECT stock.{call}"), format!("SELECT stock.try_{call}")]);
+    let calls = both
+        .iter()
+        .flat_map(|call| [format!("SELECT stock.{call}"), format!("SELECT stock.try_{call}")]);
     for call in calls.chain(one) {
         for table in TABLES {
             client.batch_execute(&format!("SET stand_in.distributed = '{table}'")).unwrap();

@@ -4,8 +4,8 @@ use postgres::Client;
 
 use super::support::{call, database, finish, outcome, raised, sqlstate, stocked, value};
 
-/// Gives ledger rows positions as if the sequence had lagged when they were written (logical replication, a copy by
-/// hand): the later ones come first.
+/// Gives ledger rows positions as if the sequence had lagged when they were written (logical
+/// replication, a copy by hand): the later ones come first.
 fn shuffle_positions(client: &mut Client) {
     client
         .batch_execute(
@@ -25,7 +25,8 @@ fn history_does_not_depend_on_positions() {
         stocked(&mut client, "a", "m", 100);
         stocked(&mut client, "b", "m", 100);
         let part = r#"[{"sku":"a","location":"m","quantity":1}]"#;
-        let both = r#"[{"sku":"a","location":"m","quantity":2},{"sku":"b","location":"m","quantity":1}]"#;
+        let both =
+            r#"[{"sku":"a","location":"m","quantity":2},{"sku":"b","location":"m","quantity":1}]"#;
         for text in [
             "reserve_stock('confirmed', 'a', 'm', 1)",
             "confirm_stock('confirmed')",
@@ -43,9 +44,11 @@ fn history_does_not_depend_on_positions() {
                 .batch_execute(&format!("SELECT * FROM stock.{text}"))
                 .unwrap_or_else(|error| panic!("{text}: {error:?}"));
         }
-        let states = "SELECT string_agg(concat_ws(' ', k, r.line, r.state, r.held, r.confirmed, r.released, r.returned,
+        let states = "SELECT string_agg(concat_ws(' ', k, r.line, r.state, r.held, r.confirmed,
+                      r.released, r.returned,
                                                   r.expires_at), ', ' ORDER BY k, r.line)
-                        FROM unnest('{confirmed,released,extended,parts}'::text[]) k, LATERAL stock.reservation(k) r";
+                        FROM unnest('{confirmed,released,extended,parts}'::text[]) k,
+                        LATERAL stock.reservation(k) r";
         let before = value(&mut client, states);
         shuffle_positions(&mut client);
         assert_eq!(value(&mut client, states), before);
@@ -58,11 +61,16 @@ fn history_does_not_depend_on_positions() {
         ] {
             assert_eq!(outcome(&mut client, text), expected, "{text}");
         }
-        let rest = call(&mut client, "try_confirm_stock('parts', operation_key => 'rest')").unwrap();
+        let rest =
+            call(&mut client, "try_confirm_stock('parts', operation_key => 'rest')").unwrap();
         assert!(rest.iter().all(|row| row.outcome == "confirmed" && row.replayed), "{rest:?}");
-        let settled = "SELECT string_agg(concat_ws(' ', key, outcome, coalesce(mismatch, 'none')), ', ')
+        let settled = "SELECT string_agg(concat_ws(' ', key, outcome, coalesce(mismatch, 'none')),
+                       ', ')
                          FROM stock.settle('[{\"key\":\"parts\",\"status\":\"paid\"},{\"key\":\"extended\",\"status\":\"paid\"}]')";
-        assert_eq!(value(&mut client, settled), "parts already_confirmed none, extended confirmed paid_not_confirmed");
+        assert_eq!(
+            value(&mut client, settled),
+            "parts already_confirmed none, extended confirmed paid_not_confirmed"
+        );
         client.batch_execute("SELECT setval('stock.ledger_position_seq', 1000)").unwrap();
         finish(database);
     }
@@ -93,7 +101,10 @@ fn a_damaged_key_is_named_and_the_other_orders_are_settled() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 100);
     for number in 0..20 {
-        assert_eq!(outcome(&mut client, &format!("try_reserve_stock('o{number}', 'a', 'm', 1)")), "reserved");
+        assert_eq!(
+            outcome(&mut client, &format!("try_reserve_stock('o{number}', 'a', 'm', 1)")),
+            "reserved"
+        );
     }
     client
         .batch_execute(
@@ -104,17 +115,26 @@ fn a_damaged_key_is_named_and_the_other_orders_are_settled() {
         )
         .unwrap();
     assert_eq!(raised(&mut client, "try_confirm_stock('o7')"), "XX001");
-    let orders: Vec<String> = (0..20).map(|number| format!(r#"{{"key":"o{number}","status":"paid"}}"#)).collect();
+    let orders: Vec<String> =
+        (0..20).map(|number| format!(r#"{{"key":"o{number}","status":"paid"}}"#)).collect();
     let settle = format!("SELECT * FROM stock.settle('[{}]')", orders.join(","));
     let rows = client.query(&settle, &[]).unwrap();
     for (number, row) in rows.iter().enumerate() {
         let damaged = [7, 13].contains(&number);
-        let expected =
-            if damaged { ("not_applied", "damaged", false) } else { ("confirmed", "paid_not_confirmed", true) };
-        let found: (&str, &str, bool) = (row.get("outcome"), row.get("mismatch"), row.get("agrees"));
+        let expected = if damaged {
+            ("not_applied", "damaged", false)
+        } else {
+            ("confirmed", "paid_not_confirmed", true)
+        };
+        let found: (&str, &str, bool) =
+            (row.get("outcome"), row.get("mismatch"), row.get("agrees"));
         assert_eq!(found, expected, "o{number}");
     }
-    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.hold"), "1", "that of the other damaged key");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM stock.hold"),
+        "1",
+        "that of the other damaged key"
+    );
     let again = value(&mut client, &settle.replace('*', "count(*) FILTER (WHERE agrees)"));
     assert_eq!(again, "18");
 }
@@ -131,7 +151,10 @@ fn json_of_many_megabytes_is_refused_before_it_is_copied() {
         "reserve_many(J)",
         "settle(J)",
     ] {
-        let sql = format!("SELECT * FROM stock.{}", call.replace('J', "(SELECT to_jsonb(repeat('x', 17000000)))"));
+        let sql = format!(
+            "SELECT * FROM stock.{}",
+            call.replace('J', "(SELECT to_jsonb(repeat('x', 17000000)))")
+        );
         let error = client.simple_query(&sql).unwrap_err();
         let error = error.as_db_error().unwrap();
         assert_eq!(error.code().code(), "22023", "{call}");
@@ -147,10 +170,19 @@ fn a_dba_can_bound_a_batch() {
     let database = database();
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 100);
-    let order = |key: &str| format!(r#"{{"key":"{key}","lines":[{{"sku":"a","location":"m","quantity":1}}]}}"#);
+    let order = |key: &str| {
+        format!(r#"{{"key":"{key}","lines":[{{"sku":"a","location":"m","quantity":1}}]}}"#)
+    };
     let batch = format!("reserve_many('[{},{}]')", order("k"), order("l"));
-    client.batch_execute("CREATE ROLE batcher; SELECT stock.grant_access('batcher', 'operate')").unwrap();
-    client.batch_execute(&format!("ALTER DATABASE {} SET pg_stock.max_batch_lines = 1", database.name())).unwrap();
+    client
+        .batch_execute("CREATE ROLE batcher; SELECT stock.grant_access('batcher', 'operate')")
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "ALTER DATABASE {} SET pg_stock.max_batch_lines = 1",
+            database.name()
+        ))
+        .unwrap();
     let mut session = database.connect();
     session.batch_execute("SET ROLE batcher").unwrap();
     assert_eq!(raised(&mut session, &batch), "22023");
@@ -170,8 +202,10 @@ fn a_cancel_ends_a_large_batch() {
     stocked(&mut client, "a", "m", 1_000_000);
     client.batch_execute("SET statement_timeout = '300ms'").unwrap();
     let batch = "SELECT count(*) FROM stock.reserve_many((
-        SELECT jsonb_agg(jsonb_build_object('key', 'k' || i, 'lines', lines)) FROM generate_series(1, 1000) i,
-               (SELECT jsonb_agg(jsonb_build_object('sku', 's' || j, 'location', 'm', 'quantity', 1)) AS lines
+        SELECT jsonb_agg(jsonb_build_object('key', 'k' || i, 'lines', lines))
+        FROM generate_series(1, 1000) i,
+               (SELECT jsonb_agg(jsonb_build_object('sku', 's' || j, 'location', 'm', 'quantity',
+               1)) AS lines
                   FROM generate_series(1, 100) j) l))";
     for sku in 1..=100 {
         stocked(&mut client, &format!("s{sku}"), "m", 1_000);

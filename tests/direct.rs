@@ -1,33 +1,46 @@
-//! The short way to the tables does what the SQL statements do, and is not taken where it would do less: with each thing
-//! that a DBA may add to the tables, and beside an old snapshot.
+//! The short way to the tables does what the SQL statements do, and is not taken where it would do
+//! less: with each thing that a DBA may add to the tables, and beside an old snapshot.
 
 use pg_stock_tests::Cluster;
 use postgres::Client;
 
 use super::support::{
-    at_once, backend, call, database, eventually, finish, outcome, sqlstate, stocked, value, wait_for_lock,
+    at_once, backend, call, database, eventually, finish, outcome, sqlstate, stocked, value,
+    wait_for_lock,
 };
 
-/// Everything that a reserve and a sale write, but for what differs from call to call: positions, transactions, times.
+/// Everything that a reserve and a sale write, but for what differs from call to call: positions,
+/// transactions, times.
 const WRITTEN: &str = "
     SELECT string_agg(t, E'\\n' ORDER BY t) FROM (
         SELECT 'ledger ' || concat_ws('|', substr(key, 3), operation,
-                   CASE WHEN operation_key LIKE 'pg_stock:%' THEN 'our own' ELSE operation_key END, line, substr(sku, 3), location,
-                   quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after, coalesce(available, -1),
-                   version, coalesce(safety_stock, -1), coalesce(buyer_limit, -1), coalesce(frozen::text, 'none'),
-                   coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, login, coalesce(host(client_addr), 'local'),
-                   coalesce(application_name, 'none'), coalesce(context, 'none'), expires_at - recorded_at,
+                   CASE WHEN operation_key LIKE 'pg_stock:%' THEN 'our own' ELSE operation_key END,
+                   line, substr(sku, 3), location,
+                   quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after,
+                   coalesce(available, -1),
+                   version, coalesce(safety_stock, -1), coalesce(buyer_limit, -1),
+                   coalesce(frozen::text, 'none'),
+                   coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, login,
+                   coalesce(host(client_addr), 'local'),
+                   coalesce(application_name, 'none'), coalesce(context, 'none'),
+                   expires_at - recorded_at,
                    xact IS NOT NULL, position > 0, recorded_at > now() - interval '1 hour') AS t
           FROM stock.ledger WHERE key LIKE '{prefix}%'
         UNION ALL
         SELECT 'hold ' || concat_ws('|', substr(key, 3), line, substr(sku, 3), location, quantity,
-                   coalesce(buyer, 'nobody'), expires_at - reserved_at) FROM stock.hold WHERE key LIKE '{prefix}%'
+                   coalesce(buyer, 'nobody'), expires_at - reserved_at) FROM stock.hold
+                   WHERE key LIKE '{prefix}%'
         UNION ALL
-        SELECT 'level ' || concat_ws('|', substr(sku, 3), location, on_hand, reserved, safety_stock, version, frozen,
+        SELECT 'level ' || concat_ws('|', substr(sku, 3), location, on_hand, reserved, safety_stock,
+        version, frozen,
                    coalesce(buyer_limit, -1),
-                   next_due IS NOT DISTINCT FROM coalesce((SELECT min(h.expires_at) FROM stock.hold h
-                                                            WHERE h.sku = l.sku AND h.location = l.location), 'infinity'),
-                   updated_at > now() - interval '1 hour') FROM stock.level l WHERE sku LIKE '{prefix}%'
+                   next_due IS NOT DISTINCT FROM coalesce((SELECT min(h.expires_at)
+                   FROM stock.hold h
+                                                            WHERE h.sku = l.sku
+                                                            AND h.location = l.location),
+                                                            'infinity'),
+                   updated_at > now() - interval '1 hour') FROM stock.level l
+                   WHERE sku LIKE '{prefix}%'
     ) w(t)";
 
 fn direct(client: &mut Client, on: bool) {
@@ -49,7 +62,11 @@ const CALLS: &[(&str, &str)] = &[
     ("try_confirm_stock('PRone')", "confirmed"),
     ("try_release_stock('PRone')", "already_confirmed"),
     ("try_return_stock('PRone', reason => 'too small')", "returned"),
-    ("try_release_stock('PRtwo', '[{\"sku\":\"PRa\",\"location\":\"m\",\"quantity\":1}]', 'a part')", "released"),
+    (
+        "try_release_stock('PRtwo', '[{\"sku\":\"PRa\",\"location\":\"m\",\"quantity\":1}]', 'a \
+         part')",
+        "released",
+    ),
     ("try_extend_reservation('PRtwo', '2 hours')", "extended"),
     ("try_confirm_stock('PRtwo')", "confirmed"),
     ("try_release_stock('PRnever')", "cancelled"),
@@ -68,7 +85,11 @@ const CALLS: &[(&str, &str)] = &[
 fn both_ways_write_the_same() {
     let database = database();
     let mut client = database.connect();
-    client.batch_execute("CREATE ROLE direct_seller; SELECT stock.grant_access('direct_seller', 'operate')").unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE direct_seller; SELECT stock.grant_access('direct_seller', 'operate')",
+        )
+        .unwrap();
     let mut write = |prefix: &str, on: bool| {
         direct(&mut client, on);
         for (sku, units) in [("a", 10), ("b", 5)] {
@@ -78,18 +99,30 @@ fn both_ways_write_the_same() {
             assert_eq!(outcome(&mut client, &call.replace("PR", prefix)), *expected, "{call}");
         }
         client
-            .batch_execute("SET ROLE direct_seller; SET application_name = ''; SET pg_stock.context = 'trace 1'")
+            .batch_execute(
+                "SET ROLE direct_seller; SET application_name = ''; SET pg_stock.context = 'trace \
+                 1'",
+            )
             .unwrap();
         assert_eq!(
-            outcome(&mut client, &format!("try_reserve_stock('{prefix}role', '{prefix}a', 'm', 1)")),
+            outcome(
+                &mut client,
+                &format!("try_reserve_stock('{prefix}role', '{prefix}a', 'm', 1)")
+            ),
             "reserved"
         );
         client.batch_execute("RESET ROLE; RESET application_name; RESET pg_stock.context").unwrap();
         let several = [
             ("try_transfer_stock('PRtransfer', 'PRa', 'm', 'n', 2)", 2),
             ("try_reserve_stock('PRlines', '[LINE_a, LINE_b]')", 2),
-            ("reserve_many('[{\"key\":\"PRx\",\"lines\":[LINE_a]},{\"key\":\"PRx2\",\"lines\":[LINE_b,LINE_a]}]')", 3),
-            ("reserve_many('[{\"key\":\"PRx\",\"lines\":[LINE_a]},{\"key\":\"PRx3\",\"lines\":[LINE_b]}]')", 2),
+            (
+                "reserve_many('[{\"key\":\"PRx\",\"lines\":[LINE_a]},{\"key\":\"PRx2\",\"lines\":[LINE_b,LINE_a]}]')",
+                3,
+            ),
+            (
+                "reserve_many('[{\"key\":\"PRx\",\"lines\":[LINE_a]},{\"key\":\"PRx3\",\"lines\":[LINE_b]}]')",
+                2,
+            ),
             ("try_confirm_stock('PRlines')", 2),
             ("try_release_stock('PRx2')", 2),
         ];
@@ -100,7 +133,10 @@ fn both_ways_write_the_same() {
             });
             let answers = call(&mut client, &text.replace("PR", prefix)).unwrap();
             assert_eq!(answers.len(), rows, "{text}");
-            assert!(answers.iter().all(|answer| answer.outcome != "not_applied"), "{text}: {answers:?}");
+            assert!(
+                answers.iter().all(|answer| answer.outcome != "not_applied"),
+                "{text}: {answers:?}"
+            );
         }
         value(&mut client, &WRITTEN.replace("{prefix}", prefix))
     };
@@ -112,13 +148,24 @@ fn both_ways_write_the_same() {
     finish(database);
 }
 
-/// What a DBA may add to the tables, and a query that gives "t" if it took part in the reserve that follows.
+/// What a DBA may add to the tables, and a query that gives "t" if it took part in the reserve that
+/// follows.
 const ADDITIONS: &[(&str, &str)] = &[
     ("CREATE TRIGGER t AFTER UPDATE ON stock.level FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
-    ("CREATE TRIGGER t BEFORE UPDATE ON stock.level FOR EACH STATEMENT EXECUTE FUNCTION note()", SEEN),
+    (
+        "CREATE TRIGGER t BEFORE UPDATE ON stock.level FOR EACH STATEMENT EXECUTE FUNCTION note()",
+        SEEN,
+    ),
     ("CREATE TRIGGER t BEFORE INSERT ON stock.ledger FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
-    ("CREATE TRIGGER t AFTER INSERT ON stock.ledger FOR EACH STATEMENT EXECUTE FUNCTION note()", SEEN),
-    ("CREATE CONSTRAINT TRIGGER t AFTER INSERT ON stock.hold FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
+    (
+        "CREATE TRIGGER t AFTER INSERT ON stock.ledger FOR EACH STATEMENT EXECUTE FUNCTION note()",
+        SEEN,
+    ),
+    (
+        "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON stock.hold FOR EACH ROW EXECUTE FUNCTION \
+         note()",
+        SEEN,
+    ),
     ("CREATE RULE r AS ON INSERT TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
     (
         "ALTER TABLE stock.ledger ADD COLUMN more text DEFAULT 'there'",
@@ -132,9 +179,13 @@ const ADDITIONS: &[(&str, &str)] = &[
     ("CREATE INDEX more ON stock.ledger (recorded_at) WHERE sku IS NOT NULL", "SELECT true"),
     ("CREATE INDEX more ON stock.hold USING brin (expires_at)", "SELECT true"),
     ("CREATE INDEX more ON stock.level USING brin (updated_at)", "SELECT true"),
-    ("ALTER TABLE stock.hold ALTER buyer SET DEFAULT 'somebody'", "SELECT buyer IS NULL FROM stock.hold"),
     (
-        "ALTER TABLE stock.level DROP CONSTRAINT level_pkey, ADD CONSTRAINT level_pkey PRIMARY KEY (location, sku)",
+        "ALTER TABLE stock.hold ALTER buyer SET DEFAULT 'somebody'",
+        "SELECT buyer IS NULL FROM stock.hold",
+    ),
+    (
+        "ALTER TABLE stock.level DROP CONSTRAINT level_pkey, ADD CONSTRAINT level_pkey PRIMARY KEY \
+         (location, sku)",
         "SELECT true",
     ),
 ];
@@ -155,20 +206,24 @@ fn what_a_dba_adds_takes_part() {
         }
         assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
         assert_eq!(value(&mut client, took_part), "t", "{addition}");
-        let sound = "SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class i ON i.oid = indexrelid
-                      WHERE indrelid IN ('stock.level'::regclass, 'stock.ledger'::regclass, 'stock.hold'::regclass)
+        let sound = "SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class i
+                     ON i.oid = indexrelid
+                      WHERE indrelid IN ('stock.level'::regclass, 'stock.ledger'::regclass,
+                      'stock.hold'::regclass)
                         AND relam = 403";
         value(&mut client, sound);
         let by_index = "SET enable_seqscan = off; SET enable_indexscan = off;
                         SELECT (SELECT count(*) FROM stock.hold WHERE expires_at > now())
-                            + (SELECT count(*) FROM stock.level WHERE updated_at > now() - interval '1 hour')";
+                            + (SELECT count(*) FROM stock.level
+                            WHERE updated_at > now() - interval '1 hour')";
         assert_eq!(value(&mut client, by_index), "2", "{addition}");
         finish(database);
     }
 }
 
 /// How many statements on the tables this session has planned.
-pub const PLANNED: &str = "SELECT count(*) FROM pg_backend_memory_contexts WHERE ident ~ 'stock[.](level|hold|ledger)'";
+pub const PLANNED: &str =
+    "SELECT count(*) FROM pg_backend_memory_contexts WHERE ident ~ 'stock[.](level|hold|ledger)'";
 
 #[test]
 fn what_has_few_lines_needs_no_statement() {
@@ -176,8 +231,11 @@ fn what_has_few_lines_needs_no_statement() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 100);
     stocked(&mut client, "b", "m", 100);
-    client.batch_execute("SELECT stock.reserve_stock('overdue', 'b', 'm', 1, '1 microsecond')").unwrap();
-    let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    client
+        .batch_execute("SELECT stock.reserve_stock('overdue', 'b', 'm', 1, '1 microsecond')")
+        .unwrap();
+    let lines =
+        r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
     let calls = [
         "reserve_stock('k', 'a', 'm', 1)",
         "confirm_stock('k')",
@@ -208,13 +266,25 @@ fn what_has_few_lines_needs_no_statement() {
 /// What a DBA may add, and a query that gives "t" if it took part in the confirm that follows.
 const CLOSING_ADDITIONS: &[(&str, &str)] = &[
     ("CREATE TRIGGER t BEFORE DELETE ON stock.hold FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
-    ("CREATE TRIGGER t AFTER DELETE ON stock.hold FOR EACH STATEMENT EXECUTE FUNCTION note()", SEEN),
-    ("CREATE RULE r AS ON DELETE TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
-    ("CREATE TRIGGER t AFTER UPDATE OF version ON stock.level FOR EACH ROW EXECUTE FUNCTION note()", SEEN),
-    ("DROP INDEX stock.hold_due", "SELECT true"),
-    ("DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location, expires_at DESC)", "SELECT true"),
     (
-        "DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location) INCLUDE (expires_at)",
+        "CREATE TRIGGER t AFTER DELETE ON stock.hold FOR EACH STATEMENT EXECUTE FUNCTION note()",
+        SEEN,
+    ),
+    ("CREATE RULE r AS ON DELETE TO stock.hold DO ALSO INSERT INTO noted VALUES (1)", SEEN),
+    (
+        "CREATE TRIGGER t AFTER UPDATE OF version ON stock.level FOR EACH ROW EXECUTE FUNCTION \
+         note()",
+        SEEN,
+    ),
+    ("DROP INDEX stock.hold_due", "SELECT true"),
+    (
+        "DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location, expires_at \
+         DESC)",
+        "SELECT true",
+    ),
+    (
+        "DROP INDEX stock.hold_due; CREATE INDEX hold_due ON stock.hold (sku, location) INCLUDE \
+         (expires_at)",
         "SELECT true",
     ),
     (
@@ -243,7 +313,8 @@ fn what_a_dba_adds_takes_part_in_what_closes_holds() {
         assert_eq!(outcome(&mut client, "try_confirm_stock('k')"), "confirmed", "{addition}");
         assert_eq!(value(&mut client, took_part), "t", "{addition}");
         assert_eq!(outcome(&mut client, "try_release_stock('l')"), "released", "{addition}");
-        let left = "SELECT on_hand || ' ' || reserved || ' ' || (next_due = (SELECT min(expires_at) FROM stock.hold))
+        let left = "SELECT on_hand || ' ' || reserved || ' ' || (next_due = (SELECT min(expires_at)
+                    FROM stock.hold))
                       FROM stock.level";
         assert_eq!(value(&mut client, left), "9 1 true", "{addition}");
         assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0", "{addition}");
@@ -256,15 +327,22 @@ fn a_check_that_is_added_is_checked() {
     let database = database();
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 10);
-    client.batch_execute("ALTER TABLE stock.level ADD CONSTRAINT few CHECK (reserved < 3)").unwrap();
+    client
+        .batch_execute("ALTER TABLE stock.level ADD CONSTRAINT few CHECK (reserved < 3)")
+        .unwrap();
     assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 2)"), "reserved");
-    let refused = client.query("SELECT * FROM stock.try_reserve_stock('l', 'a', 'm', 1)", &[]).unwrap_err();
+    let refused =
+        client.query("SELECT * FROM stock.try_reserve_stock('l', 'a', 'm', 1)", &[]).unwrap_err();
     assert_eq!(super::support::sqlstate(&refused), "23514");
     assert_eq!(outcome(&mut client, "try_release_stock('k')"), "released");
     client.batch_execute("ALTER TABLE stock.hold ALTER buyer SET NOT NULL").unwrap();
-    let refused = client.query("SELECT * FROM stock.try_reserve_stock('m', 'a', 'm', 1)", &[]).unwrap_err();
+    let refused =
+        client.query("SELECT * FROM stock.try_reserve_stock('m', 'a', 'm', 1)", &[]).unwrap_err();
     assert_eq!(super::support::sqlstate(&refused), "23502");
-    assert_eq!(outcome(&mut client, "try_reserve_stock('m', 'a', 'm', 1, buyer => 'anna')"), "reserved");
+    assert_eq!(
+        outcome(&mut client, "try_reserve_stock('m', 'a', 'm', 1, buyer => 'anna')"),
+        "reserved"
+    );
     finish(database);
 }
 
@@ -274,7 +352,8 @@ fn a_repeat_is_known_also_where_the_index_of_the_claims_was_made_anew() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 1);
     let again = "DROP INDEX stock.ledger_claim;
-        CREATE UNIQUE INDEX ledger_claim ON stock.ledger (key, operation, operation_key, line) WHERE key <> 'k'";
+        CREATE UNIQUE INDEX ledger_claim ON stock.ledger (key, operation, operation_key, line)
+        WHERE key <> 'k'";
     assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
     client.batch_execute(again).unwrap();
     assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
@@ -289,7 +368,9 @@ fn beside_an_old_snapshot_a_hot_level_is_found_where_it_lay_last() {
     let database = database();
     let (mut client, mut reader) = (database.connect(), database.connect());
     stocked(&mut client, "hot", "m", 1_000_000);
-    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM stock.level").unwrap();
+    reader
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM stock.level")
+        .unwrap();
     let sell = |client: &mut Client, name: &str, times: i32| {
         for number in 0..times {
             let call = format!("try_reserve_stock('{name} {number}', 'hot', 'm', 1)");
@@ -309,7 +390,9 @@ fn beside_an_old_snapshot_a_hot_level_is_found_where_it_lay_last() {
     sell(&mut client, "after the other", 10);
     reader.batch_execute("COMMIT").unwrap();
     for (number, moved) in
-        ["VACUUM stock.level", "VACUUM FULL stock.level", "VACUUM (FREEZE, TRUNCATE) stock.level"].iter().enumerate()
+        ["VACUUM stock.level", "VACUUM FULL stock.level", "VACUUM (FREEZE, TRUNCATE) stock.level"]
+            .iter()
+            .enumerate()
     {
         client.batch_execute(moved).unwrap();
         sell(&mut client, &format!("moved {number}"), 3);
@@ -317,7 +400,8 @@ fn beside_an_old_snapshot_a_hot_level_is_found_where_it_lay_last() {
     }
     // Where the row lay there are others by now.
     let others = "INSERT INTO stock.level
-                  SELECT 9, 0, 0, NULL, 1, 'infinity', now(), false, 'other ' || i, 'm' FROM generate_series(1, 500) i";
+                  SELECT 9, 0, 0, NULL, 1, 'infinity', now(), false, 'other ' || i, 'm'
+                  FROM generate_series(1, 500) i";
     for statement in ["DELETE FROM stock.level", "VACUUM stock.level", others] {
         client.batch_execute(statement).unwrap();
     }
@@ -332,22 +416,33 @@ fn buyers_of_one_level_wait_in_line_and_hold_nothing_meanwhile() {
     stocked(&mut admin, "a", "m", 100);
     stocked(&mut admin, "b", "m", 100);
     assert_eq!(outcome(&mut admin, "try_reserve_stock('paid', 'a', 'm', 1)"), "reserved");
-    // The first holds the row by an order of two lines, and comes back for one of them while two others wait.
+    // The first holds the row by an order of two lines, and comes back for one of them while two
+    // others wait.
     first.batch_execute("BEGIN").unwrap();
-    let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
-    assert_eq!(value(&mut first, &format!("SELECT count(*) FROM stock.reserve_stock('both', '{lines}')")), "2");
+    let lines =
+        r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    assert_eq!(
+        value(&mut first, &format!("SELECT count(*) FROM stock.reserve_stock('both', '{lines}')")),
+        "2"
+    );
     let waiting = [backend(&mut second), backend(&mut third)];
     std::thread::scope(|scope| {
-        let others =
-            [(&mut second, "try_reserve_stock('two', 'a', 'm', 1)"), (&mut third, "try_confirm_stock('paid')")]
-                .map(|(client, call)| scope.spawn(move || outcome(client, call)));
+        let others = [
+            (&mut second, "try_reserve_stock('two', 'a', 'm', 1)"),
+            (&mut third, "try_confirm_stock('paid')"),
+        ]
+        .map(|(client, call)| scope.spawn(move || outcome(client, call)));
         waiting.iter().for_each(|pid| wait_for_lock(&mut admin, *pid));
-        let in_line = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 21332 AND granted";
+        let in_line = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = \
+                       21332 AND granted";
         assert_eq!(value(&mut admin, in_line), "1", "one is at the row, the other in line");
         assert_eq!(outcome(&mut first, "try_reserve_stock('one more', 'a', 'm', 1)"), "reserved");
         first.batch_execute("COMMIT").unwrap();
         assert_eq!(others.map(|other| other.join().unwrap()), ["reserved", "confirmed"]);
-        assert_eq!(value(&mut admin, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+        assert_eq!(
+            value(&mut admin, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+            "0"
+        );
     });
     finish(database);
 }
@@ -380,17 +475,24 @@ fn who_waits_in_line_is_seen_and_gives_up_as_for_every_lock() {
         wait_for_lock(&mut admin, waiting[0]);
         let in_line = scope.spawn(|| {
             third.batch_execute("SET lock_timeout = '1s'").unwrap();
-            call(&mut third, "try_reserve_stock('three', 'a', 'm', 1)").map_err(|error| sqlstate(&error))
+            call(&mut third, "try_reserve_stock('three', 'a', 'm', 1)")
+                .map_err(|error| sqlstate(&error))
         });
         wait_for_lock(&mut admin, waiting[1]);
-        let event =
-            format!("SELECT wait_event_type || '/' || wait_event FROM pg_stat_activity WHERE pid = {}", waiting[1]);
+        let event = format!(
+            "SELECT wait_event_type || '/' || wait_event FROM pg_stat_activity WHERE pid = {}",
+            waiting[1]
+        );
         assert_eq!(value(&mut admin, &event), "Lock/advisory");
         assert_eq!(in_line.join().unwrap(), Err("55P03".to_owned()));
         first.batch_execute("COMMIT").unwrap();
         assert_eq!(at_the_row.join().unwrap(), "reserved");
     });
-    assert_eq!(outcome(&mut third, "reserve_stock('three', 'a', 'm', 1)"), "reserved", "it may try again");
+    assert_eq!(
+        outcome(&mut third, "reserve_stock('three', 'a', 'm', 1)"),
+        "reserved",
+        "it may try again"
+    );
     finish(database);
 }
 

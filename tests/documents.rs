@@ -1,5 +1,6 @@
-//! The documents say what is: their SQL runs as it stands, their links and commands lead somewhere, and their lists are
-//! those of the server. (The tables of outcomes are compared by the core, and played in outcome_table.rs.)
+//! The documents say what is: their SQL runs as it stands, their links and commands lead somewhere,
+//! and their lists are those of the server. (The tables of outcomes are compared by the core, and
+//! played in outcome_table.rs.)
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,7 +33,11 @@ pub fn read(document: &str) -> String {
 /// The blocks of code in a language.
 pub fn blocks(text: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
-    text.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
+    text.split(&begin)
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What stands between the marks of a name.
@@ -64,7 +69,9 @@ fn the_sql_of_each_document_runs_as_it_stands() {
             client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
         }
         for block in blocks {
-            client.batch_execute(&block).unwrap_or_else(|error| panic!("{document}: {error:?} in\n{block}"));
+            client
+                .batch_execute(&block)
+                .unwrap_or_else(|error| panic!("{document}: {error:?} in\n{block}"));
         }
     }
 }
@@ -118,27 +125,31 @@ fn every_target_of_make_that_a_document_names_exists() {
 fn the_settings_are_those_of_the_reference() {
     let cluster = Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off"]);
     let mut client = cluster.connect("postgres");
-    let set_by = "CASE context WHEN 'user' THEN 'everybody' WHEN 'superuser' THEN 'superuser' WHEN 'sighup' THEN 'reload' \
-                  WHEN 'postmaster' THEN 'start' END";
+    let set_by = "CASE context WHEN 'user' THEN 'everybody' WHEN 'superuser' THEN 'superuser' WHEN \
+                  'sighup' THEN 'reload' WHEN 'postmaster' THEN 'start' END";
     let asked = format!(
         "SELECT name, current_setting(name), {set_by} FROM pg_settings
           WHERE name LIKE 'pg_stock.%' AND name <> 'pg_stock.clock_offset'"
     );
     let server = client.query(&asked, &[]).unwrap();
-    let server: BTreeSet<[String; 3]> = server.iter().map(|row| [0, 1, 2].map(|column| row.get(column))).collect();
+    let server: BTreeSet<[String; 3]> =
+        server.iter().map(|row| [0, 1, 2].map(|column| row.get(column))).collect();
     let reference = read("docs/reference.md");
     let documented = rows(marked(&reference, "settings"));
-    let documented = documented.iter().map(|row| [0, 1, 2].map(|column| row[column].to_owned())).collect();
+    let documented =
+        documented.iter().map(|row| [0, 1, 2].map(|column| row[column].to_owned())).collect();
     assert_eq!(server, documented);
 }
 
 /// Names in the first cells of the table of functions and views.
 fn documented_names(reference: &str) -> BTreeSet<String> {
-    let table = reference.split("| function | does | access |\n").nth(1).expect("the table of functions");
+    let table =
+        reference.split("| function | does | access |\n").nth(1).expect("the table of functions");
     let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
     let firsts: Vec<_> = rows.map(|row| row.split(" | ").next().expect("a cell")).collect();
     let names = firsts.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2));
-    let names = names.map(|name| name.trim_start_matches("CALL ").split('(').next().expect("a name").to_owned());
+    let names = names
+        .map(|name| name.trim_start_matches("CALL ").split('(').next().expect("a name").to_owned());
     names.collect()
 }
 
@@ -151,7 +162,8 @@ fn every_function_and_view_that_somebody_may_use_is_in_the_reference() {
     };
     client
         .batch_execute(
-            "CREATE ROLE reader_of_documents; SELECT stock.grant_access('reader_of_documents', 'administer')",
+            "CREATE ROLE reader_of_documents; SELECT stock.grant_access('reader_of_documents', \
+             'administer')",
         )
         .unwrap();
     let usable = names(
@@ -174,7 +186,9 @@ fn every_function_and_view_that_somebody_may_use_is_in_the_reference() {
     );
     let unknown: Vec<_> = documented.difference(&every).collect();
     assert_eq!(unknown, Vec::<&String>::new(), "in the reference, but not in the schema");
-    client.batch_execute("DROP OWNED BY reader_of_documents; DROP ROLE reader_of_documents").unwrap();
+    client
+        .batch_execute("DROP OWNED BY reader_of_documents; DROP ROLE reader_of_documents")
+        .unwrap();
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Backup: what is dumped and restored into a new cluster is all there, and the next reservation works.
+//! Backup: what is dumped and restored into a new cluster is all there, and the next reservation
+//! works.
 
 use super::support::{call, cluster, outcome, sqlstate, value};
 use pg_stock_tests::{Cluster, invariants};
@@ -7,13 +8,17 @@ use pg_stock_tests::{Cluster, invariants};
 fn a_dump_restored_into_a_new_cluster_keeps_everything() {
     let database = cluster().database();
     let mut client = database.connect();
-    client.batch_execute("CREATE ROLE shop LOGIN; SELECT stock.grant_access('shop', 'operate')").unwrap();
+    client
+        .batch_execute("CREATE ROLE shop LOGIN; SELECT stock.grant_access('shop', 'operate')")
+        .unwrap();
     client
         .batch_execute(
-            "SELECT stock.receive_stock('r' || i, 'sku' || i, 'main', 100) FROM generate_series(1, 20) i;
+            "SELECT stock.receive_stock('r' || i, 'sku' || i, 'main', 100)
+             FROM generate_series(1, 20) i;
              SELECT stock.set_limits('limits', 'sku1', 'main', 5, 10);
              SELECT stock.freeze_level('recall', 'sku2', 'main', 'recall');
-             SELECT stock.reserve_stock('open ' || i, 'sku' || i, 'main', 2, buyer => 'b') FROM generate_series(3, 9) i;
+             SELECT stock.reserve_stock('open ' || i, 'sku' || i, 'main', 2, buyer => 'b')
+             FROM generate_series(3, 9) i;
              SELECT stock.reserve_stock('lapsed', 'sku10', 'main', 2, '1 ms');
              SELECT stock.sell_stock('sold', 'sku11', 'main', 2);
              SELECT stock.confirm_stock('open 3'); SELECT stock.release_stock('open 4');
@@ -30,13 +35,21 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
         target.batch_execute(&format!("CREATE DATABASE restored_{format}")).unwrap();
         let into = format!("restored_{format}");
         match format {
-            "plain" => new.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &into, "-f", &file]),
+            "plain" => {
+                new.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &into, "-f", &file])
+            }
             _ => new.run("pg_restore", &["--exit-on-error", "-d", &into, &file]),
         };
         let mut restored = new.connect(&into);
         for table in ["level", "hold", "ledger", "buyer_quantity"] {
-            let content = format!("SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t");
-            assert_eq!(value(&mut restored, &content), value(&mut client, &content), "{table}, {format}");
+            let content = format!(
+                "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t"
+            );
+            assert_eq!(
+                value(&mut restored, &content),
+                value(&mut client, &content),
+                "{table}, {format}"
+            );
         }
         invariants::assert_hold(&mut restored);
         works(&mut restored, format);
@@ -45,7 +58,8 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
     client.batch_execute("DROP OWNED BY shop; DROP ROLE shop").unwrap();
 }
 
-/// What docs/operating.md says of dumps that lack something: a column more is no good, other additions are not there.
+/// What docs/operating.md says of dumps that lack something: a column more is no good, other
+/// additions are not there.
 #[test]
 fn what_a_dump_does_not_take_along_is_seen_afterwards() {
     let database = cluster().database();
@@ -66,8 +80,10 @@ fn what_a_dump_does_not_take_along_is_seen_afterwards() {
     let mut target = new.connect("postgres");
     target.batch_execute("CREATE DATABASE whole").unwrap();
     cluster().run("pg_dump", &["-Fc", "-f", &file, "-d", database.name()]);
-    // The dump has the ledger's rows with the new column, which the restored table has not: said, and the rest restored.
-    let error = new.try_run("pg_restore", &["-d", "whole", &file]).expect_err("a column that is not there");
+    // The dump has the ledger's rows with the new column, which the restored table has not: said,
+    // and the rest restored.
+    let error =
+        new.try_run("pg_restore", &["-d", "whole", &file]).expect_err("a column that is not there");
     assert!(error.contains("tenant"), "{error}");
     let mut restored = new.connect("whole");
     assert_eq!(value(&mut restored, "SELECT count(*) FROM stock.level"), "1", "{error}");
@@ -84,7 +100,9 @@ fn a_dump_of_schemas_has_no_stock() {
     let database = cluster().database();
     let mut client = database.connect();
     client
-        .batch_execute("SELECT stock.receive_stock('r', 'a', 'main', 9); CREATE TABLE public.orders (id text)")
+        .batch_execute(
+            "SELECT stock.receive_stock('r', 'a', 'main', 9); CREATE TABLE public.orders (id text)",
+        )
         .unwrap();
     for schema in ["stock", "public"] {
         let dump = cluster().run("pg_dump", &["-n", schema, "-d", database.name()]);
@@ -99,7 +117,11 @@ fn works(client: &mut postgres::Client, format: &str) {
     assert!(rows[0].replayed && rows[0].state == "held", "{format}: {rows:?}");
     assert_eq!(outcome(client, "reserve_stock('next', 'sku5', 'main', 2)"), "reserved", "{format}");
     assert_eq!(outcome(client, "confirm_stock('open 6')"), "confirmed", "{format}");
-    assert_eq!(outcome(client, "try_reserve_stock('early', 'sku5', 'main', 2)"), "already_released", "{format}");
+    assert_eq!(
+        outcome(client, "try_reserve_stock('early', 'sku5', 'main', 2)"),
+        "already_released",
+        "{format}"
+    );
     let refused = call(client, "receive_stock('x', 'sku5', 'main', 1)").unwrap_err();
     assert_eq!(sqlstate(&refused), "42501", "{format}: the role may not administer");
     client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();

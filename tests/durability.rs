@@ -1,8 +1,9 @@
-//! What was acknowledged survives: every process killed under load, with a level that is unlocked before its commit is
-//! flushed; and, as the control that this proves something, with commits that nobody waits for.
+//! What was acknowledged survives: every process killed under load, with a level that is unlocked
+//! before its commit is flushed; and, as the control that this proves something, with commits that
+//! nobody waits for.
 //!
-//! SIGKILL loses what the server has not written, not what the operating system has not: this tests the order of things,
-//! and not the disk.
+//! SIGKILL loses what the server has not written, not what the operating system has not: this tests
+//! the order of things, and not the disk.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -22,8 +23,9 @@ const SYNCHRONOUS: &str = "SELECT count(*) FROM pg_stat_replication WHERE sync_s
 /// How long each round sells.
 const TIME: Duration = Duration::from_millis(400);
 
-/// Sells one unit after the other of one level over many connections, some of which are lost, until `end` has ended the
-/// sale; gives the keys that were acknowledged, also by a replay after a connection was lost.
+/// Sells one unit after the other of one level over many connections, some of which are lost, until
+/// `end` has ended the sale; gives the keys that were acknowledged, also by a replay after a
+/// connection was lost.
 fn sell(
     database: Database<'_>,
     name: &str,
@@ -36,7 +38,9 @@ fn sell(
         let _close = Close(&closed);
         for number in 0..connections {
             let (acknowledged, closed) = (&acknowledged, &closed);
-            scope.spawn(move || buy(database, &format!("{name} {number}"), settings, acknowledged, closed));
+            scope.spawn(move || {
+                buy(database, &format!("{name} {number}"), settings, acknowledged, closed)
+            });
         }
         scope.spawn(|| lose_connections(database, &closed));
         std::thread::sleep(TIME);
@@ -54,7 +58,8 @@ impl Drop for Close<'_> {
     }
 }
 
-/// One buyer, who takes one unit after the other, and asks again under the same key where no answer came.
+/// One buyer, who takes one unit after the other, and asks again under the same key where no answer
+/// came.
 fn buy(
     database: Database<'_>,
     name: &str,
@@ -87,7 +92,8 @@ fn buy(
 /// Ends one connection after the other, as a bad network does.
 fn lose_connections(database: Database<'_>, closed: &AtomicBool) {
     let Ok(mut client) = database.cluster.config(database.name()).connect(NoTls) else { return };
-    let lose = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'buyer' ORDER BY random() LIMIT 1";
+    let lose = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = \
+                'buyer' ORDER BY random() LIMIT 1";
     while !closed.load(Ordering::Relaxed) && client.simple_query(lose).is_ok() {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -95,7 +101,8 @@ fn lose_connections(database: Database<'_>, closed: &AtomicBool) {
 
 /// How many of these keys hold nothing.
 fn lost(client: &mut Client, acknowledged: &BTreeSet<String>) -> usize {
-    let rows = client.query("SELECT key FROM stock.ledger WHERE operation = 'reserve'", &[]).unwrap();
+    let rows =
+        client.query("SELECT key FROM stock.ledger WHERE operation = 'reserve'", &[]).unwrap();
     let kept: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     acknowledged.difference(&kept).count()
 }
@@ -119,7 +126,11 @@ fn with_synchronous_standby() -> (Cluster, Cluster, Client) {
 
 fn crash_rounds(connections: usize) {
     // The WAL writer keeps away, so that what is lost is whatever no commit has flushed.
-    let cluster = Cluster::start(&["synchronous_commit=on", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"]);
+    let cluster = Cluster::start(&[
+        "synchronous_commit=on",
+        "wal_writer_delay=10s",
+        "wal_writer_flush_after=1GB",
+    ]);
     let database = hot(&cluster);
     let crash = |name: &str, settings: &str| {
         let acknowledged = sell(database, name, connections, settings, || cluster.kill());
@@ -129,7 +140,9 @@ fn crash_rounds(connections: usize) {
     let (mut kept, mut control) = ((0, 0), (0, 0));
     for round in 0..ROUNDS {
         let (sold, gone) = (0..ATTEMPTS)
-            .map(|attempt| crash(&format!("control {round} {attempt}"), "-c synchronous_commit=off"))
+            .map(|attempt| {
+                crash(&format!("control {round} {attempt}"), "-c synchronous_commit=off")
+            })
             .find(|(_, gone)| *gone > 0)
             .expect("synchronous_commit = off loses something, else the round proves nothing");
         control = (control.0 + sold, control.1 + gone);
@@ -157,23 +170,29 @@ fn a_crash_loses_nothing_that_was_acknowledged_to_64_connections() {
 /// The standby that takes over has everything that was acknowledged.
 #[test]
 fn a_promotion_loses_nothing_that_was_acknowledged() {
-    for (round, settings) in ["", "-c pg_stock.early_lock_release=statement"].iter().cycle().take(4).enumerate() {
+    for (round, settings) in
+        ["", "-c pg_stock.early_lock_release=statement"].iter().cycle().take(4).enumerate()
+    {
         let (primary, standby, _) = with_synchronous_standby();
         let database = hot(&primary);
-        let acknowledged = sell(database, &format!("round {round}"), 16, settings, || primary.kill());
+        let acknowledged =
+            sell(database, &format!("round {round}"), 16, settings, || primary.kill());
         assert!(!acknowledged.is_empty());
-        // What is on the standby's disk need not be replayed yet, the new database itself not: promotion replays it.
+        // What is on the standby's disk need not be replayed yet, the new database itself not:
+        // promotion replays it.
         let mut successor = standby.connect("postgres");
         successor.batch_execute("SELECT pg_promote()").unwrap();
-        eventually("it takes writes", || value(&mut successor, "SELECT pg_is_in_recovery()") == "f");
+        eventually("it takes writes", || {
+            value(&mut successor, "SELECT pg_is_in_recovery()") == "f"
+        });
         let mut successor = standby.connect(database.name());
         assert_eq!(lost(&mut successor, &acknowledged), 0, "of {}", acknowledged.len());
         invariants::assert_hold(&mut successor);
     }
 }
 
-/// While the standby is cut off nobody is told "committed"; when it is back, everybody is. Early lock release is asked for,
-/// so that all are at it at once.
+/// While the standby is cut off nobody is told "committed"; when it is back, everybody is. Early
+/// lock release is asked for, so that all are at it at once.
 #[test]
 fn nobody_is_told_committed_while_the_standby_is_cut_off() {
     let (primary, standby, mut admin) = with_synchronous_standby();
@@ -197,9 +216,12 @@ fn nobody_is_told_committed_while_the_standby_is_cut_off() {
         let in_line = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         eventually("all want the level", || value(&mut admin, in_line) == connections.to_string());
         rival.batch_execute("ROLLBACK").unwrap();
-        // All of them have changed the one level, and wait: not for each other, but for the standby.
+        // All of them have changed the one level, and wait: not for each other, but for the
+        // standby.
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        eventually("all wait for the standby", || value(&mut admin, waiting) == connections.to_string());
+        eventually("all wait for the standby", || {
+            value(&mut admin, waiting) == connections.to_string()
+        });
         assert_eq!(*told.lock().unwrap(), 0);
         standby.resume();
     });
@@ -207,8 +229,8 @@ fn nobody_is_told_committed_while_the_standby_is_cut_off() {
     invariants::assert_hold(&mut database.connect());
 }
 
-/// After a reload each process reads the settings in its own time. Whether a commit waits for a standby is what the
-/// checkpointer has noted; so it is for an answer, too.
+/// After a reload each process reads the settings in its own time. Whether a commit waits for a
+/// standby is what the checkpointer has noted; so it is for an answer, too.
 #[test]
 fn right_after_a_reload_an_answer_waits_as_a_commit_does() {
     let cluster = Cluster::start(&["fsync=off", "statement_timeout=120s"]);
@@ -216,16 +238,21 @@ fn right_after_a_reload_an_answer_waits_as_a_commit_does() {
     let [mut admin, mut session] = std::array::from_fn(|_| database.connect());
     stocked(&mut session, "a", "m", 10);
     let told = "SELECT outcome FROM stock.try_receive_stock('stock of a m', 'a', 'm', 10)";
-    let checkpointer = value(&mut admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+    let checkpointer =
+        value(&mut admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
     let checkpointer: i32 = checkpointer.parse().expect("a process");
     let name = |admin: &mut Client, names: &str| {
-        admin.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).unwrap();
+        admin
+            .batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"))
+            .unwrap();
         admin.batch_execute("SELECT pg_reload_conf()").unwrap();
         eventually("the session knows", || value(admin, "SHOW synchronous_standby_names") == names);
     };
     let paused = Paused::begin(checkpointer);
     name(&mut admin, "nobody");
-    eventually("the session knows", || value(&mut session, "SHOW synchronous_standby_names") == "nobody");
+    eventually("the session knows", || {
+        value(&mut session, "SHOW synchronous_standby_names") == "nobody"
+    });
     // The session asks for a standby, and the server does not know of it yet.
     assert_eq!(value(&mut session, told), "received");
     drop(paused);
@@ -234,7 +261,9 @@ fn right_after_a_reload_an_answer_waits_as_a_commit_does() {
     eventually("the server knows", || waits.simple_query(told).is_err());
     let paused = Paused::begin(checkpointer);
     name(&mut admin, "");
-    eventually("the session knows", || value(&mut waits, "SHOW synchronous_standby_names").is_empty());
+    eventually("the session knows", || {
+        value(&mut waits, "SHOW synchronous_standby_names").is_empty()
+    });
     // The server still waits for one that the session knows nothing of any more.
     assert_eq!(sqlstate(&waits.simple_query(told).unwrap_err()), "57014");
     drop(paused);
@@ -260,8 +289,9 @@ impl Drop for Paused {
     }
 }
 
-/// An answer waits for the standby to have it on disk, also where commits of the session wait for it to be applied: no
-/// record asks the standby to tell how far it has applied what somebody else has written.
+/// An answer waits for the standby to have it on disk, also where commits of the session wait for
+/// it to be applied: no record asks the standby to tell how far it has applied what somebody else
+/// has written.
 #[test]
 fn an_answer_under_remote_apply_does_not_wait_for_what_is_never_told() {
     let (primary, standby, _admin) = with_synchronous_standby();
@@ -273,7 +303,9 @@ fn an_answer_under_remote_apply_does_not_wait_for_what_is_never_told() {
     client.batch_execute("SELECT * FROM stock.snapshot()").unwrap();
     standby.connect("postgres").batch_execute("SELECT pg_wal_replay_pause()").unwrap();
     client.batch_execute("SELECT stock.receive_stock('r', 'a', 'm', 1)").unwrap();
-    client.batch_execute("SET synchronous_commit = remote_apply; SET statement_timeout = '20s'").unwrap();
+    client
+        .batch_execute("SET synchronous_commit = remote_apply; SET statement_timeout = '20s'")
+        .unwrap();
     for text in ["try_reserve_stock('k', 'a', 'm', 1)", "reservation('k')", "snapshot()"] {
         client
             .batch_execute(&format!("SELECT * FROM stock.{text}"))

@@ -29,7 +29,9 @@ impl Example {
             .expect("python3");
         let (sender, lines) = channel();
         let output = BufReader::new(program.stdout.take().expect("a pipe"));
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Example { program, lines }
     }
 
@@ -55,7 +57,9 @@ fn the_example_of_a_listener_follows_through_restarts_of_both_sides() {
     let cluster = Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off"]);
     let database = cluster.create("shop");
     let mut client = database.connect();
-    client.batch_execute("CREATE ROLE cache LOGIN; SELECT stock.grant_access('cache', 'read')").unwrap();
+    client
+        .batch_execute("CREATE ROLE cache LOGIN; SELECT stock.grant_access('cache', 'read')")
+        .unwrap();
     stocked(&mut client, "äpfel", "m", 5);
     let folder = tempfile::tempdir().unwrap();
     let cursor = folder.path().join("cursor");
@@ -81,7 +85,10 @@ fn the_example_of_a_listener_follows_through_restarts_of_both_sides() {
     let example = Example::start(&connection, &cursor);
     let mut missed = [example.told(), example.told(), example.told()];
     missed.sort();
-    assert_eq!(missed, [told("birnen", 1, 1), told("unknown to the cursor", 1, 1), told("äpfel", 4, 4)]);
+    assert_eq!(
+        missed,
+        [told("birnen", 1, 1), told("unknown to the cursor", 1, 1), told("äpfel", 4, 4)]
+    );
 
     // Another life of the database: everything anew.
     client.batch_execute("SELECT stock.begin_generation()").unwrap();

@@ -1,14 +1,18 @@
-//! Overdue holds come back: by stock.expire_reservations and stock.expire_all, whatever is in their way.
+//! Overdue holds come back: by stock.expire_reservations and stock.expire_all, whatever is in their
+//! way.
 
 use postgres::Client;
 
-use super::support::{at_once, backend, call, database, finish, outcome, sqlstate, stocked, value, wait_for_lock};
+use super::support::{
+    at_once, backend, call, database, finish, outcome, sqlstate, stocked, value, wait_for_lock,
+};
 
 /// What a sweep says of itself: holds, units, busy levels, errors.
 fn sweep(client: &mut Client, most: i64) -> (i64, i64, i64, i64) {
     let row = client
         .query_one(
-            "SELECT holds_expired, units_returned, levels_busy, errors FROM stock.expire_reservations($1)",
+            "SELECT holds_expired, units_returned, levels_busy, errors FROM \
+             stock.expire_reservations($1)",
             &[&(most as i32)],
         )
         .unwrap_or_else(|error| panic!("a sweep: {error:?}"));
@@ -17,8 +21,11 @@ fn sweep(client: &mut Client, most: i64) -> (i64, i64, i64, i64) {
 
 /// Reserves one unit for each number, for a time to live that has passed when this returns.
 fn lapsed(client: &mut Client, name: &str, sku: &str, count: i64) {
-    let request =
-        |n| format!(r#"{{"key":"{name}{n}","lines":[{{"sku":"{sku}","location":"m","quantity":1}}],"ttl":"1 ms"}}"#);
+    let request = |n| {
+        format!(
+            r#"{{"key":"{name}{n}","lines":[{{"sku":"{sku}","location":"m","quantity":1}}],"ttl":"1 ms"}}"#
+        )
+    };
     let batch = (0..count).map(request).collect::<Vec<_>>().join(",");
     let rows = call(client, &format!("reserve_many('[{batch}]')")).unwrap();
     assert!(rows.iter().all(|row| row.outcome == "reserved"), "{:?}", rows[0]);
@@ -36,12 +43,17 @@ fn a_sweep_gives_overdue_holds_back_and_says_when_the_next_is_due() {
     outcome(&mut client, "reserve_stock('later', 'a', 'm', 7, '1 hour')");
     assert_eq!(sweep(&mut client, 1000), (10, 10, 0, 0));
     assert_eq!(sweep(&mut client, 1000), (0, 0, 0, 0));
-    let next = "SELECT next_due = (SELECT min(expires_at) FROM stock.hold) FROM stock.expire_reservations()";
+    let next = "SELECT next_due = (SELECT min(expires_at) FROM stock.hold) FROM \
+                stock.expire_reservations()";
     assert_eq!(value(&mut client, next), "t");
-    let entry =
-        "SELECT DISTINCT (operation, quantity, reserved_delta, expires_at <= recorded_at, actor = session_user, available)::text
+    let entry = "SELECT DISTINCT (operation, quantity, reserved_delta, expires_at <= recorded_at,
+         actor = session_user, available)::text
                    FROM stock.ledger WHERE key LIKE 'b%' AND operation = 'expire'";
-    assert_eq!(value(&mut client, entry), "(expire,1,-1,t,t,)", "nobody was answered: no availability");
+    assert_eq!(
+        value(&mut client, entry),
+        "(expire,1,-1,t,t,)",
+        "nobody was answered: no availability"
+    );
     assert_eq!(value(&mut client, "SELECT available FROM stock.levels WHERE sku = 'a'"), "93");
     assert_eq!(outcome(&mut client, "try_release_stock('a1')"), "reservation_expired");
     finish(database);
@@ -65,7 +77,8 @@ fn a_sweep_takes_as_many_as_it_is_told_and_the_procedure_takes_all() {
     let transactions = "SELECT count(DISTINCT xact) FROM stock.ledger WHERE operation = 'expire'";
     assert_eq!(value(&mut client, transactions), "12", "three calls, and 42 in batches of 5");
     for (most, state) in [("0", "22023"), ("-1", "22023"), ("100001", "22023"), ("NULL", "22023")] {
-        let error = client.simple_query(&format!("SELECT stock.expire_reservations({most})")).unwrap_err();
+        let error =
+            client.simple_query(&format!("SELECT stock.expire_reservations({most})")).unwrap_err();
         assert_eq!(sqlstate(&error), state, "{most}");
     }
     let error = client.batch_execute("BEGIN; CALL stock.expire_all()").unwrap_err();
@@ -74,7 +87,8 @@ fn a_sweep_takes_as_many_as_it_is_told_and_the_procedure_takes_all() {
     finish(database);
 }
 
-/// All deadlines equal, more of them than one sweep takes, in front of the only hold of another level.
+/// All deadlines equal, more of them than one sweep takes, in front of the only hold of another
+/// level.
 #[test]
 fn equal_deadlines_hide_nothing() {
     let database = database();
@@ -142,13 +156,16 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
     lapsed(&mut client, "a", "a", 20);
     lapsed(&mut client, "b", "b", 20);
     lapsed(&mut client, "gone", "gone", 1);
-    // Three kinds of damage: a hold larger than what is reserved, a claim that is taken, a level that is gone.
+    // Three kinds of damage: a hold larger than what is reserved, a claim that is taken, a level
+    // that is gone.
     client
         .batch_execute(
             "UPDATE stock.hold SET quantity = 50 WHERE key = 'a7';
-             INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, line, key, operation, operation_key)
+             INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, line,
+             key, operation, operation_key)
              SELECT now(), 1, 0, 0, 1, key, 'expire',
-                    'pg_stock:' || (1000000 * extract(epoch FROM expires_at - '2000-01-01 00:00+00'))::bigint
+                    'pg_stock:' || (1000000 * extract(epoch
+                    FROM expires_at - '2000-01-01 00:00+00'))::bigint
                FROM stock.hold WHERE key = 'b5';
              DELETE FROM stock.level WHERE sku = 'gone'",
         )
@@ -158,8 +175,10 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
     for _ in 0..3 {
         sweep(&mut client, 1000);
     }
-    let shown = "SELECT string_agg(key || ' ' || sqlstate, ', ' ORDER BY key) FROM stock.overdue WHERE attempts = 1
-                    AND retry_at > clock_timestamp() + interval '50 s' AND overdue_for > interval '0'";
+    let shown = "SELECT string_agg(key || ' ' || sqlstate, ', ' ORDER BY key) FROM stock.overdue
+                 WHERE attempts = 1
+                    AND retry_at > clock_timestamp() + interval '50 s'
+                    AND overdue_for > interval '0'";
     assert_eq!(value(&mut client, shown), "a7 23514, b5 23505, gone0 XX001");
     let runs = "SELECT sum(holds_expired) || ' ' || sum(errors) || ' ' || (count(message) > 0)
                   FROM stock.maintenance_run WHERE job = 'expire'";
@@ -175,11 +194,19 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
     let pause = "SELECT attempts || ' ' || extract(epoch FROM retry_at - last_failed_at)::int
                    FROM stock.hold_error WHERE key = 'b5'";
     assert_eq!(value(&mut client, pause), "2 120", "the pauses grow");
-    let later = "SELECT extract(epoch FROM retry_at - last_failed_at)::int FROM stock.hold_error WHERE key = 'b5'";
-    client.batch_execute("UPDATE stock.hold_error SET attempts = 30, retry_at = now() WHERE key = 'b5'").unwrap();
+    let later = "SELECT extract(epoch FROM retry_at - last_failed_at)::int FROM stock.hold_error \
+                 WHERE key = 'b5'";
+    client
+        .batch_execute(
+            "UPDATE stock.hold_error SET attempts = 30, retry_at = now() WHERE key = 'b5'",
+        )
+        .unwrap();
     sweep(&mut client, 1000);
     assert_eq!(value(&mut client, later), "21600", "up to six hours");
-    assert_eq!(value(&mut client, "SELECT string_agg(key, ' ' ORDER BY key) FROM stock.overdue"), "b5 gone0");
+    assert_eq!(
+        value(&mut client, "SELECT string_agg(key, ' ' ORDER BY key) FROM stock.overdue"),
+        "b5 gone0"
+    );
     // The level is made again, without a bound; the hold is found all the same.
     client
         .batch_execute(
@@ -191,7 +218,8 @@ fn a_bad_hold_is_set_aside_and_stops_no_other() {
     assert_eq!(sweep(&mut client, 1000).0, 1);
 }
 
-/// A sweep that is rolled back, wholly or to a savepoint, or prepared and rolled back then, has swept nothing.
+/// A sweep that is rolled back, wholly or to a savepoint, or prepared and rolled back then, has
+/// swept nothing.
 #[test]
 fn what_is_rolled_back_is_swept_again() {
     let database = database();
@@ -212,7 +240,8 @@ fn what_is_rolled_back_is_swept_again() {
     finish(database);
 }
 
-/// Where the clock was stepped back, what falls due lies before the place where the last sweep stopped.
+/// Where the clock was stepped back, what falls due lies before the place where the last sweep
+/// stopped.
 #[test]
 fn a_session_whose_clock_is_stepped_back_looks_at_everything() {
     let database = database();
@@ -244,7 +273,8 @@ fn sweepers_beside_each_other_and_beside_buyers_never_deadlock() {
                 1 => drop(client.query("SELECT * FROM stock.expire_reservations(3)", &[]).unwrap()),
                 _ => {
                     let ttl = r#"{"ttl":"3 ms"}"#;
-                    call(client, &format!("try_reserve_stock('{key}', '{lines}', '{ttl}')")).unwrap();
+                    call(client, &format!("try_reserve_stock('{key}', '{lines}', '{ttl}')"))
+                        .unwrap();
                     let end = match turn % 5 {
                         0 => format!("try_confirm_stock('{key}')"),
                         1 => format!("try_release_stock('{key}')"),
@@ -263,7 +293,8 @@ fn sweepers_beside_each_other_and_beside_buyers_never_deadlock() {
     finish(database);
 }
 
-/// The log is bounded: runs are summed up by the hour, errors kept, and all of it forgotten after thirty days.
+/// The log is bounded: runs are summed up by the hour, errors kept, and all of it forgotten after
+/// thirty days.
 #[test]
 fn the_log_of_runs_is_summed_up_and_forgotten() {
     let database = database();
@@ -271,9 +302,11 @@ fn the_log_of_runs_is_summed_up_and_forgotten() {
     stocked(&mut client, "a", "m", 1);
     client
         .batch_execute(
-            "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors)
+            "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired,
+             units_returned, errors)
              SELECT 'expire', t, t, 2, 3, CASE WHEN i = 7 THEN 1 ELSE 0 END
-               FROM generate_series(1, 600) i, LATERAL (SELECT date_trunc('hour', now()) - '10 hours'::interval + i * '10 s'::interval AS t) t;
+               FROM generate_series(1, 600) i, LATERAL (SELECT date_trunc('hour',
+               now()) - '10 hours'::interval + i * '10 s'::interval AS t) t;
              INSERT INTO stock.maintenance_run (job, hourly, started_at, finished_at)
              VALUES ('expire', true, now() - '31 days'::interval, now() - '31 days'::interval)",
         )
@@ -281,19 +314,23 @@ fn the_log_of_runs_is_summed_up_and_forgotten() {
     for _ in 0..2 {
         database.connect().query("SELECT stock.expire_reservations()", &[]).unwrap();
     }
-    let sums = "SELECT string_agg(concat_ws(' ', hourly, runs, holds_expired, units_returned, errors), ', '
-                                  ORDER BY started_at) FROM stock.maintenance_run WHERE started_at < now() - '1 hour'::interval";
+    let sums = "SELECT string_agg(concat_ws(' ', hourly, runs, holds_expired, units_returned,
+                errors), ', '
+                                  ORDER BY started_at) FROM stock.maintenance_run
+                                  WHERE started_at < now() - '1 hour'::interval";
     assert_eq!(value(&mut client, sums), "t 358 716 1074 0, f 1 2 3 1, t 241 482 723 0");
 }
 
-/// While a dump is being restored, holds may be there before their ledger entries are. The sequence is set last.
+/// While a dump is being restored, holds may be there before their ledger entries are. The sequence
+/// is set last.
 #[test]
 fn a_restore_is_not_disturbed() {
     let database = database();
     let mut client = database.connect();
     client
         .batch_execute(
-            "INSERT INTO stock.level (sku, location, on_hand, reserved, version, next_due, updated_at)
+            "INSERT INTO stock.level (sku, location, on_hand, reserved, version, next_due,
+             updated_at)
              VALUES ('a', 'm', 5, 1, 2, '2020-01-01', now());
              INSERT INTO stock.hold (key, line, sku, location, quantity, expires_at, reserved_at)
              VALUES ('o', 1, 'a', 'm', 1, '2020-01-01', '2020-01-01')",
@@ -303,8 +340,10 @@ fn a_restore_is_not_disturbed() {
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.hold_error"), "0");
     client
         .batch_execute(
-            "INSERT INTO stock.ledger (position, recorded_at, expires_at, quantity, on_hand_delta, reserved_delta,
-                                       on_hand_after, reserved_after, version, line, key, operation, sku, location)
+            "INSERT INTO stock.ledger (position, recorded_at, expires_at, quantity, on_hand_delta,
+             reserved_delta,
+                                       on_hand_after, reserved_after, version, line, key, operation,
+                                       sku, location)
              VALUES (1, '2020-01-01', NULL, 5, 5, 0, 5, 0, 1, 1, 'r', 'receive', 'a', 'm'),
                     (2, '2020-01-01', '2020-01-01', 1, 0, 1, 5, 1, 2, 1, 'o', 'reserve', 'a', 'm');
              SELECT setval('stock.ledger_position_seq', 2)",
@@ -314,8 +353,8 @@ fn a_restore_is_not_disturbed() {
     finish(database);
 }
 
-/// A hold whose transaction took longer to commit than it was to live lies where a sweep has looked already: it blocks
-/// nobody, and comes back once everything is looked at again, after an hour.
+/// A hold whose transaction took longer to commit than it was to live lies where a sweep has looked
+/// already: it blocks nobody, and comes back once everything is looked at again, after an hour.
 #[test]
 fn once_an_hour_a_session_looks_at_everything() {
     let database = database();

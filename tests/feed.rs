@@ -7,11 +7,13 @@ use pg_stock_tests::Cluster;
 use super::support::feed::{Follower, Listener, answer, levels, receive, refused, shop};
 use super::support::{database, eventually, finish, sqlstate, stocked, value};
 
-/// A counter that is handed out before the commit is no cursor: here the later position commits first.
+/// A counter that is handed out before the commit is no cursor: here the later position commits
+/// first.
 #[test]
 fn what_commits_late_is_not_skipped() {
     let database = shop();
-    let (mut first, mut second, mut reader) = (database.connect(), database.connect(), database.connect());
+    let (mut first, mut second, mut reader) =
+        (database.connect(), database.connect(), database.connect());
     let mut follower = Follower::begin(&mut reader);
     let mut early = first.transaction().unwrap();
     early.batch_execute("SELECT stock.receive_stock('early', 'a', 'm', 1)").unwrap();
@@ -24,13 +26,18 @@ fn what_commits_late_is_not_skipped() {
     finish(database);
 }
 
-/// Neither a long transaction, here or in another database, nor a forgotten prepared one holds the feed up.
+/// Neither a long transaction, here or in another database, nor a forgotten prepared one holds the
+/// feed up.
 #[test]
 fn nobody_else_s_transaction_holds_the_feed_up() {
     let (database, elsewhere) = (shop(), database());
-    let (mut client, mut reader, mut forgotten) = (database.connect(), database.connect(), database.connect());
+    let (mut client, mut reader, mut forgotten) =
+        (database.connect(), database.connect(), database.connect());
     forgotten
-        .batch_execute("BEGIN; SELECT stock.receive_stock('p', 'p', 'm', 1); PREPARE TRANSACTION 'forgotten feed'")
+        .batch_execute(
+            "BEGIN; SELECT stock.receive_stock('p', 'p', 'm', 1); PREPARE TRANSACTION 'forgotten \
+             feed'",
+        )
         .unwrap();
     let (mut far, mut near) = (elsewhere.connect(), database.connect());
     far.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
@@ -52,16 +59,19 @@ fn nobody_else_s_transaction_holds_the_feed_up() {
 #[test]
 fn a_long_transaction_does_not_make_a_look_dear() {
     let database = shop();
-    let (mut client, mut reader, mut long) = (database.connect(), database.connect(), database.connect());
+    let (mut client, mut reader, mut long) =
+        (database.connect(), database.connect(), database.connect());
     long.batch_execute("BEGIN; SELECT stock.receive_stock('long', 'l', 'm', 1)").unwrap();
     let mut follower = Follower::begin(&mut reader);
-    let many = "SELECT count(*) FROM generate_series(1, 300) i, LATERAL stock.receive_stock('r' || i, 'a', 'm', 1)";
+    let many = "SELECT count(*) FROM generate_series(1, 300) i, LATERAL stock.receive_stock('r' || \
+                i, 'a', 'm', 1)";
     for _ in 0..3 {
         value(&mut client, &many.replace("'r' ||", &format!("'{}' ||", follower.cursor)));
         follower.catch_up(&mut reader);
     }
     let read = "SELECT coalesce(pg_stat_get_xact_tuples_fetched('stock.ledger_xact'::regclass), 0)
-                       + coalesce(pg_stat_get_xact_tuples_returned('stock.ledger_xact'::regclass), 0)";
+                       + coalesce(pg_stat_get_xact_tuples_returned('stock.ledger_xact'::regclass),
+                       0)";
     receive(&mut client, "one", "a");
     reader.batch_execute("SELECT pg_stat_force_next_flush()").unwrap();
     reader.batch_execute("BEGIN").unwrap();
@@ -75,8 +85,8 @@ fn a_long_transaction_does_not_make_a_look_dear() {
     finish(database);
 }
 
-/// The number of one's own transaction can look ended in one's own snapshot. So no cursor is given out where something
-/// was written, and what is written after one was given out is new to it.
+/// The number of one's own transaction can look ended in one's own snapshot. So no cursor is given
+/// out where something was written, and what is written after one was given out is new to it.
 #[test]
 fn a_cursor_never_claims_its_own_transaction() {
     let database = shop();
@@ -104,7 +114,8 @@ fn a_cursor_never_claims_its_own_transaction() {
     finish(database);
 }
 
-/// The first snapshot of a database begins the generation, and so has a transaction's number itself.
+/// The first snapshot of a database begins the generation, and so has a transaction's number
+/// itself.
 #[test]
 fn the_first_snapshot_may_be_part_of_a_transaction_that_goes_on() {
     let database = shop();
@@ -126,7 +137,9 @@ fn a_snapshot_in_pages_and_the_changes_since_are_all_there_is() {
     let database = database();
     let (mut client, mut other) = (database.connect(), database.connect());
     client
-        .batch_execute("SELECT stock.receive_stock('r' || i, 's' || i, 'm', 1) FROM generate_series(1, 50) i")
+        .batch_execute(
+            "SELECT stock.receive_stock('r' || i, 's' || i, 'm', 1) FROM generate_series(1, 50) i",
+        )
         .unwrap();
     let mut page: Option<String> = None;
     let mut told = 0;
@@ -156,20 +169,44 @@ fn cursors_that_are_none_or_the_other_s_are_refused() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 1);
     stocked(&mut client, "b", "m", 1);
-    for bad in ["''", "'x'", "'stock1:g:1'", "'stock1:g:1:2'", "'stock1:g:0:'", "repeat('x', 1000000)", "NULL"] {
-        assert_eq!(refused(&mut client, &format!("SELECT stock.changes_since({bad})")), "22023", "{bad}");
+    for bad in [
+        "''",
+        "'x'",
+        "'stock1:g:1'",
+        "'stock1:g:1:2'",
+        "'stock1:g:0:'",
+        "repeat('x', 1000000)",
+        "NULL",
+    ] {
+        assert_eq!(
+            refused(&mut client, &format!("SELECT stock.changes_since({bad})")),
+            "22023",
+            "{bad}"
+        );
         if bad != "NULL" {
-            assert_eq!(refused(&mut client, &format!("SELECT stock.snapshot({bad})")), "22023", "{bad}");
+            assert_eq!(
+                refused(&mut client, &format!("SELECT stock.snapshot({bad})")),
+                "22023",
+                "{bad}"
+            );
         }
     }
     for bad in ["0", "-1", "100001", "NULL"] {
-        assert_eq!(refused(&mut client, &format!("SELECT stock.snapshot(NULL, {bad})")), "22023", "{bad}");
+        assert_eq!(
+            refused(&mut client, &format!("SELECT stock.snapshot(NULL, {bad})")),
+            "22023",
+            "{bad}"
+        );
         assert_eq!(
             refused(&mut client, &format!("SELECT stock.changes_since('stock1:g:1:', {bad})")),
             "22023",
             "{bad}"
         );
-        assert_eq!(refused(&mut client, &format!("SELECT stock.emit_changes({bad})")), "22023", "{bad}");
+        assert_eq!(
+            refused(&mut client, &format!("SELECT stock.emit_changes({bad})")),
+            "22023",
+            "{bad}"
+        );
     }
     let page = value(&mut client, "SELECT max(next_cursor) FROM stock.snapshot(NULL, 1)");
     assert_eq!(refused(&mut client, &format!("SELECT stock.changes_since('{page}')")), "22023");
@@ -178,7 +215,8 @@ fn cursors_that_are_none_or_the_other_s_are_refused() {
     finish(database);
 }
 
-/// What a transaction sees of its own changes may be rolled back: no page of a snapshot is read there.
+/// What a transaction sees of its own changes may be rolled back: no page of a snapshot is read
+/// there.
 #[test]
 fn no_page_tells_what_is_not_committed() {
     let database = shop();
@@ -200,7 +238,10 @@ fn the_lag_is_shown_to_a_new_session() {
         .batch_execute("SELECT stock.emit_changes(); SELECT stock.receive_stock('r', 'a', 'm', 1)")
         .unwrap();
     assert_eq!(
-        value(&mut database.connect(), "SELECT notify || ' ' || changes_behind FROM stock.feed_lag"),
+        value(
+            &mut database.connect(),
+            "SELECT notify || ' ' || changes_behind FROM stock.feed_lag"
+        ),
         "worker 1"
     );
     // Nobody sends here: said as long as there is something to send.
@@ -212,12 +253,16 @@ fn the_lag_is_shown_to_a_new_session() {
     finish(database);
 }
 
-/// A crash may take asynchronous commits back, of anybody, and their numbers are then used again. It never takes back
-/// what a cursor claims.
+/// A crash may take asynchronous commits back, of anybody, and their numbers are then used again.
+/// It never takes back what a cursor claims.
 #[test]
 fn a_crash_takes_nothing_back_that_a_cursor_claims() {
-    let cluster =
-        Cluster::start(&["fsync=off", "synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=0"]);
+    let cluster = Cluster::start(&[
+        "fsync=off",
+        "synchronous_commit=off",
+        "wal_writer_delay=10s",
+        "wal_writer_flush_after=0",
+    ]);
     let (database, elsewhere) = (cluster.database(), cluster.database());
     let (mut client, mut far) = (database.connect(), elsewhere.connect());
     stocked(&mut client, "a", "m", 1);
@@ -235,10 +280,15 @@ fn a_crash_takes_nothing_back_that_a_cursor_claims() {
         cluster.resume();
         (client, far) = (database.connect(), elsewhere.connect());
         assert_eq!(levels(&mut client), claimed, "what was told is there");
-        let next: i64 =
-            client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", &[]).unwrap().get(0);
+        let next: i64 = client
+            .query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint", &[])
+            .unwrap()
+            .get(0);
         let cursor: i64 = follower.cursor.split(':').nth(2).unwrap().parse().unwrap();
-        assert!(cursor <= next, "the cursor claims transactions up to {cursor}, the next one is {next}");
+        assert!(
+            cursor <= next,
+            "the cursor claims transactions up to {cursor}, the next one is {next}"
+        );
         receive(&mut client, &format!("after {round}"), "a");
         assert_eq!(follower.catch_up(&mut client), 1);
     }
@@ -275,34 +325,50 @@ fn a_crash_takes_nothing_back_that_was_told() {
     finish(database);
 }
 
-/// The emitter waits for its commit, whatever the session says, and never asks for less than the session does.
+/// The emitter waits for its commit, whatever the session says, and never asks for less than the
+/// session does.
 #[test]
 fn an_emission_is_committed_durably() {
     let database = database();
     let mut client = database.connect();
-    for (asked, made) in
-        [("off", "on"), ("local", "on"), ("remote_write", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
-    {
+    for (asked, made) in [
+        ("off", "on"),
+        ("local", "on"),
+        ("remote_write", "on"),
+        ("on", "on"),
+        ("remote_apply", "remote_apply"),
+    ] {
         receive(&mut client, asked, "a");
-        client.batch_execute(&format!("SET synchronous_commit = {asked}; BEGIN; SELECT stock.emit_changes()")).unwrap();
+        client
+            .batch_execute(&format!(
+                "SET synchronous_commit = {asked}; BEGIN; SELECT stock.emit_changes()"
+            ))
+            .unwrap();
         assert_eq!(value(&mut client, "SHOW synchronous_commit"), made, "{asked}");
         client.batch_execute("COMMIT").unwrap();
         assert_eq!(value(&mut client, "SHOW synchronous_commit"), asked);
     }
     // Where there is nothing to tell, nothing is written.
-    client.batch_execute("SET synchronous_commit = off; BEGIN; SELECT stock.emit_changes()").unwrap();
+    client
+        .batch_execute("SET synchronous_commit = off; BEGIN; SELECT stock.emit_changes()")
+        .unwrap();
     assert_eq!(value(&mut client, "SELECT pg_current_xact_id_if_assigned() IS NULL"), "t");
     client.batch_execute("COMMIT").unwrap();
     finish(database);
 }
 
-/// `available` in the feed belongs to the version: units of overdue holds are added when they are given back.
+/// `available` in the feed belongs to the version: units of overdue holds are added when they are
+/// given back.
 #[test]
 fn the_feed_counts_overdue_units_when_they_are_given_back() {
     let database = shop();
     let mut client = database.connect();
     stocked(&mut client, "o", "m", 10);
-    client.batch_execute("SELECT stock.reserve_stock('lapses', 'o', 'm', 1, '1 ms'); SELECT pg_sleep(0.01)").unwrap();
+    client
+        .batch_execute(
+            "SELECT stock.reserve_stock('lapses', 'o', 'm', 1, '1 ms'); SELECT pg_sleep(0.01)",
+        )
+        .unwrap();
     let told = "SELECT available FROM stock.snapshot() WHERE sku = 'o'";
     assert_eq!(value(&mut client, told), "9");
     assert_eq!(value(&mut client, "SELECT stock.available('o', 'm')"), "10");
@@ -320,7 +386,10 @@ fn a_later_page_is_refused_only_where_levels_were_changed() {
     for sku in ["p", "q"] {
         stocked(&mut client, sku, "m", 1);
     }
-    let page = value(&mut client, "SELECT next_cursor FROM stock.snapshot(NULL, 1) WHERE outcome = 'more_levels'");
+    let page = value(
+        &mut client,
+        "SELECT next_cursor FROM stock.snapshot(NULL, 1) WHERE outcome = 'more_levels'",
+    );
     client.batch_execute("BEGIN; INSERT INTO mine VALUES (1)").unwrap();
     let next = format!("SELECT outcome FROM stock.snapshot('{page}') ORDER BY outcome LIMIT 1");
     assert_eq!(value(&mut client, &next), "complete");
@@ -337,11 +406,16 @@ fn nothing_is_behind_where_each_transaction_sends_for_itself() {
     let mut client = database.connect();
     client.batch_execute("SELECT stock.emit_changes(); SET pg_stock.notify = transaction").unwrap();
     client.batch_execute("SELECT stock.set_stock('none', 's', 'm', 0, NULL)").unwrap();
-    let lag = "SELECT changes_behind || ' ' || coalesce(oldest_unsent_for::text, '-') || ' ' || coalesce(error, '-')
+    let lag = "SELECT changes_behind || ' ' || coalesce(oldest_unsent_for::text,
+               '-') || ' ' || coalesce(error, '-')
                  FROM stock.feed_lag";
     assert_eq!(value(&mut client, lag), "0 - -");
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.alert WHERE sku = 's'"), "0");
     client.batch_execute("SET pg_stock.notify = worker").unwrap();
-    assert_eq!(value(&mut client, "SELECT changes_behind FROM stock.feed_lag"), "1", "the worker would send it");
+    assert_eq!(
+        value(&mut client, "SELECT changes_behind FROM stock.feed_lag"),
+        "1",
+        "the worker would send it"
+    );
     finish(database);
 }

@@ -1,4 +1,5 @@
-//! Random interleavings of transactions: after each look, whoever follows the feed knows exactly what is committed.
+//! Random interleavings of transactions: after each look, whoever follows the feed knows exactly
+//! what is committed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,7 +39,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => who().prop_map(Step::Commit),
         1 => who().prop_map(Step::Rollback),
         1 => who().prop_map(Step::Prepare),
-        1 => (0..8usize, any::<bool>()).prop_map(|(which, commit)| Step::EndPrepared(which, commit)),
+        1 => (0..8usize, any::<bool>())
+            .prop_map(|(which, commit)| Step::EndPrepared(which, commit)),
         1 => Just(Step::Elsewhere),
         3 => (1..6).prop_map(Step::Ask),
         2 => (1..6).prop_map(Step::Emit),
@@ -48,7 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// A connection that writes levels of its own, so that nobody waits for anybody.
 struct Writer {
     client: Client,
-    /// What its level is called; another one after each prepared transaction, which keeps the old one locked.
+    /// What its level is called; another one after each prepared transaction, which keeps the old
+    /// one locked.
     level: String,
     in_transaction: bool,
     savepoints: usize,
@@ -104,9 +107,11 @@ impl World {
         caught_up
     }
 
-    /// Emits once; true if there is nothing more to tell, and then the listener knows exactly what is committed.
+    /// Emits once; true if there is nothing more to tell, and then the listener knows exactly what
+    /// is committed.
     fn emit(&mut self, most: i32) -> bool {
-        let row = self.reader.query_one("SELECT NOT more FROM stock.emit_changes($1)", &[&most]).unwrap();
+        let row =
+            self.reader.query_one("SELECT NOT more FROM stock.emit_changes($1)", &[&most]).unwrap();
         self.listener.hear(Duration::ZERO);
         if row.get(0) {
             assert_eq!(self.listener.levels, levels(&mut self.reader), "by listening");
@@ -116,12 +121,16 @@ impl World {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Begin(who) if !self.writers[who].in_transaction => self.writers[who].run("BEGIN", true),
+            Step::Begin(who) if !self.writers[who].in_transaction => {
+                self.writers[who].run("BEGIN", true)
+            }
             Step::Write(who) => {
                 self.keys += 1;
                 let writer = &mut self.writers[who];
-                let sql =
-                    format!("SELECT stock.receive_stock('{} {}', '{}', 'm', 1)", self.name, self.keys, writer.level);
+                let sql = format!(
+                    "SELECT stock.receive_stock('{} {}', '{}', 'm', 1)",
+                    self.name, self.keys, writer.level
+                );
                 writer.client.batch_execute(&sql).unwrap();
             }
             Step::Savepoint(who) if self.writers[who].in_transaction => {
@@ -131,10 +140,17 @@ impl World {
             }
             Step::RollbackToSavepoint(who) if self.writers[who].savepoints > 0 => {
                 let writer = &mut self.writers[who];
-                writer.client.batch_execute(&format!("ROLLBACK TO SAVEPOINT s{}", writer.savepoints)).unwrap();
+                writer
+                    .client
+                    .batch_execute(&format!("ROLLBACK TO SAVEPOINT s{}", writer.savepoints))
+                    .unwrap();
             }
-            Step::Commit(who) if self.writers[who].in_transaction => self.writers[who].run("COMMIT", false),
-            Step::Rollback(who) if self.writers[who].in_transaction => self.writers[who].run("ROLLBACK", false),
+            Step::Commit(who) if self.writers[who].in_transaction => {
+                self.writers[who].run("COMMIT", false)
+            }
+            Step::Rollback(who) if self.writers[who].in_transaction => {
+                self.writers[who].run("ROLLBACK", false)
+            }
             Step::Prepare(who) if self.writers[who].in_transaction && self.prepared.len() < 4 => {
                 let writer = &mut self.writers[who];
                 writer.prepared += 1;
@@ -149,7 +165,11 @@ impl World {
                 self.reader.batch_execute(&format!("{end} PREPARED '{id}'")).unwrap();
             }
             Step::Elsewhere => {
-                let sql = if self.far_transaction { "COMMIT" } else { "BEGIN; SELECT pg_current_xact_id()" };
+                let sql = if self.far_transaction {
+                    "COMMIT"
+                } else {
+                    "BEGIN; SELECT pg_current_xact_id()"
+                };
                 self.elsewhere.batch_execute(sql).unwrap();
                 self.far_transaction = !self.far_transaction;
             }
@@ -176,9 +196,16 @@ impl World {
         let committed = levels(&mut self.reader);
         assert_eq!(self.follower.levels, committed, "by asking");
         assert_eq!(self.listener.levels, committed, "by listening");
-        let sequences: Vec<i64> =
-            self.listener.messages.iter().map(|message| message["sequence"].as_i64().unwrap()).collect();
-        assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] || pair[1] == pair[0] + 1), "{sequences:?}");
+        let sequences: Vec<i64> = self
+            .listener
+            .messages
+            .iter()
+            .map(|message| message["sequence"].as_i64().unwrap())
+            .collect();
+        assert!(
+            sequences.windows(2).all(|pair| pair[1] == pair[0] || pair[1] == pair[0] + 1),
+            "{sequences:?}"
+        );
     }
 }
 
@@ -192,8 +219,12 @@ impl Writer {
 #[test]
 fn the_feed_equals_the_commits() {
     let (database, elsewhere) = (database(), database());
-    let mut runner =
-        TestRunner::new(Config { cases: 30, failure_persistence: None, max_shrink_iters: 200, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 30,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Config::default()
+    });
     let number = AtomicUsize::new(0);
     runner
         .run(&prop::collection::vec(step(), 20..120), |steps| {

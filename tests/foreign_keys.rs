@@ -1,5 +1,6 @@
-//! A shop whose order lines refer to the levels by a foreign key: each insert of a line locks its level's key until the
-//! order commits. That must not get in the way of a reserve, a confirm, a release, or the sweep.
+//! A shop whose order lines refer to the levels by a foreign key: each insert of a line locks its
+//! level's key until the order commits. That must not get in the way of a reserve, a confirm, a
+//! release, or the sweep.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +8,8 @@ use postgres::Client;
 
 use super::support::{at_once, call, database, finish, outcome, raised, stocked, value};
 
-const SHOP: &str = "CREATE TABLE order_line (number text, sku text COLLATE \"C\", location text COLLATE \"C\",
+const SHOP: &str =
+    "CREATE TABLE order_line (number text, sku text COLLATE \"C\", location text COLLATE \"C\",
                                              FOREIGN KEY (sku, location) REFERENCES stock.level)";
 const LEVELS: usize = 12;
 const LINES: usize = 10;
@@ -27,10 +29,15 @@ fn skus(number: usize) -> Vec<String> {
 fn order(client: &mut Client, number: usize, call: &str) {
     let skus = skus(number);
     let rows: Vec<String> = skus.iter().map(|sku| format!("('o{number}', '{sku}', 'm')")).collect();
-    let lines: Vec<String> =
-        skus.iter().map(|sku| format!(r#"{{"sku":"{sku}","location":"m","quantity":1}}"#)).collect();
+    let lines: Vec<String> = skus
+        .iter()
+        .map(|sku| format!(r#"{{"sku":"{sku}","location":"m","quantity":1}}"#))
+        .collect();
     let call = call.replace("KEY", &format!("o{number}")).replace("LINES", &lines.join(","));
-    let text = format!("BEGIN; INSERT INTO order_line VALUES {}; SELECT stock.{call}; COMMIT", rows.join(","));
+    let text = format!(
+        "BEGIN; INSERT INTO order_line VALUES {}; SELECT stock.{call}; COMMIT",
+        rows.join(",")
+    );
     client.batch_execute(&text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
 }
 
@@ -41,10 +48,11 @@ fn orders_whose_lines_refer_to_levels_never_deadlock() {
         let mut client = database.connect();
         client.batch_execute(SHOP).unwrap();
         (0..LEVELS).for_each(|sku| stocked(&mut client, &format!("s{sku}"), "m", 10_000));
-        for (number, act) in ["reserve_stock('KEY', '[LINES]')", "confirm_stock('KEY')", "return_stock('KEY')"]
-            .into_iter()
-            .chain(["reserve_stock('again KEY', '[LINES]')", "release_stock('again KEY')"])
-            .enumerate()
+        for (number, act) in
+            ["reserve_stock('KEY', '[LINES]')", "confirm_stock('KEY')", "return_stock('KEY')"]
+                .into_iter()
+                .chain(["reserve_stock('again KEY', '[LINES]')", "release_stock('again KEY')"])
+                .enumerate()
         {
             let done = AtomicUsize::new(0);
             at_once(database, SESSIONS, |session, client| {
@@ -92,15 +100,28 @@ fn an_open_order_keeps_nobody_from_its_levels() {
         let database = database();
         let mut client = database.connect();
         client
-            .batch_execute(&format!("{SHOP}; SET pg_stock.direct_access = {direct}; SET lock_timeout = '1s'"))
+            .batch_execute(&format!(
+                "{SHOP}; SET pg_stock.direct_access = {direct}; SET lock_timeout = '1s'"
+            ))
             .unwrap();
         stocked(&mut client, "a", "m", 10);
-        assert_eq!(outcome(&mut client, "try_reserve_stock('overdue', 'a', 'm', 1, '1 microsecond')"), "reserved");
+        assert_eq!(
+            outcome(&mut client, "try_reserve_stock('overdue', 'a', 'm', 1, '1 microsecond')"),
+            "reserved"
+        );
         let mut shop = database.connect();
         shop.batch_execute("BEGIN; INSERT INTO order_line VALUES ('o', 'a', 'm')").unwrap();
         let swept = client.query_one("SELECT * FROM stock.expire_reservations()", &[]).unwrap();
-        assert_eq!((swept.get::<_, i64>(0), swept.get::<_, i64>("levels_busy")), (1, 0), "{direct}");
-        for text in ["try_reserve_stock('k', 'a', 'm', 1)", "try_confirm_stock('k')", "try_return_stock('k')"] {
+        assert_eq!(
+            (swept.get::<_, i64>(0), swept.get::<_, i64>("levels_busy")),
+            (1, 0),
+            "{direct}"
+        );
+        for text in [
+            "try_reserve_stock('k', 'a', 'm', 1)",
+            "try_confirm_stock('k')",
+            "try_return_stock('k')",
+        ] {
             assert_eq!(call(&mut client, text).unwrap().len(), 1, "{direct}");
         }
         shop.batch_execute("COMMIT").unwrap();
@@ -115,7 +136,8 @@ fn a_reserve_that_is_not_committed_holds_up_no_order() {
     buyer.batch_execute(SHOP).unwrap();
     stocked(&mut buyer, "a", "m", 10);
     buyer.batch_execute("BEGIN; SELECT stock.reserve_stock('k', 'a', 'm', 1)").unwrap();
-    shop.batch_execute("SET lock_timeout = '5s'; INSERT INTO order_line VALUES ('o', 'a', 'm')").unwrap();
+    shop.batch_execute("SET lock_timeout = '5s'; INSERT INTO order_line VALUES ('o', 'a', 'm')")
+        .unwrap();
     buyer.batch_execute("COMMIT").unwrap();
     finish(database);
 }

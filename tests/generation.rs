@@ -1,11 +1,13 @@
-//! The lives of a database: a cursor of one means nothing in another, and whoever comes with it is told so.
+//! The lives of a database: a cursor of one means nothing in another, and whoever comes with it is
+//! told so.
 
 use pg_stock_tests::Cluster;
 
 use super::support::feed::{Follower, answer, receive, refused, shop};
 use super::support::{cluster, database, eventually, finish, stocked, value};
 
-/// A cursor of another life of the database, or one that is ahead of it, means nothing: the follower begins anew.
+/// A cursor of another life of the database, or one that is ahead of it, means nothing: the
+/// follower begins anew.
 #[test]
 fn cursors_of_another_life_are_answered_with_resynchronise() {
     let database = database();
@@ -42,8 +44,8 @@ fn cursors_of_another_life_are_answered_with_resynchronise() {
     finish(database);
 }
 
-/// While a dump is being restored, and before anything has happened, no generation begins: what a follower was told then
-/// is worth nothing afterwards, and he is told so.
+/// While a dump is being restored, and before anything has happened, no generation begins: what a
+/// follower was told then is worth nothing afterwards, and he is told so.
 #[test]
 fn a_cursor_from_before_the_first_change_or_from_a_restore_is_good_for_nothing_later() {
     let database = database();
@@ -52,9 +54,18 @@ fn a_cursor_from_before_the_first_change_or_from_a_restore_is_good_for_nothing_l
     assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "caught_up");
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.feed"), "0");
     // As a restore does: first rows, the sequence last.
-    client.batch_execute("BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO stock.level (sku, location, on_hand, reserved, version, updated_at) VALUES ('a', 'm', 0, 0, 0, now()); COMMIT").unwrap();
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO stock.level (sku, \
+             location, on_hand, reserved, version, updated_at) VALUES ('a', 'm', 0, 0, 0, now()); \
+             COMMIT",
+        )
+        .unwrap();
     assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "caught_up");
-    assert_eq!(value(&mut client, "SELECT string_agg(outcome, ' ') FROM stock.snapshot()"), "complete");
+    assert_eq!(
+        value(&mut client, "SELECT string_agg(outcome, ' ') FROM stock.snapshot()"),
+        "complete"
+    );
     client.batch_execute("DELETE FROM stock.level").unwrap();
     receive(&mut client, "r", "a");
     assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "resynchronise");
@@ -70,23 +81,29 @@ fn an_old_snapshot_is_no_reason_to_begin_anew() {
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
     receive(&mut other, "later", "z");
     follower.catch_up(&mut other);
-    assert_eq!(refused(&mut client, &format!("SELECT * FROM stock.changes_since('{}')", follower.cursor)), "25001");
+    assert_eq!(
+        refused(&mut client, &format!("SELECT * FROM stock.changes_since('{}')", follower.cursor)),
+        "25001"
+    );
     client.batch_execute("ROLLBACK").unwrap();
     assert_eq!(answer(&mut client, "changes_since", &follower.cursor), "caught_up");
     finish(database);
 }
 
-/// Rows that were restored carry the numbers of transactions of another cluster. They are no news when the counter of
-/// this one reaches them.
+/// Rows that were restored carry the numbers of transactions of another cluster. They are no news
+/// when the counter of this one reaches them.
 #[test]
 fn restored_rows_do_not_come_back_as_news() {
     let (old, new) = (Cluster::start(&["fsync=off"]), Cluster::start(&["fsync=off"]));
-    let burn = "DO $$ BEGIN FOR i IN 1..3000 LOOP BEGIN CREATE TEMP TABLE t (); RAISE EXCEPTION 'x'; EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$";
+    let burn = "DO $$ BEGIN FOR i IN 1..3000 LOOP BEGIN CREATE TEMP TABLE t (); RAISE EXCEPTION \
+                'x'; EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$";
     let database = old.database();
     let mut source = database.connect();
     source.batch_execute(burn).unwrap();
     source
-        .batch_execute("SELECT stock.receive_stock('r' || i, 's' || i, 'm', 1) FROM generate_series(1, 20) i")
+        .batch_execute(
+            "SELECT stock.receive_stock('r' || i, 's' || i, 'm', 1) FROM generate_series(1, 20) i",
+        )
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = format!("{}/dump", folder.path().display());
@@ -96,7 +113,11 @@ fn restored_rows_do_not_come_back_as_news() {
     new.run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored", "-f", &file]);
     let mut target = new.connect("restored");
     let above = "SELECT bool_and(xact > pg_current_xact_id()) FROM stock.ledger";
-    assert_eq!(value(&mut target, above), "t", "the restored rows must lie ahead, or nothing is tested");
+    assert_eq!(
+        value(&mut target, above),
+        "t",
+        "the restored rows must lie ahead, or nothing is tested"
+    );
     let mut follower = Follower::begin(&mut target);
     assert_eq!(follower.levels.len(), 20);
     follower.levels.clear();
@@ -109,7 +130,11 @@ fn restored_rows_do_not_come_back_as_news() {
     assert_eq!(value(&mut target, past), "t");
     receive(&mut target, "newer", "s2");
     assert_eq!(follower.catch_up(&mut target), 1, "{:?}", follower.levels);
-    assert_eq!(value(&mut target, "SELECT changes FROM stock.emit_changes()"), "22", "the first emission tells of all");
+    assert_eq!(
+        value(&mut target, "SELECT changes FROM stock.emit_changes()"),
+        "22",
+        "the first emission tells of all"
+    );
     assert_eq!(value(&mut target, "SELECT changes_behind FROM stock.feed_lag"), "0");
 }
 
@@ -135,7 +160,9 @@ fn a_standby_gives_no_cursors_and_a_promotion_begins_a_generation() {
     assert_eq!(value(&mut reader, "SELECT count(*) FROM stock.feed_lag"), "1");
     drop(primary);
     reader.batch_execute("SELECT pg_promote()").unwrap();
-    eventually("it takes writes", || !reader.query_one("SELECT pg_is_in_recovery()", &[]).unwrap().get::<_, bool>(0));
+    eventually("it takes writes", || {
+        !reader.query_one("SELECT pg_is_in_recovery()", &[]).unwrap().get::<_, bool>(0)
+    });
     assert_eq!(answer(&mut reader, "changes_since", cursor), "resynchronise");
     let mut follower = Follower::begin(&mut reader);
     receive(&mut reader, "after", "a");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::support::{call, database, finish, outcome, raised, sqlstate, stocked, value, wait_for_lock};
+use super::support::{
+    call, database, finish, outcome, raised, sqlstate, stocked, value, wait_for_lock,
+};
 use postgres::NoTls;
 
 /// Calls that wait for the locked level 'a'.
@@ -17,17 +19,21 @@ const CALLS: [&str; 8] = [
     "try_transfer_stock('new', 'b', 'a', 'm', 1)",
 ];
 
-/// Runs each call against a level that another session has locked, interrupts it, and sees that it left nothing.
+/// Runs each call against a level that another session has locked, interrupts it, and sees that it
+/// left nothing.
 fn interrupted(prepare: &str, state: &str, interrupt: Option<&str>) {
     let database = database();
-    let (mut client, mut locker, mut killer) = (database.connect(), database.connect(), database.connect());
+    let (mut client, mut locker, mut killer) =
+        (database.connect(), database.connect(), database.connect());
     stocked(&mut client, "a", "m", 10);
     stocked(&mut client, "b", "m", 10);
     stocked(&mut client, "b", "a", 10);
     assert_eq!(outcome(&mut client, "try_reserve_stock('held', 'a', 'm', 2)"), "reserved");
     for text in CALLS {
         let before = value(&mut killer, "SELECT count(*) FROM stock.ledger");
-        locker.batch_execute("BEGIN; SELECT FROM stock.level WHERE 'a' IN (sku, location) FOR UPDATE").unwrap();
+        locker
+            .batch_execute("BEGIN; SELECT FROM stock.level WHERE 'a' IN (sku, location) FOR UPDATE")
+            .unwrap();
         client.batch_execute(prepare).unwrap();
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
         let error = std::thread::scope(|scope| {
@@ -48,7 +54,10 @@ fn interrupted(prepare: &str, state: &str, interrupt: Option<&str>) {
         } else {
             client.batch_execute("RESET lock_timeout; RESET statement_timeout").unwrap();
         }
-        assert!(!call(&mut client, "try_reserve_stock('held', 'a', 'm', 2)").unwrap().is_empty(), "the backend works");
+        assert!(
+            !call(&mut client, "try_reserve_stock('held', 'a', 'm', 2)").unwrap().is_empty(),
+            "the backend works"
+        );
     }
     drop(client);
     finish(database);
@@ -83,7 +92,8 @@ fn a_client_that_vanishes_leaves_all_or_nothing() {
     stocked(&mut client, "b", "m", 1_000_000);
     for number in 0..20 {
         let mut leaving = database.cluster.config(database.name()).connect(NoTls).unwrap();
-        let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+        let lines =
+            r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
         let token = leaving.cancel_token();
         std::thread::scope(|scope| {
             scope.spawn(move || {

@@ -1,4 +1,5 @@
-//! NOTIFY: the worker tells what was committed, soon and completely; or each transaction for itself; or nobody.
+//! NOTIFY: the worker tells what was committed, soon and completely; or each transaction for
+//! itself; or nobody.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,7 +23,8 @@ fn cluster() -> &'static Cluster {
     })
 }
 
-/// A database with a worker that has told of one level; somebody who works and somebody who listens.
+/// A database with a worker that has told of one level; somebody who works and somebody who
+/// listens.
 fn told() -> (Database<'static>, Client, Listener) {
     let database = cluster().database();
     let mut client = database.connect();
@@ -53,14 +55,20 @@ fn the_worker_tells_of_each_change_and_a_listener_may_keep_its_cursor() {
             hears_of(&mut listener, &mut client);
         }
         if number % 5 == 4 {
-            client.batch_execute("SELECT stock.receive_stock('r' || random(), 'a', 'm', 5)").unwrap();
+            client
+                .batch_execute("SELECT stock.receive_stock('r' || random(), 'a', 'm', 5)")
+                .unwrap();
         }
     }
     hears_of(&mut listener, &mut client);
-    let sequences: Vec<i64> = listener.messages.iter().map(|message| message["sequence"].as_i64().unwrap()).collect();
+    let sequences: Vec<i64> =
+        listener.messages.iter().map(|message| message["sequence"].as_i64().unwrap()).collect();
     assert_eq!(sequences, (1..=sequences.len() as i64).collect::<Vec<_>>());
     let last = listener.messages.last().unwrap();
-    assert_eq!(last["generation"], value(&mut client, "SELECT generation FROM stock.feed").as_str());
+    assert_eq!(
+        last["generation"],
+        value(&mut client, "SELECT generation FROM stock.feed").as_str()
+    );
     let cursor = last["cursor"].as_str().expect("there is room for it").to_owned();
     let mut follower = Follower { cursor, levels: listener.levels.clone() };
     assert_eq!(follower.catch_up(&mut client), 0);
@@ -73,7 +81,11 @@ fn the_worker_tells_of_each_change_and_a_listener_may_keep_its_cursor() {
 #[test]
 fn a_prepared_transaction_is_told_of() {
     let (database, mut client, mut listener) = told();
-    client.batch_execute("BEGIN; SELECT stock.reserve_stock('o', 'a', 'm', 1); PREPARE TRANSACTION 'told'").unwrap();
+    client
+        .batch_execute(
+            "BEGIN; SELECT stock.reserve_stock('o', 'a', 'm', 1); PREPARE TRANSACTION 'told'",
+        )
+        .unwrap();
     stocked(&mut client, "b", "m", 1);
     hears_of(&mut listener, &mut client);
     client.batch_execute("COMMIT PREPARED 'told'").unwrap();
@@ -88,7 +100,8 @@ fn expiry_is_told_in_a_transaction_of_its_own() {
     outcome(&mut client, "reserve_stock('o', 'a', 'm', 10, '100 ms')");
     eventually("it expired", || value(&mut client, "SELECT count(*) FROM stock.hold") == "0");
     hears_of(&mut listener, &mut client);
-    let shared = "SELECT count(*) FROM stock.ledger g, stock.feed f WHERE g.xact::text = f.xmin::text";
+    let shared =
+        "SELECT count(*) FROM stock.ledger g, stock.feed f WHERE g.xact::text = f.xmin::text";
     assert_eq!(value(&mut client, shared), "0");
     assert_eq!(listener.alarms(), ["sold_out a", "available_again a"]);
     finish(database);
@@ -122,7 +135,8 @@ fn alerts_tell_of_both_thresholds_both_ways_and_once() {
     finish(database);
 }
 
-/// However much one transaction changes, no message is too long and none is missing (the listener checks the length).
+/// However much one transaction changes, no message is too long and none is missing (the listener
+/// checks the length).
 #[test]
 fn an_order_of_thousands_of_lines_is_told_in_parts() {
     let (database, mut client, mut listener) = told();
@@ -131,14 +145,18 @@ fn an_order_of_thousands_of_lines_is_told_in_parts() {
     value(&mut client, fill);
     hears_of(&mut listener, &mut client);
     listener.messages.clear();
-    let order = "SELECT count(*) FROM stock.reserve_stock('big', (SELECT jsonb_agg(jsonb_build_object('sku', repeat('é', 90) || i,
+    let order = "SELECT count(*) FROM stock.reserve_stock('big',
+                 (SELECT jsonb_agg(jsonb_build_object('sku', repeat('é', 90) || i,
                    'location', 'm', 'quantity', 10)) FROM generate_series(1, 3000) i))";
     assert_eq!(value(&mut client, order), "3000");
     hears_of(&mut listener, &mut client);
     let parts = listener.messages.len() as u64;
     assert!(parts > 100, "{parts}");
     for (place, message) in listener.messages.iter().enumerate() {
-        assert_eq!((message["part"].as_u64(), message["parts"].as_u64()), (Some(place as u64 + 1), Some(parts)));
+        assert_eq!(
+            (message["part"].as_u64(), message["parts"].as_u64()),
+            (Some(place as u64 + 1), Some(parts))
+        );
         assert_eq!(message.get("cursor").is_some(), place as u64 + 1 == parts);
     }
     assert_eq!(listener.alarms().len(), 3000);
@@ -149,42 +167,63 @@ fn an_order_of_thousands_of_lines_is_told_in_parts() {
 #[test]
 fn an_idle_feed_writes_nothing() {
     let (database, mut client, _listener) = told();
-    let row = "SELECT ctid || ' ' || xmin || ' ' || (SELECT changes_behind FROM stock.feed_lag) FROM stock.feed";
+    let row = "SELECT ctid || ' ' || xmin || ' ' || (SELECT changes_behind FROM stock.feed_lag) \
+               FROM stock.feed";
     let before = value(&mut client, row);
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(value(&mut client, row), before);
     finish(database);
 }
 
-/// An emission that fails stops neither expiry nor the sale; it is shown, and in the end nothing is lost.
+/// An emission that fails stops neither expiry nor the sale; it is shown, and in the end nothing is
+/// lost.
 #[test]
 fn an_emission_that_fails_is_shown_and_tried_again() {
     let (database, mut client, mut listener) = told();
-    client.batch_execute("ALTER TABLE stock.feed ADD CONSTRAINT broken CHECK (sequence < 2) NOT VALID").unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE stock.feed ADD CONSTRAINT broken CHECK (sequence < 2) NOT VALID",
+        )
+        .unwrap();
     outcome(&mut client, "reserve_stock('o1', 'a', 'm', 1, '300 ms')");
     outcome(&mut client, "reserve_stock('o2', 'a', 'm', 1)");
     let shown = "SELECT coalesce(error, '') FROM stock.feed_lag WHERE failed_at IS NOT NULL";
     eventually("the error is shown", || {
-        client.query(shown, &[]).unwrap().first().is_some_and(|row| row.get::<_, String>(0).contains("broken"))
+        client
+            .query(shown, &[])
+            .unwrap()
+            .first()
+            .is_some_and(|row| row.get::<_, String>(0).contains("broken"))
     });
     eventually("expiry goes on", || value(&mut client, "SELECT count(*) FROM stock.hold") == "1");
     eventually("the pauses grow", || cluster().log().contains("It is tried again in 4 s"));
-    assert_eq!(value(&mut client, "SELECT changes_behind > 0 AND oldest_unsent_for > '0' FROM stock.feed_lag"), "t");
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT changes_behind > 0 AND oldest_unsent_for > '0' FROM stock.feed_lag"
+        ),
+        "t"
+    );
     client.batch_execute("ALTER TABLE stock.feed DROP CONSTRAINT broken").unwrap();
     hears_of(&mut listener, &mut client);
-    let healed = "SELECT changes_behind = 0 AND error IS NULL AND oldest_unsent_at IS NULL FROM stock.feed_lag";
+    let healed = "SELECT changes_behind = 0 AND error IS NULL AND oldest_unsent_at IS NULL FROM \
+                  stock.feed_lag";
     assert_eq!(value(&mut client, healed), "t");
     finish(database);
 }
 
-/// A transaction that reads or sends the feed and then stays open stops neither expiry nor, in the end, the feed.
+/// A transaction that reads or sends the feed and then stays open stops neither expiry nor, in the
+/// end, the feed.
 #[test]
 fn an_open_transaction_does_not_stop_the_worker() {
     let (database, mut client, mut listener) = told();
     let mut open = database.connect();
     client.batch_execute("SET statement_timeout = '20s'").unwrap();
     loop {
-        outcome(&mut client, &format!("receive_stock('r{:?}', 'a', 'm', 1)", std::time::Instant::now()));
+        outcome(
+            &mut client,
+            &format!("receive_stock('r{:?}', 'a', 'm', 1)", std::time::Instant::now()),
+        );
         open.batch_execute("BEGIN").unwrap();
         if value(&mut open, "SELECT messages > 0 FROM stock.emit_changes()") == "t" {
             break;
@@ -206,11 +245,14 @@ fn a_new_generation_announces_what_is_sold_out() {
     let mut client = database.connect();
     value(
         &mut client,
-        "SELECT count(*) FROM generate_series(1, 1100) i, LATERAL stock.receive_stock('r' || i, 's' || i % 100, 'm', 1)",
+        "SELECT count(*) FROM generate_series(1, 1100) i, LATERAL stock.receive_stock('r' || i, \
+         's' || i % 100, 'm', 1)",
     );
     outcome(&mut client, "sell_stock('o', 's7', 'm', 11)");
     stocked(&mut client, "back", "m", 1);
-    client.batch_execute("INSERT INTO stock.alert VALUES ('back', 'm', 'sold_out', now())").unwrap();
+    client
+        .batch_execute("INSERT INTO stock.alert VALUES ('back', 'm', 'sold_out', now())")
+        .unwrap();
     client.batch_execute("SELECT stock.begin_generation()").unwrap();
     let mut listener = Listener::begin(database.connect());
     stocked(&mut client, "other", "m", 1);
@@ -228,16 +270,27 @@ fn off_means_off_and_nothing_is_lost_when_it_is_on_again() {
     let (database, mut client, mut listener) = told();
     let mut admin = cluster().connect("postgres");
     let restart = format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = '{}'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock \
+         worker' AND datname = '{}'",
         database.name()
     );
-    admin.batch_execute(&format!("ALTER DATABASE {} SET pg_stock.notify = off; {restart}", database.name())).unwrap();
+    admin
+        .batch_execute(&format!(
+            "ALTER DATABASE {} SET pg_stock.notify = off; {restart}",
+            database.name()
+        ))
+        .unwrap();
     stocked(&mut client, "b", "m", 1);
     std::thread::sleep(Duration::from_millis(2_500));
     listener.hear(Duration::from_millis(5));
     assert_eq!(listener.levels.len(), 1);
     assert_eq!(value(&mut client, "SELECT changes_behind FROM stock.feed_lag"), "1");
-    admin.batch_execute(&format!("ALTER DATABASE {} RESET pg_stock.notify; {restart}", database.name())).unwrap();
+    admin
+        .batch_execute(&format!(
+            "ALTER DATABASE {} RESET pg_stock.notify; {restart}",
+            database.name()
+        ))
+        .unwrap();
     hears_of(&mut listener, &mut client);
     finish(database);
 }
@@ -251,7 +304,10 @@ fn a_transaction_tells_of_itself() {
     client.batch_execute("SET pg_stock.notify = transaction").unwrap();
     stocked(&mut client, "a", "m", 3);
     hears_of(&mut listener, &mut client);
-    assert!(listener.messages[0].get("sequence").is_none() && listener.messages[0].get("cursor").is_none());
+    assert!(
+        listener.messages[0].get("sequence").is_none()
+            && listener.messages[0].get("cursor").is_none()
+    );
     outcome(&mut client, "reserve_stock('o1', 'a', 'm', 3)");
     hears_of(&mut listener, &mut client);
     client
@@ -276,14 +332,16 @@ fn a_transaction_tells_of_itself() {
     finish(database);
 }
 
-/// The channels can be renamed, so that the programs of two shops in one database server are told apart.
+/// The channels can be renamed, so that the programs of two shops in one database server are told
+/// apart.
 #[test]
 fn channels_have_a_prefix() {
     let database = database();
     let (mut client, mut ears) = (database.connect(), database.connect());
-    for (prefix, channel) in
-        [("shop", "shop_changed".to_owned()), (&"x".repeat(200), format!("{}_changed", "x".repeat(48)))]
-    {
+    for (prefix, channel) in [
+        ("shop", "shop_changed".to_owned()),
+        (&"x".repeat(200), format!("{}_changed", "x".repeat(48))),
+    ] {
         ears.batch_execute(&format!("LISTEN {channel}")).unwrap();
         client.batch_execute(&format!("SET pg_stock.channel_prefix = '{prefix}'")).unwrap();
         stocked(&mut client, &channel[..8], "m", 1);
@@ -297,12 +355,13 @@ fn channels_have_a_prefix() {
     finish(database);
 }
 
-/// Names travel as text, whatever the encoding of the database; what is no text is left out, and then there is no
-/// cursor to keep.
+/// Names travel as text, whatever the encoding of the database; what is no text is left out, and
+/// then there is no cursor to keep.
 #[test]
 fn names_in_every_encoding() {
     let mut admin = super::support::cluster().connect("postgres");
-    // The SKU, and what is heard of it; a byte that WIN1252 does not define can be stored, and has no equivalent.
+    // The SKU, and what is heard of it; a byte that WIN1252 does not define can be stored, and has
+    // no equivalent.
     let skus = [
         ("LATIN1", "chr(228)", Some("ä")),
         ("SQL_ASCII", r"convert_from('\xe4'::bytea, 'SQL_ASCII')", None),
@@ -311,21 +370,33 @@ fn names_in_every_encoding() {
     for (encoding, sku, heard) in skus {
         let name = format!("feed_{}", encoding.to_lowercase());
         admin
-            .batch_execute(&format!("CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'"))
+            .batch_execute(&format!(
+                "CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'"
+            ))
             .unwrap();
         let mut client = super::support::cluster().connect(&name);
         client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
         let mut listener = Listener::begin(super::support::cluster().connect(&name));
         stocked(&mut client, "plain", "m", 1);
-        value(&mut client, &format!("SELECT count(*) FROM stock.receive_stock('r', {sku}, 'm', 1)"));
+        value(
+            &mut client,
+            &format!("SELECT count(*) FROM stock.receive_stock('r', {sku}, 'm', 1)"),
+        );
         client.batch_execute("SELECT stock.emit_changes()").unwrap();
         listener.hear(Duration::from_millis(50));
         let skus: Vec<&str> = listener.levels.keys().map(|(sku, _)| sku.as_str()).collect();
         let expected: Vec<&str> = ["plain"].into_iter().chain(heard).collect();
         assert_eq!(skus, expected, "{encoding}");
-        assert_eq!(listener.messages.last().unwrap().get("cursor").is_some(), heard.is_some(), "{encoding}");
+        assert_eq!(
+            listener.messages.last().unwrap().get("cursor").is_some(),
+            heard.is_some(),
+            "{encoding}"
+        );
         // A sale that tells of itself is none the worse.
         client.batch_execute("SET pg_stock.notify = transaction").unwrap();
-        value(&mut client, &format!("SELECT count(*) FROM stock.reserve_stock('o', {sku}, 'm', 1)"));
+        value(
+            &mut client,
+            &format!("SELECT count(*) FROM stock.reserve_stock('o', {sku}, 'm', 1)"),
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Every cell of the table of outcomes in docs/reference.md by operation and state, played against a real server.
+//! Every cell of the table of outcomes in docs/reference.md by operation and state, played against
+//! a real server.
 
 use super::support::{call, database, finish, sqlstate, value};
 use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells};
@@ -27,7 +28,8 @@ fn json(lines: Option<&[Line]>) -> String {
 
 /// The call that makes a request.
 fn sql(request: &Request) -> String {
-    let (key, part, reason) = (text(&request.key), text(&request.operation_key), text(&request.reason));
+    let (key, part, reason) =
+        (text(&request.key), text(&request.operation_key), text(&request.reason));
     match &request.action {
         Action::Reserve { lines, ttl, .. } => {
             let (line, version) = (&lines[0], number(lines[0].expected_version));
@@ -37,26 +39,51 @@ fn sql(request: &Request) -> String {
                     level(&line.at),
                     line.quantity
                 ),
-                None => format!("try_sell_stock({key}, {}, {}, NULL, {version})", level(&line.at), line.quantity),
+                None => format!(
+                    "try_sell_stock({key}, {}, {}, NULL, {version})",
+                    level(&line.at),
+                    line.quantity
+                ),
             }
         }
-        Action::Confirm { lines } => format!("try_confirm_stock({key}, {}, {part})", json(lines.as_deref())),
-        Action::Release { lines } => format!("try_release_stock({key}, {}, {part})", json(lines.as_deref())),
-        Action::Return { lines } => format!("try_return_stock({key}, {}, {part})", json(lines.as_deref())),
+        Action::Confirm { lines } => {
+            format!("try_confirm_stock({key}, {}, {part})", json(lines.as_deref()))
+        }
+        Action::Release { lines } => {
+            format!("try_release_stock({key}, {}, {part})", json(lines.as_deref()))
+        }
+        Action::Return { lines } => {
+            format!("try_return_stock({key}, {}, {part})", json(lines.as_deref()))
+        }
         Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds')"),
         Action::Reopen => format!("try_reopen_key({key}, {reason})"),
-        Action::Receive { at, quantity } => format!("try_receive_stock({key}, {}, {quantity})", level(at)),
+        Action::Receive { at, quantity } => {
+            format!("try_receive_stock({key}, {}, {quantity})", level(at))
+        }
         Action::Adjust { at, delta, expected_version } => {
-            format!("try_adjust_stock({key}, {}, {delta}, {reason}, {})", level(at), number(*expected_version))
+            format!(
+                "try_adjust_stock({key}, {}, {delta}, {reason}, {})",
+                level(at),
+                number(*expected_version)
+            )
         }
         Action::Set { at, on_hand, expected_version } => {
             format!("try_set_stock({key}, {}, {on_hand}, {})", level(at), number(*expected_version))
         }
         Action::Transfer { from, to, quantity } => {
-            format!("try_transfer_stock({key}, {}, {}, {quantity})", level(from), text(&to.location))
+            format!(
+                "try_transfer_stock({key}, {}, {}, {quantity})",
+                level(from),
+                text(&to.location)
+            )
         }
         Action::SetLimits { at, safety_stock, buyer_limit } => {
-            format!("try_set_limits({key}, {}, {}, {})", level(at), number(*safety_stock), number(*buyer_limit))
+            format!(
+                "try_set_limits({key}, {}, {}, {})",
+                level(at),
+                number(*safety_stock),
+                number(*buyer_limit)
+            )
         }
         Action::Freeze { at } => format!("try_freeze_level({key}, {}, {reason})", level(at)),
         Action::Unfreeze { at } => format!("try_unfreeze_level({key}, {}, {reason})", level(at)),
@@ -84,11 +111,16 @@ fn play(client: &mut postgres::Client, cell: &Cell) -> String {
     let before = value(client, "SELECT count(*) FROM stock.ledger");
     let rows = call(client, &sql(&cell.request)).unwrap();
     let row = rows.iter().find(|row| row.outcome != "not_applied").expect("an outcome");
-    let outcome = Outcome::ALL.iter().find(|outcome| outcome.word() == row.outcome).expect("one of the list");
+    let outcome =
+        Outcome::ALL.iter().find(|outcome| outcome.word() == row.outcome).expect("one of the list");
     let refused = outcome.is_refusal();
     assert_eq!(raised.as_deref(), outcome.sqlstate(), "what the raising form raises: {cell:?}");
     let after = value(client, "SELECT count(*) FROM stock.ledger");
-    assert_eq!(before == after, refused || row.replayed, "a refusal and a replay write nothing: {cell:?}");
+    assert_eq!(
+        before == after,
+        refused || row.replayed,
+        "a refusal and a replay write nothing: {cell:?}"
+    );
     pg_stock_tests::invariants::assert_hold(client);
     client.batch_execute("ROLLBACK").unwrap();
     if row.replayed { format!("{} (replay)", row.outcome) } else { row.outcome.clone() }
@@ -100,7 +132,14 @@ fn every_cell_is_answered_as_the_readme_says() {
     let mut client = database.connect();
     let cells = [reservation_cells(), level_cells()].concat();
     for cell in &cells {
-        assert_eq!(play(&mut client, cell), cell.outcome, "{} on {}: {:?}", cell.operation, cell.state, cell.request);
+        assert_eq!(
+            play(&mut client, cell),
+            cell.outcome,
+            "{} on {}: {:?}",
+            cell.operation,
+            cell.state,
+            cell.request
+        );
     }
     println!("{} cells", cells.len());
     finish(database);

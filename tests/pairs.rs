@@ -1,5 +1,6 @@
-//! Confirm, release, extend and expire of one reservation at once, pair by pair over two real connections: whichever is
-//! first, each has one defined outcome, with the sweeper on and off, whether the first commits or is rolled back.
+//! Confirm, release, extend and expire of one reservation at once, pair by pair over two real
+//! connections: whichever is first, each has one defined outcome, with the sweeper on and off,
+//! whether the first commits or is rolled back.
 
 use std::sync::OnceLock;
 
@@ -13,8 +14,13 @@ const OPERATIONS: [&str; 4] = ["confirm", "release", "extend", "expire"];
 /// A server whose worker sweeps.
 fn sweeping() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER
-        .get_or_init(|| Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off", "max_worker_processes=40"]))
+    CLUSTER.get_or_init(|| {
+        Cluster::start(&[
+            "shared_preload_libraries=pg_stock",
+            "fsync=off",
+            "max_worker_processes=40",
+        ])
+    })
 }
 
 /// Runs an operation on the reservation 'o'; `part` tells two of a kind apart.
@@ -46,14 +52,16 @@ fn alone(operation: &str, late: bool) -> &'static str {
 fn after(first: &str, second: &str, late: bool) -> &'static str {
     match (first, second, late) {
         ("confirm" | "extend", "expire", _) | ("release", "expire", false) => "0",
-        // A quick no: the hold has lapsed, which is all that can be seen until the first commits. Nobody waits for it.
+        // A quick no: the hold has lapsed, which is all that can be seen until the first commits.
+        // Nobody waits for it.
         ("confirm" | "extend", "release", true) => "reservation_expired",
         // What was held again is in time.
         ("extend", "confirm" | "extend", true) => alone(second, false),
         ("confirm", ..) => "already_confirmed",
         ("release", _, false) => "already_released",
         ("expire", "expire", true) => "0",
-        // Swept or not, a late hold is what it was: the units are taken again, or the deadline has passed.
+        // Swept or not, a late hold is what it was: the units are taken again, or the deadline has
+        // passed.
         _ => alone(second, late),
     }
 }
@@ -67,7 +75,9 @@ fn meet(database: Database<'_>, first: &str, second: &str, end: &str) -> (String
     let told = std::thread::scope(|scope| {
         let second = scope.spawn(|| operate(&mut other, second, "second"));
         let waits = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {process}");
-        eventually("the second waits or is done", || second.is_finished() || value(&mut watcher, &waits) == "Lock");
+        eventually("the second waits or is done", || {
+            second.is_finished() || value(&mut watcher, &waits) == "Lock"
+        });
         one.batch_execute(end).unwrap();
         second.join().expect("no panic")
     });
@@ -75,8 +85,12 @@ fn meet(database: Database<'_>, first: &str, second: &str, end: &str) -> (String
 }
 
 fn each_pair(cluster: &'static Cluster, sweeper_is_on: bool) {
-    for (first, second) in OPERATIONS.iter().flat_map(|first| OPERATIONS.map(|second| (*first, second))) {
-        for (late, end) in [(false, "COMMIT"), (false, "ROLLBACK"), (true, "COMMIT"), (true, "ROLLBACK")] {
+    for (first, second) in
+        OPERATIONS.iter().flat_map(|first| OPERATIONS.map(|second| (*first, second)))
+    {
+        for (late, end) in
+            [(false, "COMMIT"), (false, "ROLLBACK"), (true, "COMMIT"), (true, "ROLLBACK")]
+        {
             let what = format!("{first}, {second}, late {late}, {end}, sweeper {sweeper_is_on}");
             let database = cluster.database();
             let mut client = database.connect();
@@ -85,7 +99,8 @@ fn each_pair(cluster: &'static Cluster, sweeper_is_on: bool) {
             outcome(&mut client, &format!("try_reserve_stock('o', 'a', 'm', 5, '{ttl}')"));
             value(&mut client, "SELECT pg_sleep(0.005)");
             let (answered, told) = meet(database, first, second, end);
-            let expected = if end == "COMMIT" { after(first, second, late) } else { alone(second, late) };
+            let expected =
+                if end == "COMMIT" { after(first, second, late) } else { alone(second, late) };
             if first != "expire" || !sweeper_is_on {
                 assert_eq!(answered, alone(first, late), "the first of {what}");
             }
@@ -94,7 +109,10 @@ fn each_pair(cluster: &'static Cluster, sweeper_is_on: bool) {
             } else if !sweeper_is_on {
                 // A sweep does not wait for a locked level: it comes again.
                 let again = operate(&mut client, "expire", "");
-                assert!([&told, &again].contains(&&expected.to_owned()), "{told} and {again}, {what}");
+                assert!(
+                    [&told, &again].contains(&&expected.to_owned()),
+                    "{told} and {again}, {what}"
+                );
             }
             finish(database);
         }

@@ -1,14 +1,17 @@
-//! The engine reads by its indexes whatever the database knows of its tables: nothing, or something that is no longer
-//! so. That the plans themselves never change is tested inside the database (pgrx-tests/plans.rs).
+//! The engine reads by its indexes whatever the database knows of its tables: nothing, or something
+//! that is no longer so. That the plans themselves never change is tested inside the database
+//! (pgrx-tests/plans.rs).
 
 use postgres::Client;
 
 use super::support::{database, finish, outcome, raised, stocked, value};
 
 /// How often a table that grows was read from end to end, and rows that were read so.
-const SCANS: &str = "SELECT coalesce(string_agg(relname || ' ' || seq_scan, ', ' ORDER BY relname), '')
+const SCANS: &str = "SELECT coalesce(string_agg(relname || ' ' || seq_scan, ', ' ORDER BY relname),
+                     '')
                        FROM pg_stat_user_tables
-                      WHERE relname IN ('level', 'hold', 'ledger', 'buyer_quantity', 'alert', 'maintenance_run')
+                      WHERE relname IN ('level', 'hold', 'ledger', 'buyer_quantity', 'alert',
+                      'maintenance_run')
                         AND schemaname = 'stock' AND seq_scan > 0";
 
 /// What all sessions have counted so far: each tells the others of it when it ends, or is asked to.
@@ -21,26 +24,33 @@ fn scans(client: &mut Client, trader: &mut Client) -> String {
 /// Orders of one line each, all by one call.
 fn batch(number: usize, orders: usize) -> String {
     let order = |nth: usize| {
-        format!(r#"{{"key":"b{number} {nth}","lines":[{{"sku":"a{}","location":"m","quantity":1}}]}}"#, nth % 20)
+        format!(
+            r#"{{"key":"b{number} {nth}","lines":[{{"sku":"a{}","location":"m","quantity":1}}]}}"#,
+            nth % 20
+        )
     };
     format!("[{}]", (0..orders).map(order).collect::<Vec<_>>().join(","))
 }
 
 fn unanalysed(client: &mut Client) {
     for table in ["level", "hold", "ledger", "buyer_quantity"] {
-        client.batch_execute(&format!("ALTER TABLE stock.{table} SET (autovacuum_enabled = off)")).unwrap();
+        client
+            .batch_execute(&format!("ALTER TABLE stock.{table} SET (autovacuum_enabled = off)"))
+            .unwrap();
     }
 }
 
 /// Every operation, in every size for which there is a way of its own.
 fn trade(client: &mut Client, name: &str) {
     for (number, size) in [1, 2, 40].into_iter().enumerate() {
-        let lines: Vec<String> =
-            (0..size).map(|nth| format!(r#"{{"sku":"a{}","location":"m","quantity":1}}"#, nth % 20)).collect();
+        let lines: Vec<String> = (0..size)
+            .map(|nth| format!(r#"{{"sku":"a{}","location":"m","quantity":1}}"#, nth % 20))
+            .collect();
         let lines = lines.join(",");
         for key in ["c", "r", "s", "e"] {
             let text = format!(
-                "SELECT stock.reserve_stock('{name} {key}{number}', '[{lines}]', '{{\"buyer\":\"anna\",\"ttl\":\"{ttl}\"}}')",
+                "SELECT stock.reserve_stock('{name} {key}{number}', '[{lines}]', \
+                 '{{\"buyer\":\"anna\",\"ttl\":\"{ttl}\"}}')",
                 ttl = if key == "e" { "1 microsecond" } else { "1 hour" }
             );
             client.batch_execute(&text).unwrap();
@@ -110,7 +120,8 @@ const MISLEADING: &str = "
     SELECT 1, 0, 1, now(), 'a', 'x' || n FROM generate_series(1, 2000) n;
     INSERT INTO stock.hold (quantity, expires_at, reserved_at, line, key, sku, location)
     SELECT 1, 'infinity', now(), n, 'k', 'a', 'm' FROM generate_series(1, 2000) n;
-    INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, line, key, operation, sku, location)
+    INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, line, key,
+    operation, sku, location)
     SELECT now(), 1, 0, 0, n, 'k', 'reserve', 'a', 'm' FROM generate_series(1, 2000) n;
     ANALYZE stock.level, stock.hold, stock.ledger;
     TRUNCATE stock.level, stock.hold;
@@ -130,9 +141,12 @@ fn nothing_is_read_from_end_to_end_where_statistics_and_settings_mislead() {
     trade(&mut client, "second");
     let before = scans(&mut database.connect(), &mut client);
     for settings in [
-        "SET plan_cache_mode = force_custom_plan; SET enable_indexscan = off; SET enable_indexonlyscan = off",
-        "SET enable_nestloop = off; SET random_page_cost = 1000; SET seq_page_cost = 0; SET cpu_index_tuple_cost = 1000",
-        "SET join_collapse_limit = 1; SET from_collapse_limit = 1; SET effective_cache_size = '8kB'; SET work_mem = '64kB'",
+        "SET plan_cache_mode = force_custom_plan; SET enable_indexscan = off; SET \
+         enable_indexonlyscan = off",
+        "SET enable_nestloop = off; SET random_page_cost = 1000; SET seq_page_cost = 0; SET \
+         cpu_index_tuple_cost = 1000",
+        "SET join_collapse_limit = 1; SET from_collapse_limit = 1; SET effective_cache_size = \
+         '8kB'; SET work_mem = '64kB'",
     ] {
         let mut trader = database.connect();
         trader.batch_execute(&format!("SET pg_stock.direct_access = off; {settings}")).unwrap();
@@ -140,8 +154,10 @@ fn nothing_is_read_from_end_to_end_where_statistics_and_settings_mislead() {
             trade(&mut trader, &format!("{round} {}", settings.len()));
         }
         // The settings were those of the session again for everybody else.
-        let shown =
-            value(&mut client, "SELECT current_setting('enable_seqscan') || current_setting('enable_hashjoin')");
+        let shown = value(
+            &mut client,
+            "SELECT current_setting('enable_seqscan') || current_setting('enable_hashjoin')",
+        );
         assert_eq!(shown, "onon");
         assert_eq!(scans(&mut client, &mut trader), before, "{settings}");
     }
@@ -156,7 +172,8 @@ fn plans_of_others_are_made_as_ever() {
     // A trigger of a DBA's that reads a table of his own from end to end, and says how.
     client
         .batch_execute(
-            "CREATE TABLE small (n integer PRIMARY KEY); INSERT INTO small VALUES (1); ANALYZE small;
+            "CREATE TABLE small (n integer PRIMARY KEY); INSERT INTO small VALUES (1);
+             ANALYZE small;
              CREATE TABLE plan (line text);
              CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
              DECLARE line text;
@@ -180,7 +197,9 @@ fn a_failed_plan_leaves_the_settings_of_the_session_as_they_were() {
     let database = database();
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 10);
-    client.batch_execute("SET pg_stock.direct_access = off; ALTER TABLE stock.hold RENAME TO away").unwrap();
+    client
+        .batch_execute("SET pg_stock.direct_access = off; ALTER TABLE stock.hold RENAME TO away")
+        .unwrap();
     assert_eq!(raised(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "42P01");
     assert_eq!(value(&mut client, "SELECT current_setting('enable_seqscan')"), "on");
     client.batch_execute("ALTER TABLE stock.away RENAME TO hold").unwrap();

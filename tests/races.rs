@@ -1,15 +1,18 @@
-//! Many connections at once: nothing is sold twice, one key has one effect, opposed orders never deadlock.
+//! Many connections at once: nothing is sold twice, one key has one effect, opposed orders never
+//! deadlock.
 
 use std::collections::HashMap;
 
 use super::support::{
-    Answer, at_once, backend, call, database, finish, outcome, sqlstate, stocked, value, wait_for_lock,
+    Answer, at_once, backend, call, database, finish, outcome, sqlstate, stocked, value,
+    wait_for_lock,
 };
 use postgres::Client;
 
 const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 
-/// Runs a call until it is not told to try again, as an application must in the stricter isolation levels.
+/// Runs a call until it is not told to try again, as an application must in the stricter isolation
+/// levels.
 fn with_retries(client: &mut Client, isolation: &str, text: &str) -> Vec<Answer> {
     client.batch_execute(&format!("SET default_transaction_isolation = '{isolation}'")).unwrap();
     for _ in 0..1_000 {
@@ -38,7 +41,10 @@ fn of_many_buyers_exactly_as_many_succeed_as_there_are_units() {
     let answers = at_once(database, 50, |number, client| {
         call(client, &format!("try_reserve_stock('order {number}', 'hot', 'main', 1)")).unwrap()
     });
-    assert_eq!(count(&answers), HashMap::from([("reserved".into(), 20), ("insufficient_stock".into(), 30)]));
+    assert_eq!(
+        count(&answers),
+        HashMap::from([("reserved".into(), 20), ("insufficient_stock".into(), 30)])
+    );
     finish(database);
 }
 
@@ -49,7 +55,10 @@ fn a_sale_is_as_safe_as_a_reservation() {
     let answers = at_once(database, 50, |number, client| {
         call(client, &format!("try_sell_stock('order {number}', 'hot', 'main', 1)")).unwrap()
     });
-    assert_eq!(count(&answers), HashMap::from([("sold".into(), 20), ("insufficient_stock".into(), 30)]));
+    assert_eq!(
+        count(&answers),
+        HashMap::from([("sold".into(), 20), ("insufficient_stock".into(), 30)])
+    );
     assert_eq!(value(&mut database.connect(), "SELECT on_hand FROM stock.levels"), "0");
     finish(database);
 }
@@ -71,14 +80,18 @@ fn one_key_from_fifty_connections_has_one_effect_and_equal_answers() {
     }
 }
 
-/// For each operation: two requests that differ, sent under one key at once. One has its effect, the other conflicts.
+/// For each operation: two requests that differ, sent under one key at once. One has its effect,
+/// the other conflicts.
 #[test]
 fn one_key_with_different_requests_has_one_effect_and_one_conflict() {
     let pairs = [
         ("try_reserve_stock('k', 'a', 'm', 1)", "try_reserve_stock('k', 'a', 'm', 2)"),
         ("try_reserve_stock('k', 'a', 'm', 1)", "try_reserve_stock('k', 'b', 'm', 1)"),
         ("try_reserve_stock('k', 'a', 'm', 1)", "try_sell_stock('k', 'a', 'm', 1)"),
-        ("try_reserve_stock('k', 'a', 'm', 1, buyer => 'x')", "try_reserve_stock('k', 'a', 'm', 1, buyer => 'y')"),
+        (
+            "try_reserve_stock('k', 'a', 'm', 1, buyer => 'x')",
+            "try_reserve_stock('k', 'a', 'm', 1, buyer => 'y')",
+        ),
         (
             r#"try_reserve_stock('k', '[{"sku":"b","location":"m","quantity":1}]')"#,
             r#"try_reserve_stock('k', '[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]')"#,
@@ -92,7 +105,10 @@ fn one_key_with_different_requests_has_one_effect_and_one_conflict() {
             r#"try_release_stock('held', '[{"sku":"a","location":"m","quantity":2}]', 'part')"#,
         ),
         ("try_receive_stock('k', 'a', 'm', 1)", "try_receive_stock('k', 'new', 'm', 1)"),
-        ("try_adjust_stock('k', 'a', 'm', 1, 'found')", "try_adjust_stock('k', 'b', 'm', 1, 'found')"),
+        (
+            "try_adjust_stock('k', 'a', 'm', 1, 'found')",
+            "try_adjust_stock('k', 'b', 'm', 1, 'found')",
+        ),
         ("try_set_stock('k', 'a', 'm', 50, NULL)", "try_set_stock('k', 'a', 'm', 51, NULL)"),
         ("try_transfer_stock('k', 'a', 'm', 'n', 1)", "try_transfer_stock('k', 'b', 'm', 'n', 1)"),
         ("try_set_limits('k', 'a', 'm', 1)", "try_set_limits('k', 'a', 'm', 2)"),
@@ -109,7 +125,11 @@ fn one_key_with_different_requests_has_one_effect_and_one_conflict() {
                 with_retries(client, isolation, if number % 2 == 0 { one } else { other })
             });
             let count = count(&answers);
-            assert_eq!(count.get("key_conflict"), Some(&4), "{isolation}: {one} / {other}: {count:?}");
+            assert_eq!(
+                count.get("key_conflict"),
+                Some(&4),
+                "{isolation}: {one} / {other}: {count:?}"
+            );
             assert_eq!(count.get("replay"), Some(&3), "{isolation}: {one} / {other}: {count:?}");
             finish(database);
         }
@@ -140,7 +160,10 @@ fn equal_operations_under_one_key_have_one_effect() {
             assert_eq!(outcome(&mut client, "try_sell_stock('bought', 'a', 'm', 5)"), "sold");
             let answers = at_once(database, 8, |_, client| with_retries(client, isolation, text));
             assert_eq!(count(&answers).get("replay"), Some(&7), "{isolation}: {text}: {answers:?}");
-            assert!(answers.iter().all(|rows| rows[0].outcome == answers[0][0].outcome), "{isolation}: {text}");
+            assert!(
+                answers.iter().all(|rows| rows[0].outcome == answers[0][0].outcome),
+                "{isolation}: {text}"
+            );
             finish(database);
         }
     }
@@ -151,10 +174,17 @@ fn confirm_and_release_of_one_reservation_end_it_once() {
     for round in 0..20 {
         let database = database();
         stocked(&mut database.connect(), "a", "m", 10);
-        assert_eq!(outcome(&mut database.connect(), "try_reserve_stock('order', 'a', 'm', 4)"), "reserved");
+        assert_eq!(
+            outcome(&mut database.connect(), "try_reserve_stock('order', 'a', 'm', 4)"),
+            "reserved"
+        );
         let answers = at_once(database, 8, |number, client| {
             let operation = if number % 2 == 0 { "confirm" } else { "release" };
-            call(client, &format!("try_{operation}_stock('order', operation_key => 'part {number}')")).unwrap()
+            call(
+                client,
+                &format!("try_{operation}_stock('order', operation_key => 'part {number}')"),
+            )
+            .unwrap()
         });
         let count = count(&answers);
         let (confirmed, released) = (count.get("confirmed"), count.get("released"));
@@ -172,14 +202,20 @@ fn an_overdue_hold_goes_to_its_payer_or_to_a_buyer_never_to_both() {
     for _ in 0..10 {
         let database = database();
         stocked(&mut database.connect(), "a", "m", 3);
-        assert_eq!(outcome(&mut database.connect(), "try_reserve_stock('late', 'a', 'm', 3, '1 ms')"), "reserved");
+        assert_eq!(
+            outcome(&mut database.connect(), "try_reserve_stock('late', 'a', 'm', 3, '1 ms')"),
+            "reserved"
+        );
         value(&mut database.connect(), "SELECT pg_sleep(0.01)");
         let answers = at_once(database, 8, |number, client| match number {
             0 | 1 => call(client, "try_confirm_stock('late')").unwrap(),
-            _ => call(client, &format!("try_reserve_stock('buyer {number}', 'a', 'm', 3)")).unwrap(),
+            _ => {
+                call(client, &format!("try_reserve_stock('buyer {number}', 'a', 'm', 3)")).unwrap()
+            }
         });
         let count = count(&answers);
-        let winners = count.get("confirmed_late").unwrap_or(&0) + count.get("reserved").unwrap_or(&0);
+        let winners =
+            count.get("confirmed_late").unwrap_or(&0) + count.get("reserved").unwrap_or(&0);
         assert_eq!(winners, 1, "{count:?}");
         finish(database);
     }
@@ -201,7 +237,10 @@ fn orders_with_opposed_lines_never_deadlock() {
             let line = |sku: &&str| format!(r#"{{"sku":"{sku}","location":"m","quantity":1}}"#);
             let lines = order.iter().map(line).collect::<Vec<_>>().join(",");
             let key = format!("order {number} {turn}");
-            assert_eq!(call(client, &format!("try_reserve_stock('{key}', '[{lines}]')")).unwrap().len(), 5);
+            assert_eq!(
+                call(client, &format!("try_reserve_stock('{key}', '[{lines}]')")).unwrap().len(),
+                5
+            );
             let end = ["confirm", "release"][turn % 2];
             assert_eq!(call(client, &format!("try_{end}_stock('{key}')")).unwrap().len(), 5);
         }
@@ -219,7 +258,9 @@ fn batches_that_overlap_never_deadlock_and_claim_each_key_once() {
         let mut requests: Vec<String> = (0..60)
             .map(|n| {
                 let sku = ["a", "b", "c"][n % 3];
-                format!(r#"{{"key":"k{n}","lines":[{{"sku":"{sku}","location":"m","quantity":1}}]}}"#)
+                format!(
+                    r#"{{"key":"k{n}","lines":[{{"sku":"{sku}","location":"m","quantity":1}}]}}"#
+                )
             })
             .collect();
         requests.rotate_left(number * 7);
@@ -253,7 +294,8 @@ fn sold_out_takes_no_transaction_id_and_waits_for_nobody() {
     assert_eq!(outcome(&mut holder, "try_reserve_stock('first', 'a', 'm', 2)"), "reserved");
     holder.batch_execute("BEGIN; SELECT * FROM stock.level FOR UPDATE").unwrap();
     buyer.batch_execute("SET lock_timeout = '1ms'; BEGIN").unwrap();
-    let lines = r#"'[{"sku":"a","location":"m","quantity":1},{"sku":"z","location":"m","quantity":1}]'"#;
+    let lines =
+        r#"'[{"sku":"a","location":"m","quantity":1},{"sku":"z","location":"m","quantity":1}]'"#;
     for text in [
         "try_reserve_stock('second', 'a', 'm', 1)".to_owned(),
         "try_sell_stock('second', 'a', 'm', 1)".to_owned(),
@@ -268,7 +310,8 @@ fn sold_out_takes_no_transaction_id_and_waits_for_nobody() {
             "none",
             "{text}"
         );
-        let locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'RowShareLock'
+        let locks =
+            "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'RowShareLock'
                         OR pid = pg_backend_pid() AND mode = 'RowExclusiveLock'";
         assert_eq!(value(&mut buyer, locks), "0", "{text}");
     }
@@ -281,23 +324,29 @@ fn sold_out_takes_no_transaction_id_and_waits_for_nobody() {
 #[test]
 fn a_level_created_meanwhile_is_locked_before_it_is_changed() {
     let database = database();
-    let [mut holder, mut claimer, mut mover, mut seller, mut watcher] = std::array::from_fn(|_| database.connect());
+    let [mut holder, mut claimer, mut mover, mut seller, mut watcher] =
+        std::array::from_fn(|_| database.connect());
     stocked(&mut seller, "s", "A", 100);
     stocked(&mut seller, "z", "A", 100);
     let process = backend(&mut mover);
     holder.batch_execute("BEGIN; SELECT FROM stock.level WHERE sku = 's' FOR UPDATE").unwrap();
-    claimer.batch_execute("BEGIN; SELECT stock.try_transfer_stock('move', 'z', 'A', 'Q', 1)").unwrap();
+    claimer
+        .batch_execute("BEGIN; SELECT stock.try_transfer_stock('move', 'z', 'A', 'Q', 1)")
+        .unwrap();
     std::thread::scope(|scope| {
-        let moving = scope.spawn(|| outcomes(&mut mover, "try_transfer_stock('move', 's', 'A', 'B', 1)"));
+        let moving =
+            scope.spawn(|| outcomes(&mut mover, "try_transfer_stock('move', 's', 'A', 'B', 1)"));
         wait_for_lock(&mut watcher, process);
         assert_eq!(outcome(&mut seller, "receive_stock('r', 's', 'B', 5)"), "received");
         holder.batch_execute("COMMIT").unwrap();
         // The mover goes on to the claim of its key, which the claimer holds.
-        let waits_for_claim = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
+        let waits_for_claim =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
         while value(&mut watcher, waits_for_claim) == "0" {
             std::thread::yield_now();
         }
-        // It holds the new level by now, or will read it again: this sale waits for it, or is seen by it.
+        // It holds the new level by now, or will read it again: this sale waits for it, or is seen
+        // by it.
         seller.batch_execute("SET lock_timeout = '100ms'").unwrap();
         let sold = call(&mut seller, "try_reserve_stock('o', 's', 'B', 5)");
         claimer.batch_execute("ROLLBACK").unwrap();
@@ -315,7 +364,8 @@ fn outcomes(client: &mut Client, text: &str) -> Vec<String> {
     call(client, text).unwrap().into_iter().map(|row| row.outcome).collect()
 }
 
-/// The count of a buyer is read after the key: the buyer's own first request may have come in between.
+/// The count of a buyer is read after the key: the buyer's own first request may have come in
+/// between.
 #[test]
 fn a_repeat_is_never_refused_because_of_its_own_first_effect() {
     let database = database();
@@ -337,7 +387,8 @@ fn a_repeat_is_never_refused_because_of_its_own_first_effect() {
     finish(database);
 }
 
-/// As above, where the key was new when it was looked for, and the units are gone when the levels are locked.
+/// As above, where the key was new when it was looked for, and the units are gone when the levels
+/// are locked.
 #[test]
 fn a_repeat_that_waited_for_its_first_effect_is_known() {
     repeat_while_the_first_is_under_way("SELECT 1");
@@ -348,7 +399,8 @@ fn a_repeat_that_waited_for_its_first_effect_is_known() {
 fn a_repeat_that_waited_is_known_also_without_the_index_of_the_claims() {
     repeat_while_the_first_is_under_way(
         "DROP INDEX stock.ledger_claim;
-         CREATE UNIQUE INDEX ledger_claim ON stock.ledger (key, operation, operation_key, line) WHERE key = 'no key'",
+         CREATE UNIQUE INDEX ledger_claim ON stock.ledger (key, operation, operation_key, line)
+         WHERE key = 'no key'",
     );
 }
 
@@ -356,19 +408,27 @@ fn repeat_while_the_first_is_under_way(prepare: &str) {
     let database = database();
     let [mut first, mut again, mut watcher] = std::array::from_fn(|_| database.connect());
     first.batch_execute(prepare).unwrap();
-    let lines = r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
+    let lines =
+        r#"[{"sku":"a","location":"m","quantity":1},{"sku":"b","location":"m","quantity":1}]"#;
     // What there is of each SKU, and a call that cannot be carried out twice.
     let calls = [
         (1, format!("try_reserve_stock('k', '{lines}')")),
-        (2, format!(r#"reserve_many('[{{"key":"l","lines":{lines}}},{{"key":"m","lines":{lines}}}]')"#)),
+        (
+            2,
+            format!(
+                r#"reserve_many('[{{"key":"l","lines":{lines}}},{{"key":"m","lines":{lines}}}]')"#
+            ),
+        ),
         (1, "try_adjust_stock('n', 'a', 'm', -1, 'broken')".to_owned()),
         (0, "try_adjust_stock('o', 'a', 'm', 600000000000000, 'found')".to_owned()),
         (0, "try_adjust_stock('p', 'b', 'm', 1, 'found')".to_owned()),
     ];
     for (units, text) in calls {
         let prepare = format!(
-            "SELECT stock.receive_stock('seed ' || sku, sku, 'm', 1) FROM (VALUES ('a'), ('b')) s(sku);
-             SELECT stock.adjust_stock('seed ' || gen_random_uuid(), sku, 'm', {units} - available, 'to begin with')
+            "SELECT stock.receive_stock('seed ' || sku, sku, 'm', 1)
+             FROM (VALUES ('a'), ('b')) s(sku);
+             SELECT stock.adjust_stock('seed ' || gen_random_uuid(), sku, 'm', {units} - available,
+             'to begin with')
                FROM stock.levels WHERE available <> {units}"
         );
         first.batch_execute(&prepare).unwrap();
@@ -382,7 +442,10 @@ fn repeat_while_the_first_is_under_way(prepare: &str) {
             first.batch_execute("COMMIT").unwrap();
             let rows = repeat.join().unwrap();
             assert!(rows.iter().all(|row| row.replayed), "{text}: {rows:?}");
-            assert!(rows.iter().zip(&once).all(|(row, first)| row.outcome == first.outcome), "{text}: {rows:?}");
+            assert!(
+                rows.iter().zip(&once).all(|(row, first)| row.outcome == first.outcome),
+                "{text}: {rows:?}"
+            );
         });
     }
     finish(database);
@@ -415,28 +478,43 @@ fn thousands_of_overdue_holds_give_way_to_one_buyer() {
     let database = database();
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 5_000);
-    let request = |n| format!(r#"{{"key":"o{n}","lines":[{{"sku":"a","location":"m","quantity":1}}],"ttl":"1 ms"}}"#);
+    let request = |n| {
+        format!(
+            r#"{{"key":"o{n}","lines":[{{"sku":"a","location":"m","quantity":1}}],"ttl":"1 ms"}}"#
+        )
+    };
     let batch = (0..5_000).map(request).collect::<Vec<_>>().join(",");
     assert_eq!(call(&mut client, &format!("reserve_many('[{batch}]')")).unwrap().len(), 5_000);
     assert_eq!(outcome(&mut client, "try_reserve_stock('all', 'a', 'm', 5000)"), "reserved");
-    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.ledger WHERE operation = 'expire'"), "5000");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM stock.ledger WHERE operation = 'expire'"),
+        "5000"
+    );
     finish(database);
 }
 
-/// A reserve counts overdue units as free in its answer; somebody gives them back between its read and its write.
+/// A reserve counts overdue units as free in its answer; somebody gives them back between its read
+/// and its write.
 #[test]
 fn an_answer_does_not_count_units_twice_that_were_given_back_meanwhile() {
     let database = database();
     let [mut sweeper, mut buyer, mut watcher] = std::array::from_fn(|_| database.connect());
     stocked(&mut sweeper, "a", "m", 15);
-    assert_eq!(outcome(&mut sweeper, "try_reserve_stock('lapsed', 'a', 'm', 5, '1 ms')"), "reserved");
+    assert_eq!(
+        outcome(&mut sweeper, "try_reserve_stock('lapsed', 'a', 'm', 5, '1 ms')"),
+        "reserved"
+    );
     let process = backend(&mut buyer);
     sweeper.batch_execute("SELECT pg_sleep(0.005)").unwrap();
     sweeper.batch_execute("BEGIN; SELECT FROM stock.level FOR UPDATE").unwrap();
     std::thread::scope(|scope| {
-        let buying = scope.spawn(|| call(&mut buyer, "try_reserve_stock('o', 'a', 'm', 1)").unwrap());
+        let buying =
+            scope.spawn(|| call(&mut buyer, "try_reserve_stock('o', 'a', 'm', 1)").unwrap());
         wait_for_lock(&mut watcher, process);
-        assert_eq!(value(&mut sweeper, "SELECT holds_expired FROM stock.expire_reservations()"), "1");
+        assert_eq!(
+            value(&mut sweeper, "SELECT holds_expired FROM stock.expire_reservations()"),
+            "1"
+        );
         sweeper.batch_execute("COMMIT").unwrap();
         let rows = buying.join().unwrap();
         assert_eq!((rows[0].outcome.as_str(), rows[0].available), ("reserved", Some(14)));
@@ -444,7 +522,8 @@ fn an_answer_does_not_count_units_twice_that_were_given_back_meanwhile() {
     finish(database);
 }
 
-/// Each subtransaction that writes takes an id, and more than 64 in a transaction make every snapshot of the server dearer.
+/// Each subtransaction that writes takes an id, and more than 64 in a transaction make every
+/// snapshot of the server dearer.
 #[test]
 fn calls_of_one_transaction_have_one_transaction_id() {
     for way in ["on", "off"] {
@@ -454,7 +533,8 @@ fn calls_of_one_transaction_have_one_transaction_id() {
         for sku in ["a", "b"] {
             stocked(&mut client, sku, "m", 1_000);
         }
-        let lines = r#"[{"sku":"a","location":"m","quantity":2},{"sku":"b","location":"m","quantity":2}]"#;
+        let lines =
+            r#"[{"sku":"a","location":"m","quantity":2},{"sku":"b","location":"m","quantity":2}]"#;
         let mut script = String::from("BEGIN;");
         for order in 0..20 {
             let calls = [
@@ -474,23 +554,30 @@ fn calls_of_one_transaction_have_one_transaction_id() {
             }
         }
         client.batch_execute(&script).unwrap();
-        let rows = "FROM stock.ledger WHERE xmin::text <> pg_current_xact_id()::text AND key NOT LIKE 'stock of %'";
+        let rows = "FROM stock.ledger WHERE xmin::text <> pg_current_xact_id()::text AND key NOT \
+                    LIKE 'stock of %'";
         assert_eq!(value(&mut client, &format!("SELECT count(*) {rows}")), "0", "{way}");
         client.batch_execute("COMMIT").unwrap();
         finish(database);
     }
 }
 
-/// One key from two sessions for levels that differ, so that no lock of a level keeps them apart: the second waits for the
-/// claim of the first, and then either has its effect or leaves nothing behind.
+/// One key from two sessions for levels that differ, so that no lock of a level keeps them apart:
+/// the second waits for the claim of the first, and then either has its effect or leaves nothing
+/// behind.
 #[test]
 fn a_key_that_is_claimed_for_other_levels_meanwhile_leaves_nothing_behind() {
     let lines = |one: &str, other: &str| {
-        format!(r#"[{{"sku":"{one}","location":"m","quantity":1}},{{"sku":"{other}","location":"m","quantity":1}}]"#)
+        format!(
+            r#"[{{"sku":"{one}","location":"m","quantity":1}},{{"sku":"{other}","location":"m","quantity":1}}]"#
+        )
     };
     let pairs = |end: &str| {
         [
-            (format!("try_receive_stock('r{end}', 'a', 'm', 1)"), format!("try_receive_stock('r{end}', 'b', 'm', 1)")),
+            (
+                format!("try_receive_stock('r{end}', 'a', 'm', 1)"),
+                format!("try_receive_stock('r{end}', 'b', 'm', 1)"),
+            ),
             (
                 format!("try_confirm_stock('order{end}', '{}', 'p')", lines("a", "b")),
                 format!("try_confirm_stock('order{end}', '{}', 'p')", lines("c", "d")),
@@ -501,7 +588,8 @@ fn a_key_that_is_claimed_for_other_levels_meanwhile_leaves_nothing_behind() {
             ),
         ]
     };
-    for (way, end) in [("on", "COMMIT"), ("on", "ROLLBACK"), ("off", "COMMIT"), ("off", "ROLLBACK")] {
+    for (way, end) in [("on", "COMMIT"), ("on", "ROLLBACK"), ("off", "COMMIT"), ("off", "ROLLBACK")]
+    {
         let database = database();
         let [mut first, mut second, mut watcher] = std::array::from_fn(|_| database.connect());
         ["a", "b", "c", "d"].iter().for_each(|sku| stocked(&mut first, sku, "m", 10));
@@ -528,8 +616,8 @@ fn a_key_that_is_claimed_for_other_levels_meanwhile_leaves_nothing_behind() {
     }
 }
 
-/// Several calls in one transaction lock in the order in which they are made: two such transactions can deadlock, as
-/// everywhere in PostgreSQL, and both forms say so.
+/// Several calls in one transaction lock in the order in which they are made: two such transactions
+/// can deadlock, as everywhere in PostgreSQL, and both forms say so.
 #[test]
 fn calls_of_two_transactions_in_opposed_order_can_deadlock() {
     for form in ["", "try_"] {
@@ -539,7 +627,8 @@ fn calls_of_two_transactions_in_opposed_order_can_deadlock() {
         stocked(&mut watcher, "b", "m", 10);
         let reserve = |client: &mut Client, sku: &str| {
             client.batch_execute(&format!(
-                "SELECT stock.{form}reserve_stock('{form}{sku}' || pg_backend_pid(), '{sku}', 'm', 1)"
+                "SELECT stock.{form}reserve_stock('{form}{sku}' || pg_backend_pid(), '{sku}', 'm', \
+                 1)"
             ))
         };
         one.batch_execute("BEGIN").unwrap();
@@ -558,7 +647,8 @@ fn calls_of_two_transactions_in_opposed_order_can_deadlock() {
             two.batch_execute("ROLLBACK").unwrap();
             [waiting.join().unwrap(), result]
         });
-        let states: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).map(sqlstate).collect();
+        let states: Vec<_> =
+            results.iter().filter_map(|result| result.as_ref().err()).map(sqlstate).collect();
         assert_eq!(states, ["40P01"], "{form}");
         pg_stock_tests::invariants::assert_hold(&mut watcher);
     }

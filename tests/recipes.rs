@@ -7,13 +7,17 @@ use postgres::Client;
 /// The SQL block of README.md that contains a text.
 fn recipe(text: &str) -> String {
     let blocks = blocks(&read("README.md"), "sql");
-    blocks.into_iter().find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block with {text}"))
+    blocks
+        .into_iter()
+        .find(|block| block.contains(text))
+        .unwrap_or_else(|| panic!("no block with {text}"))
 }
 
 fn shop(client: &mut Client) {
     client
         .batch_execute(
-            "CREATE TABLE orders (id text PRIMARY KEY, sku text, quantity bigint, status text DEFAULT 'new');
+            "CREATE TABLE orders (id text PRIMARY KEY, sku text, quantity bigint,
+             status text DEFAULT 'new');
              CREATE TABLE payments (id text PRIMARY KEY, order_id text)",
         )
         .unwrap();
@@ -29,12 +33,21 @@ fn checkout_writes_order_and_hold_or_neither() {
         client.batch_execute(&recipe(text)).unwrap();
         let both = "SELECT count(*) FROM orders o JOIN stock.holds h ON h.key = o.id";
         assert_eq!(value(&mut client, both), "1");
-        client.batch_execute("DELETE FROM orders; SELECT stock.sell_stock('rest', 'apple', 'main', available) FROM stock.levels WHERE available > 0").unwrap();
+        client
+            .batch_execute(
+                "DELETE FROM orders; SELECT stock.sell_stock('rest', 'apple', 'main', available) \
+                 FROM stock.levels WHERE available > 0",
+            )
+            .unwrap();
         let again = recipe(text).replace("order-", "late-");
         let error = client.batch_execute(&again).expect_err("it is sold out");
         assert_eq!(sqlstate(&error), "ST001", "{error:?}");
         client.batch_execute("ROLLBACK").unwrap();
-        assert_eq!(value(&mut client, "SELECT count(*) FROM orders"), "0", "the order went with it");
+        assert_eq!(
+            value(&mut client, "SELECT count(*) FROM orders"),
+            "0",
+            "the order went with it"
+        );
         finish(database);
     }
 }
@@ -85,7 +98,8 @@ fn a_payment_is_kept_whatever_became_of_the_goods() {
     // Of two lines one was given back.
     client.batch_execute("INSERT INTO orders VALUES ('both', 'apple', 1)").unwrap();
     let line = |sku: &str| format!(r#"{{"sku":"{sku}","location":"main","quantity":1}}"#);
-    call(&mut client, &format!("reserve_stock('both', '[{},{}]')", line("pear"), line("apple"))).unwrap();
+    call(&mut client, &format!("reserve_stock('both', '[{},{}]')", line("pear"), line("apple")))
+        .unwrap();
     call(&mut client, &format!("confirm_stock('both', '[{}]', 'pear')", line("pear"))).unwrap();
     call(&mut client, "release_stock('both')").unwrap();
     pays(

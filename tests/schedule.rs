@@ -10,9 +10,10 @@ use super::support::{database, finish, outcome, sqlstate, stocked, value};
 fn without_pg_cron_the_schedule_says_what_else_there_is() {
     let database = database();
     let mut client = database.connect();
-    for (call, instead) in
-        [("schedule_expiry()", "cron.schedule_in_database("), ("unschedule_expiry()", "cron.unschedule(")]
-    {
+    for (call, instead) in [
+        ("schedule_expiry()", "cron.schedule_in_database("),
+        ("unschedule_expiry()", "cron.unschedule("),
+    ] {
         let error = client.simple_query(&format!("SELECT stock.{call}")).expect_err(call);
         assert_eq!(sqlstate(&error), "0A000", "{call}: {error:?}");
         let report = error.as_db_error().expect("an error of the server");
@@ -39,13 +40,24 @@ fn pg_cron_runs_expiry_by_the_minute() {
     stocked(&mut client, "a", "m", 100);
     outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '1 ms')");
     let job = value(&mut client, "SELECT stock.schedule_expiry('*/5 * * * *')");
-    assert_eq!(value(&mut client, "SELECT stock.schedule_expiry()"), job, "the schedule is replaced");
-    let jobs = "SELECT string_agg(concat_ws('|', jobname, schedule, command), ' and ') FROM cron.job";
+    assert_eq!(
+        value(&mut client, "SELECT stock.schedule_expiry()"),
+        job,
+        "the schedule is replaced"
+    );
+    let jobs =
+        "SELECT string_agg(concat_ws('|', jobname, schedule, command), ' and ') FROM cron.job";
     assert_eq!(value(&mut client, jobs), "pg_stock expiry|* * * * *|CALL stock.expire_all()");
-    client.simple_query("SELECT stock.schedule_expiry('now and then')").expect_err("pg_cron refuses it");
+    client
+        .simple_query("SELECT stock.schedule_expiry('now and then')")
+        .expect_err("pg_cron refuses it");
     let begin = Instant::now();
     while value(&mut client, "SELECT count(*) FROM stock.hold") != "0" {
-        assert!(begin.elapsed() < Duration::from_secs(130), "pg_cron did nothing: {}", cluster.log());
+        assert!(
+            begin.elapsed() < Duration::from_secs(130),
+            "pg_cron did nothing: {}",
+            cluster.log()
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(value(&mut client, "SELECT stock.unschedule_expiry()"), "t");

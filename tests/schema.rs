@@ -1,12 +1,14 @@
-//! The schema under its feet: for every change of our tables that PostgreSQL accepts, the short way to them and the SQL
-//! statements give equal rows, equal errors, and leave the same behind. The changes are generated, not thought of: each
-//! kind, for each column, constraint, index and table.
+//! The schema under its feet: for every change of our tables that PostgreSQL accepts, the short way
+//! to them and the SQL statements give equal rows, equal errors, and leave the same behind. The
+//! changes are generated, not thought of: each kind, for each column, constraint, index and table.
 
 use std::fmt::Write;
 
 use postgres::{Client, SimpleQueryMessage};
 
-use super::support::{backend, database, eventually, finish, outcome, stocked, value, wait_for_lock};
+use super::support::{
+    backend, database, eventually, finish, outcome, stocked, value, wait_for_lock,
+};
 
 const TABLES: [&str; 4] = ["level", "hold", "ledger", "buyer_quantity"];
 
@@ -32,14 +34,15 @@ const CALLS: [&str; 16] = [
 
 /// What is left behind, but for what differs from run to run.
 const LEFT: &str = "SELECT coalesce(jsonb_agg(row ORDER BY row::text), '[]')::text FROM (
-    SELECT to_jsonb(t) - '{position,xact,recorded_at,updated_at,reserved_at,expires_at,next_due,renamed}'::text[] AS row
+    SELECT to_jsonb(t) - '{position,xact,recorded_at,updated_at}'::text[]
+                       - '{reserved_at,expires_at,next_due,renamed}'::text[] AS row
       FROM TABLE t) x";
 
-/// Where the table of holds, or a column of it, has another name, a sale and a refusal go on by the short way, which needs
-/// no hold for them; the statements name the table, and fail.
+/// Where the table of holds, or a column of it, has another name, a sale and a refusal go on by the
+/// short way, which needs no hold for them; the statements name the table, and fail.
 fn needs_no_hold(change: &str) -> bool {
-    let is_away =
-        change.starts_with("ALTER TABLE stock.hold RENAME") || change == "ALTER TABLE stock.hold SET SCHEMA elsewhere";
+    let is_away = change.starts_with("ALTER TABLE stock.hold RENAME")
+        || change == "ALTER TABLE stock.hold SET SCHEMA elsewhere";
     is_away && !change.contains(';')
 }
 
@@ -58,12 +61,14 @@ fn prepare(client: &mut Client) {
         .batch_execute(
             "CREATE ROLE somebody_else; CREATE SCHEMA elsewhere; CREATE TABLE noted (what text);
              CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-                 BEGIN INSERT INTO public.noted VALUES (TG_OP || TG_TABLE_NAME); RETURN coalesce(NEW, OLD); END $$;
+                 BEGIN INSERT INTO public.noted VALUES (TG_OP || TG_TABLE_NAME);
+                 RETURN coalesce(NEW, OLD); END $$;
              CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
              CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
                  BEGIN RAISE 'refused' USING ERRCODE = 'ZZ123', CONSTRAINT = 'some_rule'; END $$;
              CREATE VIEW names AS SELECT 'a'::text COLLATE \"C\" AS sku;
-             CREATE TABLE article (sku text COLLATE \"C\" PRIMARY KEY); INSERT INTO article VALUES ('a'), ('b')",
+             CREATE TABLE article (sku text COLLATE \"C\" PRIMARY KEY); INSERT INTO article VALUES \
+                                                      ('a'), ('b')",
         )
         .expect("what the changes refer to");
 }
@@ -82,12 +87,16 @@ fn changes(client: &mut Client) -> Vec<String> {
         for column in list(client, &columns.replace("TABLE", table)) {
             all.extend(of_column(table, &column));
         }
-        let constraints = "SELECT conname::text FROM pg_constraint WHERE conrelid = 'stock.TABLE'::regclass ORDER BY 1";
+        let constraints = "SELECT conname::text FROM pg_constraint WHERE conrelid = \
+                           'stock.TABLE'::regclass ORDER BY 1";
         for constraint in list(client, &constraints.replace("TABLE", table)) {
             all.push(format!("ALTER TABLE stock.{table} DROP CONSTRAINT {constraint}"));
-            all.push(format!("ALTER TABLE stock.{table} RENAME CONSTRAINT {constraint} TO another"));
+            all.push(format!(
+                "ALTER TABLE stock.{table} RENAME CONSTRAINT {constraint} TO another"
+            ));
         }
-        let indexes = "SELECT indexrelid::regclass::text || '|' || pg_get_indexdef(indexrelid) FROM pg_index
+        let indexes =
+            "SELECT indexrelid::regclass::text || '|' || pg_get_indexdef(indexrelid) FROM pg_index
                         WHERE indrelid = 'stock.TABLE'::regclass ORDER BY 1";
         for index in list(client, &indexes.replace("TABLE", table)) {
             let (name, definition) = index.split_once('|').expect("both");
@@ -99,19 +108,24 @@ fn changes(client: &mut Client) -> Vec<String> {
     all.extend(
         [
             "ALTER SCHEMA stock RENAME TO stocks",
-            "ALTER TABLE stock.level DROP CONSTRAINT level_counters, ADD CONSTRAINT level_counters CHECK (reserved >= 0)",
+            "ALTER TABLE stock.level DROP CONSTRAINT level_counters, ADD CONSTRAINT level_counters \
+             CHECK (reserved >= 0)",
             "ALTER TABLE stock.level DROP CONSTRAINT level_counters,
-                   ADD CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand AND reserved <= 2)",
+                   ADD CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand
+                   AND reserved <= 2)",
             "ALTER TABLE stock.level ADD CHECK (reserved < 3) NOT VALID",
             "ALTER TABLE stock.level ADD FOREIGN KEY (sku) REFERENCES article NOT VALID",
             "ALTER TABLE stock.hold ADD FOREIGN KEY (sku) REFERENCES article NOT VALID",
             "ALTER TABLE stock.ledger ADD FOREIGN KEY (sku) REFERENCES article NOT VALID",
             "ALTER TABLE stock.hold ADD FOREIGN KEY (sku, location) REFERENCES stock.level",
-            "CREATE TABLE line (s text COLLATE \"C\", l text COLLATE \"C\", FOREIGN KEY (s, l) REFERENCES stock.level);
+            "CREATE TABLE line (s text COLLATE \"C\", l text COLLATE \"C\",
+                FOREIGN KEY (s, l) REFERENCES stock.level);
              INSERT INTO line VALUES ('a', 'm')",
-            "CREATE TABLE line (k text COLLATE \"C\", n integer, FOREIGN KEY (k, n) REFERENCES stock.hold ON DELETE CASCADE);
+            "CREATE TABLE line (k text COLLATE \"C\", n integer,
+                FOREIGN KEY (k, n) REFERENCES stock.hold ON DELETE CASCADE);
              INSERT INTO line VALUES ('old', 1)",
-            "CREATE TABLE line (k text COLLATE \"C\", n integer, FOREIGN KEY (k, n) REFERENCES stock.hold);
+            "CREATE TABLE line (k text COLLATE \"C\", n integer,
+                FOREIGN KEY (k, n) REFERENCES stock.hold);
              INSERT INTO line VALUES ('old', 1)",
             "CREATE PUBLICATION p FOR ALL TABLES",
             "SET quote_all_identifiers = on",
@@ -138,11 +152,19 @@ fn of_column(table: &str, column: &str) -> Vec<String> {
         "DROP COLUMN COLUMN CASCADE",
         "ALTER COLUMN SET STORAGE PLAIN",
     ]
-    .map(|change| format!("ALTER TABLE stock.{table} {}", change.replace("ALTER COLUMN", "ALTER COLUMN COLUMN")))
+    .map(|change| {
+        format!(
+            "ALTER TABLE stock.{table} {}",
+            change.replace("ALTER COLUMN", "ALTER COLUMN COLUMN")
+        )
+    })
     .to_vec();
     all.extend(
-        ["CREATE INDEX ON stock.TABLE USING brin (COLUMN)", "CREATE UNIQUE INDEX ON stock.TABLE (COLUMN)"]
-            .map(|index| index.replace("TABLE", table)),
+        [
+            "CREATE INDEX ON stock.TABLE USING brin (COLUMN)",
+            "CREATE UNIQUE INDEX ON stock.TABLE (COLUMN)",
+        ]
+        .map(|index| index.replace("TABLE", table)),
     );
     all.iter()
         .map(|change| {
@@ -156,12 +178,15 @@ fn of_column(table: &str, column: &str) -> Vec<String> {
 
 fn of_index(name: &str, definition: &str) -> Vec<String> {
     let bare = name.trim_start_matches("stock.");
-    let again = |change: &dyn Fn(&str) -> String| format!("DROP INDEX {name}; {}", change(definition));
+    let again =
+        |change: &dyn Fn(&str) -> String| format!("DROP INDEX {name}; {}", change(definition));
     vec![
         format!("DROP INDEX {name}"),
         format!("ALTER INDEX {name} RENAME TO another"),
         format!("ALTER INDEX {name} RENAME TO another; {definition}"),
-        format!("ALTER INDEX {name} RENAME TO another; CREATE INDEX {bare} ON stock.level (updated_at)"),
+        format!(
+            "ALTER INDEX {name} RENAME TO another; CREATE INDEX {bare} ON stock.level (updated_at)"
+        ),
         again(&|text| text.to_owned()),
         again(&|text| format!("{text} WHERE random() >= 0").replace("random()", "1")),
         again(&|text| text.replacen(")", " DESC)", 1)),
@@ -173,17 +198,21 @@ fn of_index(name: &str, definition: &str) -> Vec<String> {
 fn of_table(table: &str) -> Vec<String> {
     let mut all: Vec<String> = [
         "ALTER TABLE stock.TABLE RENAME TO renamed",
-        "ALTER TABLE stock.TABLE RENAME TO renamed; CREATE TABLE stock.TABLE (LIKE stock.renamed INCLUDING ALL)",
-        "ALTER TABLE stock.TABLE RENAME TO renamed; CREATE TABLE stock.TABLE (LIKE stock.renamed INCLUDING ALL);
+        "ALTER TABLE stock.TABLE RENAME TO renamed; CREATE TABLE stock.TABLE (LIKE stock.renamed \
+         INCLUDING ALL)",
+        "ALTER TABLE stock.TABLE RENAME TO renamed;
+         CREATE TABLE stock.TABLE (LIKE stock.renamed INCLUDING ALL);
          INSERT INTO stock.TABLE SELECT * FROM stock.renamed",
-        "ALTER TABLE stock.TABLE RENAME TO renamed; CREATE VIEW stock.TABLE AS SELECT * FROM stock.renamed",
+        "ALTER TABLE stock.TABLE RENAME TO renamed; CREATE VIEW stock.TABLE AS SELECT * FROM \
+         stock.renamed",
         "ALTER TABLE stock.TABLE SET SCHEMA elsewhere",
         "ALTER TABLE stock.TABLE SET UNLOGGED",
         "ALTER TABLE stock.TABLE SET (fillfactor = 10)",
         "ALTER TABLE stock.TABLE REPLICA IDENTITY NOTHING",
         "ALTER TABLE stock.TABLE REPLICA IDENTITY NOTHING; CREATE PUBLICATION p FOR ALL TABLES",
         "ALTER TABLE stock.TABLE ENABLE ROW LEVEL SECURITY",
-        "ALTER TABLE stock.TABLE ENABLE ROW LEVEL SECURITY; ALTER TABLE stock.TABLE FORCE ROW LEVEL SECURITY;
+        "ALTER TABLE stock.TABLE ENABLE ROW LEVEL SECURITY;
+         ALTER TABLE stock.TABLE FORCE ROW LEVEL SECURITY;
          CREATE POLICY p ON stock.TABLE WITH CHECK (false)",
         "ALTER TABLE stock.TABLE OWNER TO somebody_else",
         "ALTER TABLE stock.TABLE DISABLE TRIGGER ALL",
@@ -192,14 +221,17 @@ fn of_table(table: &str) -> Vec<String> {
         "ALTER TABLE stock.TABLE ADD COLUMN more bigint GENERATED ALWAYS AS IDENTITY",
         "ALTER TABLE stock.TABLE ADD COLUMN more text GENERATED ALWAYS AS ('x' || location) STORED",
         "CREATE TABLE child () INHERITS (stock.TABLE)",
-        "CREATE TABLE parent (sku text COLLATE \"C\"); ALTER TABLE stock.TABLE ALTER sku SET NOT NULL;
+        "CREATE TABLE parent (sku text COLLATE \"C\"); ALTER TABLE stock.TABLE ALTER sku
+            SET NOT NULL;
          ALTER TABLE stock.TABLE INHERIT parent",
         "CLUSTER stock.TABLE USING TABLE_pkey",
         "ALTER TABLE stock.TABLE ALTER CONSTRAINT TABLE_pkey DEFERRABLE",
         "REVOKE ALL ON stock.TABLE FROM CURRENT_USER",
     ]
     .map(|change| {
-        change.replace("TABLE_pkey", &format!("{table}_pkey")).replace("stock.TABLE", &format!("stock.{table}"))
+        change
+            .replace("TABLE_pkey", &format!("{table}_pkey"))
+            .replace("stock.TABLE", &format!("stock.{table}"))
     })
     .to_vec();
     for event in ["INSERT", "UPDATE", "DELETE"] {
@@ -207,12 +239,14 @@ fn of_table(table: &str) -> Vec<String> {
             for timing in ["BEFORE", "AFTER"] {
                 for level in ["ROW", "STATEMENT"] {
                     all.push(format!(
-                        "CREATE TRIGGER zz {timing} {event} ON stock.{table} FOR EACH {level} EXECUTE FUNCTION {function}()"
+                        "CREATE TRIGGER zz {timing} {event} ON stock.{table} FOR EACH {level} \
+                         EXECUTE FUNCTION {function}()"
                     ));
                 }
             }
             all.push(format!(
-                "CREATE CONSTRAINT TRIGGER zz AFTER {event} ON stock.{table} DEFERRABLE INITIALLY DEFERRED
+                "CREATE CONSTRAINT TRIGGER zz AFTER {event}
+                 ON stock.{table} DEFERRABLE INITIALLY DEFERRED
                     FOR EACH ROW EXECUTE FUNCTION {function}()"
             ));
         }
@@ -239,21 +273,30 @@ fn of_sequence() -> Vec<String> {
     .collect()
 }
 
-/// What happens after a change: every answer, every error, and what is left. `None` where PostgreSQL does not accept the
-/// change.
+/// What happens after a change: every answer, every error, and what is left. `None` where
+/// PostgreSQL does not accept the change.
 fn after(client: &mut Client, change: &str, direct: &str) -> Option<String> {
-    client.batch_execute(&format!("BEGIN; SET LOCAL pg_stock.direct_access = {direct}")).expect("a transaction");
+    client
+        .batch_execute(&format!("BEGIN; SET LOCAL pg_stock.direct_access = {direct}"))
+        .expect("a transaction");
     let mut told = String::new();
     let accepted = client.batch_execute(change).is_ok();
     if accepted {
         for call in CALLS {
-            writeln!(told, "{call}: {}", attempt(client, &format!("SELECT (a).* FROM (SELECT (stock.{call})) x(a)")))
-                .expect("text");
+            writeln!(
+                told,
+                "{call}: {}",
+                attempt(client, &format!("SELECT (a).* FROM (SELECT (stock.{call})) x(a)"))
+            )
+            .expect("text");
         }
-        writeln!(told, "deferred: {}", attempt(client, "SET CONSTRAINTS ALL IMMEDIATE")).expect("text");
+        writeln!(told, "deferred: {}", attempt(client, "SET CONSTRAINTS ALL IMMEDIATE"))
+            .expect("text");
         for table in TABLES.into_iter().chain(["noted"]) {
-            let table = if table == "noted" { "public.noted".to_owned() } else { format!("stock.{table}") };
-            writeln!(told, "{table}: {}", attempt(client, &LEFT.replace("TABLE", &table))).expect("text");
+            let table =
+                if table == "noted" { "public.noted".to_owned() } else { format!("stock.{table}") };
+            writeln!(told, "{table}: {}", attempt(client, &LEFT.replace("TABLE", &table)))
+                .expect("text");
         }
     }
     client.batch_execute("ROLLBACK").expect("the end");
@@ -268,8 +311,17 @@ fn attempt(client: &mut Client, sql: &str) -> String {
             let mut rows = Vec::new();
             for message in messages {
                 if let SimpleQueryMessage::Row(row) = message {
-                    let shown = row.columns().iter().enumerate().filter(|(_, column)| column.name() != "expires_at");
-                    rows.push(shown.map(|(place, _)| row.get(place).unwrap_or("-")).collect::<Vec<_>>().join(" "));
+                    let shown = row
+                        .columns()
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, column)| column.name() != "expires_at");
+                    rows.push(
+                        shown
+                            .map(|(place, _)| row.get(place).unwrap_or("-"))
+                            .collect::<Vec<_>>()
+                            .join(" "),
+                    );
                 }
             }
             client.batch_execute("RELEASE s").expect("kept");
@@ -296,14 +348,17 @@ fn whatever_is_done_to_the_tables_both_ways_are_alike() {
         let Some(direct) = after(&mut client, change, "on") else { continue };
         let by_statements = after(&mut client, change, "off").expect("accepted before");
         accepted += 1;
-        // PostgreSQL keeps the plan of a statement that a rule had replaced by nothing, also when the rule is gone.
+        // PostgreSQL keeps the plan of a statement that a rule had replaced by nothing, also when
+        // the rule is gone.
         if change.contains("RULE") {
             client = database.connect();
         }
         if direct != by_statements && !needs_no_hold(change) {
             let lines = direct.lines().zip(by_statements.lines()).filter(|(a, b)| a != b);
-            let lines: Vec<String> =
-                lines.take(2).map(|(a, b)| format!("  direct:     {a}\n  statements: {b}")).collect();
+            let lines: Vec<String> = lines
+                .take(2)
+                .map(|(a, b)| format!("  direct:     {a}\n  statements: {b}"))
+                .collect();
             different.push(format!("{change}\n{}", lines.join("\n")));
         }
     }
@@ -314,8 +369,8 @@ fn whatever_is_done_to_the_tables_both_ways_are_alike() {
     finish(database);
 }
 
-/// A table that is given another's name while a call waits for its lock: whatever way, the call finds what bears the name
-/// when it gets the lock.
+/// A table that is given another's name while a call waits for its lock: whatever way, the call
+/// finds what bears the name when it gets the lock.
 #[test]
 fn a_swap_while_a_call_waits_is_seen_by_both_ways() {
     for direct in ["on", "off"] {
@@ -334,21 +389,33 @@ fn a_swap_while_a_call_waits_is_seen_by_both_ways() {
                 .unwrap();
             let process = backend(&mut buyer);
             std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| outcome(&mut buyer, "try_reserve_stock('k', 'a', 'm', 1)"));
+                let waiting =
+                    scope.spawn(|| outcome(&mut buyer, "try_reserve_stock('k', 'a', 'm', 1)"));
                 wait_for_lock(&mut watcher, process);
                 admin.batch_execute("COMMIT").unwrap();
                 assert_eq!(waiting.join().unwrap(), "reserved", "{table} {direct}");
             });
-            let left =
-                format!("SELECT (SELECT count(*) FROM stock.{table}) - (SELECT count(*) FROM stock.{table}_old)");
+            let left = format!(
+                "SELECT (SELECT count(*) FROM stock.{table}) - (SELECT count(*) FROM \
+                 stock.{table}_old)"
+            );
             let more = if table == "level" { "0" } else { "1" };
             assert_eq!(value(&mut admin, &left), more, "{table} {direct}");
-            assert_eq!(outcome(&mut admin, "try_confirm_stock('k')"), "confirmed", "{table} {direct}");
-            assert_eq!(value(&mut admin, "SELECT count(*) FROM stock.verify()"), "0", "{table} {direct}");
+            assert_eq!(
+                outcome(&mut admin, "try_confirm_stock('k')"),
+                "confirmed",
+                "{table} {direct}"
+            );
+            assert_eq!(
+                value(&mut admin, "SELECT count(*) FROM stock.verify()"),
+                "0",
+                "{table} {direct}"
+            );
             eventually("nobody waits", || {
                 value(
                     &mut watcher,
-                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid \
+                     FROM pg_database WHERE datname = current_database())",
                 ) == "0"
             });
         }

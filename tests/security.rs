@@ -20,9 +20,15 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT * FROM stock.overdue"),
     ("read", "SELECT * FROM stock.maintenance_run"),
     ("operate", "SELECT * FROM stock.reserve_stock('k1', 'a', 'm', 1)"),
-    ("operate", r#"SELECT * FROM stock.reserve_stock('k2', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    (
+        "operate",
+        r#"SELECT * FROM stock.reserve_stock('k2', '[{"sku":"a","location":"m","quantity":1}]')"#,
+    ),
     ("operate", "SELECT * FROM stock.sell_stock('k3', 'a', 'm', 1)"),
-    ("operate", r#"SELECT * FROM stock.sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    (
+        "operate",
+        r#"SELECT * FROM stock.sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#,
+    ),
     (
         "operate",
         r#"SELECT * FROM stock.reserve_many('[{"key":"k5","lines":[{"sku":"a","location":"m","quantity":1}]}]')"#,
@@ -33,9 +39,15 @@ const CALLS: &[(&str, &str)] = &[
     ("operate", "SELECT * FROM stock.extend_reservation('k5', '1 hour')"),
     ("operate", "SELECT * FROM stock.release_stock('never heard of')"),
     ("operate", "SELECT * FROM stock.try_reserve_stock('k1', 'a', 'm', 1)"),
-    ("operate", r#"SELECT * FROM stock.try_reserve_stock('k2', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    (
+        "operate",
+        r#"SELECT * FROM stock.try_reserve_stock('k2', '[{"sku":"a","location":"m","quantity":1}]')"#,
+    ),
     ("operate", "SELECT * FROM stock.try_sell_stock('k3', 'a', 'm', 1)"),
-    ("operate", r#"SELECT * FROM stock.try_sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#),
+    (
+        "operate",
+        r#"SELECT * FROM stock.try_sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#,
+    ),
     ("operate", "SELECT * FROM stock.try_confirm_stock('k1')"),
     ("operate", "SELECT * FROM stock.try_release_stock('k2')"),
     ("operate", "SELECT * FROM stock.try_return_stock('k3')"),
@@ -64,11 +76,13 @@ const CALLS: &[(&str, &str)] = &[
     // Without pg_cron they answer that there is none, which is an answer all the same.
     (
         "administer",
-        "DO $$ BEGIN PERFORM stock.schedule_expiry(); EXCEPTION WHEN feature_not_supported THEN NULL; END $$",
+        "DO $$ BEGIN PERFORM stock.schedule_expiry(); EXCEPTION WHEN feature_not_supported THEN \
+         NULL; END $$",
     ),
     (
         "administer",
-        "DO $$ BEGIN PERFORM stock.unschedule_expiry(); EXCEPTION WHEN feature_not_supported THEN NULL; END $$",
+        "DO $$ BEGIN PERFORM stock.unschedule_expiry(); EXCEPTION WHEN feature_not_supported THEN \
+         NULL; END $$",
     ),
     ("owner", "SELECT stock.grant_access('postgres', 'read')"),
     ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
@@ -88,7 +102,10 @@ const CALLS: &[(&str, &str)] = &[
 ];
 
 fn rank(access: &str) -> usize {
-    ["nothing", "read", "operate", "administer", "owner"].iter().position(|level| *level == access).unwrap()
+    ["nothing", "read", "operate", "administer", "owner"]
+        .iter()
+        .position(|level| *level == access)
+        .unwrap()
 }
 
 #[test]
@@ -98,7 +115,9 @@ fn each_access_level_may_do_what_it_should_and_no_more() {
         let database = database();
         let mut client = database.connect();
         let role = format!("may_{access}");
-        admin.batch_execute(&format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN")).unwrap();
+        admin
+            .batch_execute(&format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN"))
+            .unwrap();
         stocked(&mut client, "a", "m", 100);
         if access != "nothing" {
             value(&mut client, &format!("SELECT stock.grant_access('{role}', '{access}')"));
@@ -109,7 +128,8 @@ fn each_access_level_may_do_what_it_should_and_no_more() {
             if rank(access) >= rank(needs) {
                 result.unwrap_or_else(|error| panic!("{access}: {sql}: {error:?}"));
             } else {
-                let error = result.err().unwrap_or_else(|| panic!("{access}: {sql} must be refused"));
+                let error =
+                    result.err().unwrap_or_else(|| panic!("{access}: {sql} must be refused"));
                 assert_eq!(sqlstate(&error), "42501", "{access}: {sql}: {error:?}");
             }
         }
@@ -126,20 +146,29 @@ fn every_function_has_its_access_level_and_its_test() {
     let database = database();
     let mut client = database.connect();
     let functions = "SELECT p.proname, coalesce(a.access, 'owner')
-                       FROM pg_proc p LEFT JOIN stock.access_of_functions() a ON a.function_name = p.proname
-                      WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype <> 'trigger'::regtype";
+                       FROM pg_proc p LEFT JOIN stock.access_of_functions() a
+                       ON a.function_name = p.proname
+                      WHERE p.pronamespace = 'stock'::regnamespace
+                      AND p.prorettype <> 'trigger'::regtype";
     for row in client.query(functions, &[]).unwrap() {
         let (name, access): (String, String) = (row.get(0), row.get(1));
-        let tested = |(needs, sql): &(&str, &str)| *needs == access && sql.contains(&format!("stock.{name}("));
+        let tested = |(needs, sql): &(&str, &str)| {
+            *needs == access && sql.contains(&format!("stock.{name}("))
+        };
         assert!(CALLS.iter().any(tested), "{name} ({access}) is not tested");
     }
     let public = "SELECT count(*) FROM (
-                    SELECT proacl AS acl, 'f'::\"char\" AS kind, proowner AS owner FROM pg_proc WHERE pronamespace = 'stock'::regnamespace
-                    UNION ALL SELECT relacl, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner
-                      FROM pg_class WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'S')
+                    SELECT proacl AS acl, 'f'::\"char\" AS kind, proowner AS owner FROM pg_proc
+                    WHERE pronamespace = 'stock'::regnamespace
+                    UNION ALL SELECT relacl, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\",
+                    relowner
+                      FROM pg_class WHERE relnamespace = 'stock'::regnamespace
+                      AND relkind IN ('r', 'v', 'S')
                     UNION ALL SELECT nspacl, 'n', nspowner FROM pg_namespace WHERE nspname = 'stock'
-                    UNION ALL SELECT typacl, 'T', typowner FROM pg_type WHERE oid = 'stock.answer'::regtype) o,
-                    LATERAL aclexplode(coalesce(acl, acldefault(kind, owner))) a WHERE a.grantee = 0";
+                    UNION ALL SELECT typacl, 'T', typowner FROM pg_type
+                    WHERE oid = 'stock.answer'::regtype) o,
+                    LATERAL aclexplode(coalesce(acl, acldefault(kind, owner))) a
+                    WHERE a.grantee = 0";
     assert_eq!(value(&mut client, public), "0", "PUBLIC has something");
     finish(database);
 }
@@ -149,12 +178,17 @@ fn access_is_taken_back_from_the_top() {
     let database = database();
     let mut client = database.connect();
     client
-        .batch_execute("DROP ROLE IF EXISTS clerk; CREATE ROLE clerk; SELECT stock.grant_access('clerk', 'administer')")
+        .batch_execute(
+            "DROP ROLE IF EXISTS clerk; CREATE ROLE clerk; SELECT stock.grant_access('clerk', \
+             'administer')",
+        )
         .unwrap();
     stocked(&mut client, "a", "m", 10);
-    for (taken, read, operate, administer) in
-        [("administer", true, true, false), ("operate", true, false, false), ("read", false, false, false)]
-    {
+    for (taken, read, operate, administer) in [
+        ("administer", true, true, false),
+        ("operate", true, false, false),
+        ("read", false, false, false),
+    ] {
         value(&mut client, &format!("SELECT stock.revoke_access('clerk', '{taken}')"));
         client.batch_execute("SET ROLE clerk").unwrap();
         for (allowed, sql) in [
@@ -166,8 +200,11 @@ fn access_is_taken_back_from_the_top() {
         }
         client.batch_execute("RESET ROLE").unwrap();
     }
-    for (text, state) in [("'nobody', 'read'", "42704"), ("'clerk', 'everything'", "22023"), ("NULL, 'read'", "42704")]
-    {
+    for (text, state) in [
+        ("'nobody', 'read'", "42704"),
+        ("'clerk', 'everything'", "22023"),
+        ("NULL, 'read'", "42704"),
+    ] {
         let error = client.simple_query(&format!("SELECT stock.grant_access({text})")).unwrap_err();
         assert_eq!(sqlstate(&error), state);
     }
@@ -200,21 +237,29 @@ fn a_hostile_search_path_changes_nothing() {
     client
         .batch_execute(
             "CREATE SCHEMA evil;
-             CREATE FUNCTION evil.boom(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked'; END $$;
-             CREATE FUNCTION evil.boom2(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'hijacked'; END $$;
+             CREATE FUNCTION evil.boom(bigint, bigint) RETURNS boolean LANGUAGE plpgsql
+             AS $$ BEGIN RAISE 'hijacked'; END $$;
+             CREATE FUNCTION evil.boom2(text, text) RETURNS boolean LANGUAGE plpgsql
+             AS $$ BEGIN RAISE 'hijacked'; END $$;
              CREATE OPERATOR evil.>= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.boom);
              CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.boom2);
-             CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT 'infinity'::timestamptz $$;
+             CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$
+             SELECT 'infinity'::timestamptz $$;
              CREATE TEMP TABLE level (sku text, location text, on_hand bigint);
              CREATE TEMP TABLE ledger (LIKE stock.ledger);
              SET search_path = evil, pg_temp, pg_catalog",
         )
         .unwrap();
-    for text in ["reserve_stock('o', 'a', 'm', 1)", "confirm_stock('o')", "sell_stock('p', 'a', 'm', 1)"] {
+    for text in
+        ["reserve_stock('o', 'a', 'm', 1)", "confirm_stock('o')", "sell_stock('p', 'a', 'm', 1)"]
+    {
         let rows = call(&mut client, text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         assert_eq!(rows[0].sku, "a");
     }
-    assert_eq!(raised_state(&mut client, "SELECT stock.reserve_stock('q', 'a', 'm', 100)"), "ST001");
+    assert_eq!(
+        raised_state(&mut client, "SELECT stock.reserve_stock('q', 'a', 'm', 100)"),
+        "ST001"
+    );
     assert_eq!(value(&mut client, "SELECT stock.available('a', 'm')"), "8");
     assert_eq!(value(&mut client, "SELECT pg_catalog.count(*) FROM stock.verify()"), "0");
     client.batch_execute("RESET search_path; DROP TABLE pg_temp.level, pg_temp.ledger").unwrap();
@@ -243,7 +288,11 @@ fn injection_through_every_text_argument_fails() {
     let evil = "x'); DROP TABLE stock.hold CASCADE; --";
     let quoted = evil.replace('\'', "''");
     stocked(&mut client, &quoted, &quoted, 10);
-    client.batch_execute(&format!("SET pg_stock.context = '{quoted}'; SET application_name = '{quoted}'")).unwrap();
+    client
+        .batch_execute(&format!(
+            "SET pg_stock.context = '{quoted}'; SET application_name = '{quoted}'"
+        ))
+        .unwrap();
     for text in [
         format!("reserve_stock('{quoted}', '{quoted}', '{quoted}', 2, buyer => '{quoted}')"),
         format!("confirm_stock('{quoted}', NULL, '{quoted}')"),
@@ -263,7 +312,8 @@ fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
     client
         .batch_execute(
             "DROP ROLE IF EXISTS anna; DROP ROLE IF EXISTS bert; CREATE ROLE anna; CREATE ROLE bert;
-             SELECT stock.grant_access('anna', 'operate'); SELECT stock.grant_access('bert', 'operate');
+             SELECT stock.grant_access('anna', 'operate');
+             SELECT stock.grant_access('bert', 'operate');
              GRANT CREATE ON SCHEMA public TO bert;
              SET ROLE bert;
              CREATE FUNCTION public.order_it(k text) RETURNS void LANGUAGE sql SECURITY DEFINER
@@ -272,10 +322,15 @@ fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
         )
         .unwrap();
     outcome(&mut client, "reserve_stock('as superuser', 'a', 'm', 1)");
-    client.batch_execute("SET ROLE anna; SELECT stock.reserve_stock('as anna', 'a', 'm', 1)").unwrap();
+    client
+        .batch_execute("SET ROLE anna; SELECT stock.reserve_stock('as anna', 'a', 'm', 1)")
+        .unwrap();
     client.batch_execute("SELECT public.order_it('anna through bert'); RESET ROLE").unwrap();
     client
-        .batch_execute("SET SESSION AUTHORIZATION bert; SELECT public.order_it('bert'); RESET SESSION AUTHORIZATION")
+        .batch_execute(
+            "SET SESSION AUTHORIZATION bert; SELECT public.order_it('bert'); RESET SESSION \
+             AUTHORIZATION",
+        )
         .unwrap();
     for (key, actor, login) in [
         ("as superuser", "postgres", "postgres"),
@@ -283,7 +338,8 @@ fn the_actor_is_right_under_set_role_and_inside_definer_functions() {
         ("anna through bert", "anna", "postgres"),
         ("bert", "bert", "bert"),
     ] {
-        let who = format!("SELECT actor || ' ' || login FROM stock.ledger_rows WHERE key = '{key}'");
+        let who =
+            format!("SELECT actor || ' ' || login FROM stock.ledger_rows WHERE key = '{key}'");
         assert_eq!(value(&mut client, &who), format!("{actor} {login}"));
     }
     client.batch_execute("DROP OWNED BY anna, bert; DROP ROLE anna, bert").unwrap();
@@ -296,12 +352,21 @@ fn every_call_resolves_with_untyped_parameters() {
     let database = database();
     let mut client = database.connect();
     let functions = "SELECT p.proname::text, n, p.prokind = 'p'
-                       FROM pg_proc p, generate_series((p.pronargs - p.pronargdefaults)::int, p.pronargs::int) n
-                      WHERE p.pronamespace = 'stock'::regnamespace AND p.prorettype <> 'trigger'::regtype";
-    let signatures: Vec<(String, i32, bool)> =
-        client.query(functions, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+                       FROM pg_proc p, generate_series((p.pronargs - p.pronargdefaults)::int,
+                       p.pronargs::int) n
+                      WHERE p.pronamespace = 'stock'::regnamespace
+                      AND p.prorettype <> 'trigger'::regtype";
+    let signatures: Vec<(String, i32, bool)> = client
+        .query(functions, &[])
+        .unwrap()
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
     for (name, count, procedure) in &signatures {
-        let same = signatures.iter().filter(|signature| (&signature.0, signature.1) == (name, *count)).count();
+        let same = signatures
+            .iter()
+            .filter(|signature| (&signature.0, signature.1) == (name, *count))
+            .count();
         assert_eq!(same, 1, "two functions {name} accept {count} arguments");
         let parameters = (1..=*count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
         let verb = if *procedure { "CALL" } else { "SELECT * FROM" };
@@ -320,8 +385,10 @@ fn every_object_is_commented() {
         SELECT oid::regprocedure::text AS o FROM pg_proc
          WHERE pronamespace = 'stock'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
         UNION ALL SELECT oid::regclass::text FROM pg_class
-         WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'S') AND obj_description(oid, 'pg_class') IS NULL
-        UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+         WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'S')
+         AND obj_description(oid, 'pg_class') IS NULL
+        UNION ALL SELECT attrelid::regclass || '.' || attname FROM pg_attribute a JOIN pg_class c
+        ON c.oid = attrelid
          WHERE relnamespace = 'stock'::regnamespace AND relkind IN ('r', 'v', 'c') AND attnum > 0
            AND col_description(attrelid, attnum) IS NULL) x";
     assert_eq!(value(&mut client, bare), "");

@@ -1,5 +1,5 @@
-//! scripts/setup.sh installs packages and leaves nothing of its own behind; programs that only write down what they are
-//! asked stand in for apt.
+//! scripts/setup.sh installs packages and leaves nothing of its own behind; programs that only
+//! write down what they are asked stand in for apt.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,16 +20,22 @@ impl Machine {
         let machine = Machine { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(machine.path("bin")).unwrap();
         fs::write(machine.path("packaged"), PACKAGED).unwrap();
-        let [seen, etc, packaged] = ["seen", "etc", "packaged"].map(|name| machine.path(name).display().to_string());
+        let [seen, etc, packaged] =
+            ["seen", "etc", "packaged"].map(|name| machine.path(name).display().to_string());
         let clusters = machine.clusters().display().to_string();
         machine.program("sudo", r#"exec "$@""#);
         machine.program("apt-cache", r#"[ "$2" != no-such-package ]"#);
-        machine
-            .program("dpkg-query", &format!("[ $4 = postgresql-common ] && [ -e '{clusters}' ] && echo ok installed"));
+        machine.program(
+            "dpkg-query",
+            &format!("[ $4 = postgresql-common ] && [ -e '{clusters}' ] && echo ok installed"),
+        );
         // The package keeps a file that is there.
-        let common = format!("mkdir -p '{etc}'; [ -e '{clusters}' ] || cp '{packaged}' '{clusters}'");
-        let install =
-            format!("case \"$*\" in *postgresql-common*) {common} ;; *) cp '{clusters}' '{seen}'; {installs} ;; esac");
+        let common =
+            format!("mkdir -p '{etc}'; [ -e '{clusters}' ] || cp '{packaged}' '{clusters}'");
+        let install = format!(
+            "case \"$*\" in *postgresql-common*) {common} ;; *) cp '{clusters}' '{seen}'; \
+             {installs} ;; esac"
+        );
         machine.program("apt-get", &format!("[ $1 = update ] || {install}"));
         machine
     }
@@ -68,7 +74,10 @@ fn installing_makes_no_cluster_and_leaves_the_package_s_own_settings() {
         let machine = Machine::new(installs);
         assert_eq!(machine.install("postgresql-15").0, installs == "true");
         let seen = fs::read_to_string(machine.path("seen")).unwrap();
-        assert!(seen.starts_with(PACKAGED) && seen.contains("create_main_cluster = false"), "{seen}");
+        assert!(
+            seen.starts_with(PACKAGED) && seen.contains("create_main_cluster = false"),
+            "{seen}"
+        );
         assert_eq!(fs::read_to_string(machine.clusters()).unwrap(), PACKAGED);
     }
 }

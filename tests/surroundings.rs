@@ -1,5 +1,5 @@
-//! The worker lives in clusters that were not made for it: publications and subscriptions, standbys that are away,
-//! settings that were meant for others, many databases, few worker slots.
+//! The worker lives in clusters that were not made for it: publications and subscriptions, standbys
+//! that are away, settings that were meant for others, many databases, few worker slots.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,10 @@ fn shop(cluster: &Cluster) -> (Database<'_>, Client) {
 
 /// Holds a unit for a moment; its coming back shows that the worker works.
 fn lapses(client: &mut Client, key: &str) {
-    assert_eq!(outcome(client, &format!("try_reserve_stock('{key}', 'a', 'm', 1, '10 ms')")), "reserved");
+    assert_eq!(
+        outcome(client, &format!("try_reserve_stock('{key}', 'a', 'm', 1, '10 ms')")),
+        "reserved"
+    );
     let held = format!("SELECT count(*) FROM stock.hold WHERE key = '{key}'");
     eventually("the hold is back", || value(client, &held) == "0");
 }
@@ -45,32 +48,38 @@ fn workers(client: &mut Client) -> i64 {
     client.query_one(count, &[]).unwrap().get(0)
 }
 
-/// Debezium's habit: every table is published. What the worker deletes must have a name for the subscriber.
+/// Debezium's habit: every table is published. What the worker deletes must have a name for the
+/// subscriber.
 #[test]
 fn a_publication_of_all_tables_stops_nothing() {
     let cluster = start(&["wal_level=logical"]);
     let (database, mut client) = shop(&cluster);
     client.batch_execute("CREATE PUBLICATION everything FOR ALL TABLES").unwrap();
-    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker'";
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = \
+                     'pg_stock worker'";
     eventually("a worker", || workers(&mut client) > 0);
     client.batch_execute(terminate).unwrap();
     lapses(&mut client, "published");
     client
         .batch_execute(
             "INSERT INTO stock.maintenance_run (job, started_at, finished_at)
-             SELECT 'expire', now() - age, now() - age FROM unnest('{2 hours, 40 days}'::interval[]) age;
+             SELECT 'expire', now() - age, now() - age
+               FROM unnest('{2 hours, 40 days}'::interval[]) age;
              INSERT INTO stock.hold_error
              SELECT 'gone', 1, 1, now(), now(), now(), 'XX001', 'a hold that is no longer there'",
         )
         .unwrap();
     let mut session = database.connect();
     assert_eq!(value(&mut session, "SELECT errors FROM stock.expire_reservations()"), "0");
-    let tidy = "SELECT (SELECT count(*) FROM stock.maintenance_run WHERE started_at < now() - interval '30 days')
+    let tidy = "SELECT (SELECT count(*) FROM stock.maintenance_run
+                WHERE started_at < now() - interval '30 days')
                      + (SELECT count(*) FROM stock.hold_error)";
     assert_eq!(value(&mut session, tidy), "0");
     let unnamed = "SELECT string_agg(relname, ', ') FROM pg_class c
-                    WHERE relnamespace = 'stock'::regnamespace AND relkind = 'r' AND relreplident = 'd'
-                      AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)";
+                    WHERE relnamespace = 'stock'::regnamespace AND relkind = 'r'
+                    AND relreplident = 'd'
+                      AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid
+                      AND indisprimary)";
     assert_eq!(value(&mut client, unnamed), "", "every table can be published");
     assert_eq!(status(&mut client, "failing_since"), "");
     finish(database);
@@ -84,9 +93,12 @@ fn a_log_that_cannot_be_tidied_stops_no_sweep() {
     outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1, '1 microsecond')");
     client
         .batch_execute(
-            "INSERT INTO stock.maintenance_run (job, started_at, finished_at) SELECT 'expire', t, t FROM (SELECT now() - interval '40 days') x(t);
-             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not from here'; END $$;
-             CREATE TRIGGER refuse BEFORE DELETE ON stock.maintenance_run FOR EACH ROW EXECUTE FUNCTION refuse()",
+            "INSERT INTO stock.maintenance_run (job, started_at, finished_at) SELECT 'expire', t, t
+             FROM (SELECT now() - interval '40 days') x(t);
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+             AS $$ BEGIN RAISE 'not from here'; END $$;
+             CREATE TRIGGER refuse BEFORE DELETE ON stock.maintenance_run
+                 FOR EACH ROW EXECUTE FUNCTION refuse()",
         )
         .unwrap();
     assert_eq!(value(&mut client, "SELECT holds_expired FROM stock.expire_reservations()"), "1");
@@ -94,7 +106,8 @@ fn a_log_that_cannot_be_tidied_stops_no_sweep() {
     finish(database);
 }
 
-/// An error that lasts is shown, with since when, and stops neither the feed nor, in the end, expiry.
+/// An error that lasts is shown, with since when, and stops neither the feed nor, in the end,
+/// expiry.
 #[test]
 fn the_last_error_of_the_worker_is_in_a_view() {
     let cluster = start(&[]);
@@ -102,12 +115,21 @@ fn the_last_error_of_the_worker_is_in_a_view() {
     lapses(&mut client, "first");
     assert_eq!(status(&mut client, "state"), "working");
     client
-        .batch_execute("ALTER TABLE stock.maintenance_run ADD CONSTRAINT broken CHECK (holds_expired = 0) NOT VALID")
+        .batch_execute(
+            "ALTER TABLE stock.maintenance_run ADD CONSTRAINT broken CHECK (holds_expired = 0) NOT \
+             VALID",
+        )
         .unwrap();
     let mut listener = Listener::begin(database.connect());
     outcome(&mut client, "try_reserve_stock('second', 'a', 'm', 1, '10 ms')");
     eventually("the error is shown", || status(&mut client, "error").contains("broken"));
-    assert_eq!(value(&mut client, "SELECT failing_since <= clock_timestamp() AND failures > 0 FROM stock.worker"), "t");
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT failing_since <= clock_timestamp() AND failures > 0 FROM stock.worker"
+        ),
+        "t"
+    );
     stocked(&mut client, "told", "m", 1);
     let committed = levels(&mut client);
     eventually("the feed goes on", || {
@@ -116,14 +138,18 @@ fn the_last_error_of_the_worker_is_in_a_view() {
     });
     client.batch_execute("ALTER TABLE stock.maintenance_run DROP CONSTRAINT broken").unwrap();
     // Also where another worker succeeds than the one that failed.
-    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker'";
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = \
+                     'pg_stock worker'";
     client.batch_execute(terminate).unwrap();
     eventually("the hold is back", || value(&mut client, "SELECT count(*) FROM stock.hold") == "0");
-    eventually("nothing is wrong any more", || status(&mut client, "failing_since || error").is_empty());
+    eventually("nothing is wrong any more", || {
+        status(&mut client, "failing_since || error").is_empty()
+    });
     finish(database);
 }
 
-/// Whoever may write everything could set the sequence back to "never called", which a restore looks like: seen.
+/// Whoever may write everything could set the sequence back to "never called", which a restore
+/// looks like: seen.
 #[test]
 fn a_sequence_that_was_never_called_is_seen() {
     let cluster = start(&["pg_stock.poll_interval=1s"]);
@@ -132,7 +158,10 @@ fn a_sequence_that_was_never_called_is_seen() {
     client.batch_execute("SELECT setval('stock.ledger_position_seq', 1, false)").unwrap();
     eventually("the view says so", || status(&mut client, "state") == "nothing_yet");
     let problem = "SELECT problem FROM stock.verify()";
-    assert_eq!(value(&mut client, problem), "the sequence stock.ledger_position_seq is behind the ledger");
+    assert_eq!(
+        value(&mut client, problem),
+        "the sequence stock.ledger_position_seq is behind the ledger"
+    );
     assert_eq!(outcome(&mut client, "try_reserve_stock('l', 'a', 'm', 1)"), "reserved");
     eventually("it works again", || status(&mut client, "state") == "working");
     client.batch_execute("SELECT setval('stock.ledger_position_seq', 1000)").unwrap();
@@ -143,12 +172,15 @@ fn a_sequence_that_was_never_called_is_seen() {
 fn without_preload_the_view_says_so() {
     let database = super::support::database();
     let mut client = database.connect();
-    assert_eq!(value(&mut client, "SELECT preloaded || ' ' || state FROM stock.worker"), "false not_preloaded");
+    assert_eq!(
+        value(&mut client, "SELECT preloaded || ' ' || state FROM stock.worker"),
+        "false not_preloaded"
+    );
     finish(database);
 }
 
-/// A synchronous standby that is away, for those who asked for it; everybody else commits locally. Neither expiry nor
-/// anybody's NOTIFY waits for it, and a database can be dropped.
+/// A synchronous standby that is away, for those who asked for it; everybody else commits locally.
+/// Neither expiry nor anybody's NOTIFY waits for it, and a database can be dropped.
 #[test]
 fn a_standby_that_is_away_stops_neither_expiry_nor_anybody_s_notify() {
     for (server, is_told) in [("local", true), ("on", false)] {
@@ -162,12 +194,20 @@ fn a_standby_that_is_away_stops_neither_expiry_nor_anybody_s_notify() {
         admin.batch_execute("SET synchronous_commit = local").unwrap();
         set(&mut admin, "synchronous_commit", server);
         set(&mut admin, "synchronous_standby_names", "nobody");
-        client.batch_execute("SET synchronous_commit = local; SET statement_timeout = '5s'").unwrap();
-        eventually("the names are known", || value(&mut client, "SHOW synchronous_standby_names") == "nobody");
+        client
+            .batch_execute("SET synchronous_commit = local; SET statement_timeout = '5s'")
+            .unwrap();
+        eventually("the names are known", || {
+            value(&mut client, "SHOW synchronous_standby_names") == "nobody"
+        });
         lapses(&mut client, "meanwhile");
         // The NOTIFY of another database, whose commit takes the same lock.
         let mut other = cluster.connect("postgres");
-        other.batch_execute("SET synchronous_commit = local; SET statement_timeout = '5s'; NOTIFY anybody").unwrap();
+        other
+            .batch_execute(
+                "SET synchronous_commit = local; SET statement_timeout = '5s'; NOTIFY anybody",
+            )
+            .unwrap();
         let committed = levels(&mut client);
         if is_told {
             eventually("it is told", || {
@@ -176,7 +216,9 @@ fn a_standby_that_is_away_stops_neither_expiry_nor_anybody_s_notify() {
             });
         } else {
             let shown = "SELECT coalesce(max(error), '') FROM stock.feed_lag";
-            eventually("the cause is shown", || value(&mut client, shown).contains("did not confirm"));
+            eventually("the cause is shown", || {
+                value(&mut client, shown).contains("did not confirm")
+            });
             listener.hear(Duration::from_millis(50));
             assert_ne!(listener.levels, committed, "what no standby has is not told");
             other.batch_execute("NOTIFY anybody").unwrap();
@@ -192,7 +234,8 @@ fn a_standby_that_is_away_stops_neither_expiry_nor_anybody_s_notify() {
     }
 }
 
-/// Logical replication to a new server: its holds are the publisher's to end, until the subscription is.
+/// Logical replication to a new server: its holds are the publisher's to end, until the
+/// subscription is.
 #[test]
 fn a_subscriber_neither_expires_nor_tells() {
     let publisher = start(&["wal_level=logical", "pg_stock.databases=''"]);
@@ -203,14 +246,19 @@ fn a_subscriber_neither_expires_nor_tells() {
     here.batch_execute("CREATE PUBLICATION stock FOR TABLES IN SCHEMA stock").unwrap();
     there
         .batch_execute(&format!(
-            "CREATE SUBSCRIPTION stock CONNECTION 'host={} port=5432 user=postgres dbname={}' PUBLICATION stock",
+            "CREATE SUBSCRIPTION stock CONNECTION 'host={} port=5432 user=postgres dbname={}' \
+             PUBLICATION stock",
             publisher.socket(),
             source.name()
         ))
         .unwrap();
-    eventually("the tables are copied", || value(&mut there, "SELECT count(*) FROM stock.level") == "1");
+    eventually("the tables are copied", || {
+        value(&mut there, "SELECT count(*) FROM stock.level") == "1"
+    });
     outcome(&mut here, "try_reserve_stock('k', 'a', 'm', 1, '200 ms')");
-    eventually("the hold has arrived", || value(&mut there, "SELECT count(*) FROM stock.hold") == "1");
+    eventually("the hold has arrived", || {
+        value(&mut there, "SELECT count(*) FROM stock.hold") == "1"
+    });
     there.batch_execute("SELECT pg_reload_conf()").unwrap();
     eventually("the view says so", || status(&mut there, "state") == "subscription");
     eventually("it is overdue", || value(&mut there, "SELECT count(*) FROM stock.overdue") == "1");
@@ -223,13 +271,17 @@ fn a_subscriber_neither_expires_nor_tells() {
     eventually("the last one", || value(&mut there, "SELECT count(*) FROM stock.hold") == "1");
     // The new server takes over.
     there
-        .batch_execute("SELECT setval('stock.ledger_position_seq', (SELECT max(position) FROM stock.ledger))")
+        .batch_execute(
+            "SELECT setval('stock.ledger_position_seq', (SELECT max(position) FROM stock.ledger))",
+        )
         .unwrap();
     there.batch_execute("ALTER SUBSCRIPTION stock DISABLE").unwrap();
     there.batch_execute("ALTER SUBSCRIPTION stock SET (slot_name = NONE)").unwrap();
     there.batch_execute("DROP SUBSCRIPTION stock").unwrap();
     outcome(&mut there, "try_reserve_stock('here', 'a', 'm', 1, '1 hour')");
-    eventually("the worker takes over", || value(&mut there, "SELECT count(*) FROM stock.hold") == "1");
+    eventually("the worker takes over", || {
+        value(&mut there, "SELECT count(*) FROM stock.hold") == "1"
+    });
     assert_eq!(value(&mut there, "SELECT count(*) FROM stock.verify()"), "0");
     finish(source);
 }
@@ -242,7 +294,8 @@ fn settings_that_were_meant_for_others_do_not_stop_the_worker() {
     let mut admin = cluster.connect("postgres");
     client
         .batch_execute(
-            "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+            "SET statement_timeout = 0; SET lock_timeout = 0;
+             SET idle_in_transaction_session_timeout = 0;
              CREATE ROLE nobody_in_particular",
         )
         .unwrap();
@@ -263,20 +316,29 @@ fn settings_that_were_meant_for_others_do_not_stop_the_worker() {
     }
     let version: i32 = value(&mut admin, "SHOW server_version_num").parse().unwrap();
     if version >= 170_000 {
-        admin.batch_execute(&format!("ALTER DATABASE {} SET transaction_timeout = '1ms'", database.name())).unwrap();
+        admin
+            .batch_execute(&format!(
+                "ALTER DATABASE {} SET transaction_timeout = '1ms'",
+                database.name()
+            ))
+            .unwrap();
     }
     eventually("a worker", || workers(&mut admin) > 0);
-    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker'";
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = \
+                     'pg_stock worker'";
     admin.batch_execute(terminate).unwrap();
     lapses(&mut client, "k");
-    assert_eq!(value(&mut client, "SELECT actor FROM stock.ledger WHERE operation = 'expire'"), "postgres");
+    assert_eq!(
+        value(&mut client, "SELECT actor FROM stock.ledger WHERE operation = 'expire'"),
+        "postgres"
+    );
     assert_eq!(status(&mut client, "failing_since"), "");
     admin.batch_execute(&format!("ALTER DATABASE {} RESET ALL", database.name())).unwrap();
     finish(database);
 }
 
-/// A reader's first snapshot in a life of the database, left open in its transaction: messages go out all the same, and
-/// its cursor is good.
+/// A reader's first snapshot in a life of the database, left open in its transaction: messages go
+/// out all the same, and its cursor is good.
 #[test]
 fn a_first_snapshot_that_stays_open_holds_nothing_up() {
     let cluster = start(&["pg_stock.databases=''"]);
@@ -304,15 +366,18 @@ fn a_first_snapshot_that_stays_open_holds_nothing_up() {
     finish(database);
 }
 
-/// Very many levels of one unit each, received by one transaction: what as many calls of `receive_stock` would write.
+/// Very many levels of one unit each, received by one transaction: what as many calls of
+/// `receive_stock` would write.
 fn receive_many(client: &mut Client, many: usize) {
     client
         .batch_execute(&format!(
             "BEGIN;
              INSERT INTO stock.level (on_hand, reserved, version, updated_at, sku, location)
              SELECT 1, 0, 1, now(), 'l' || n, 'm' FROM generate_series(1, {many}) n;
-             INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta, on_hand_after,
-                                       reserved_after, available, version, line, key, operation, sku, location)
+             INSERT INTO stock.ledger (recorded_at, quantity, on_hand_delta, reserved_delta,
+             on_hand_after,
+                                       reserved_after, available, version, line, key, operation,
+                                       sku, location)
              SELECT now(), 1, 1, 0, 1, 0, 1, 1, 1, 'r' || n, 'receive', 'l' || n, 'm'
                FROM generate_series(1, {many}) n;
              COMMIT"
@@ -320,7 +385,8 @@ fn receive_many(client: &mut Client, many: usize) {
         .unwrap();
 }
 
-/// Twenty thousand levels whose holds are overdue are locked by one transaction: what is free comes back all the same.
+/// Twenty thousand levels whose holds are overdue are locked by one transaction: what is free comes
+/// back all the same.
 #[test]
 fn what_is_locked_does_not_delay_what_is_free() {
     let cluster = start(&["pg_stock.databases=''"]);
@@ -329,8 +395,10 @@ fn what_is_locked_does_not_delay_what_is_free() {
     receive_many(&mut client, many);
     for half in 0..2 {
         let orders = format!(
-            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key', 'k' || n, 'ttl', '1 microsecond',
-                'lines', jsonb_build_array(jsonb_build_object('sku', 'l' || n, 'location', 'm', 'quantity', 1))))
+            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key',
+             'k' || n, 'ttl', '1 microsecond',
+                'lines', jsonb_build_array(jsonb_build_object('sku', 'l' || n, 'location', 'm',
+                'quantity', 1))))
                FROM generate_series({}, {}) n))",
             half * many / 2 + 1,
             (half + 1) * many / 2
@@ -339,8 +407,12 @@ fn what_is_locked_does_not_delay_what_is_free() {
     }
     outcome(&mut client, "try_reserve_stock('free', 'a', 'm', 1, '1 microsecond')");
     let mut locker = database.connect();
-    locker.batch_execute("BEGIN; SELECT FROM stock.level WHERE sku LIKE 'l%' FOR NO KEY UPDATE").unwrap();
-    let swept = client.query_one("SELECT holds_expired, levels_busy FROM stock.expire_reservations(500)", &[]).unwrap();
+    locker
+        .batch_execute("BEGIN; SELECT FROM stock.level WHERE sku LIKE 'l%' FOR NO KEY UPDATE")
+        .unwrap();
+    let swept = client
+        .query_one("SELECT holds_expired, levels_busy FROM stock.expire_reservations(500)", &[])
+        .unwrap();
     assert_eq!((swept.get::<_, i64>(0), swept.get::<_, i64>(1)), (1, many as i64), "in one sweep");
     locker.batch_execute("COMMIT").unwrap();
     client.batch_execute("CALL stock.expire_all(5000)").unwrap();
@@ -348,10 +420,15 @@ fn what_is_locked_does_not_delay_what_is_free() {
     finish(database);
 }
 
-/// With twelve databases and a few slots one probe is under way at a time: the slots are there for others.
+/// With twelve databases and a few slots one probe is under way at a time: the slots are there for
+/// others.
 #[test]
 fn probes_take_one_worker_slot_and_complain_of_nothing() {
-    let cluster = start(&["max_worker_processes=6", "max_logical_replication_workers=0", "max_parallel_workers=0"]);
+    let cluster = start(&[
+        "max_worker_processes=6",
+        "max_logical_replication_workers=0",
+        "max_parallel_workers=0",
+    ]);
     let mut admin = cluster.connect("postgres");
     for number in 0..20 {
         admin.batch_execute(&format!("CREATE DATABASE empty_{number} TEMPLATE template0")).unwrap();
@@ -361,7 +438,10 @@ fn probes_take_one_worker_slot_and_complain_of_nothing() {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(2) {
         let busy = workers(&mut admin);
-        assert!(busy <= 3, "{busy} processes: the worker of the template, that of the shop, and one probe");
+        assert!(
+            busy <= 3,
+            "{busy} processes: the worker of the template, that of the shop, and one probe"
+        );
     }
     assert!(!cluster.log().contains("worker slots are taken"), "{}", cluster.log());
     finish(database);
@@ -373,7 +453,9 @@ fn a_want_of_room_is_said_once() {
     let cluster = start(&["pg_stock.max_databases=2"]);
     let shops: Vec<_> = (0..4).map(|_| shop(&cluster)).collect();
     cluster.connect("postgres").batch_execute("SELECT pg_reload_conf()").unwrap();
-    eventually("the log says so", || cluster.log().contains("pg_stock.max_databases are served already"));
+    eventually("the log says so", || {
+        cluster.log().contains("pg_stock.max_databases are served already")
+    });
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(cluster.log().matches("pg_stock.max_databases are served already").count(), 1);
     assert_eq!(workers(&mut cluster.connect("postgres")), 2);
@@ -388,7 +470,11 @@ fn a_database_among_very_many_gets_its_worker() {
     let cluster = start(&["max_worker_processes=8"]);
     let mut admin = cluster.connect("postgres");
     for number in 0..139 {
-        admin.batch_execute(&format!("CREATE DATABASE empty_{number} TEMPLATE template0 STRATEGY file_copy")).unwrap();
+        admin
+            .batch_execute(&format!(
+                "CREATE DATABASE empty_{number} TEMPLATE template0 STRATEGY file_copy"
+            ))
+            .unwrap();
     }
     cluster.stop(false);
     cluster.resume();

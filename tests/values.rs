@@ -26,7 +26,10 @@ fn quantities_have_limits() {
     ] {
         assert_eq!(raised(&mut client, &text), state, "{text}");
     }
-    assert_eq!(outcome(&mut client, &format!("try_reserve_stock('all', 'a', 'm', {MOST})")), "reserved");
+    assert_eq!(
+        outcome(&mut client, &format!("try_reserve_stock('all', 'a', 'm', {MOST})")),
+        "reserved"
+    );
     assert_eq!(outcome(&mut client, "try_confirm_stock('all')"), "confirmed");
     finish(database);
 }
@@ -37,14 +40,20 @@ fn times_to_live_have_limits() {
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 100);
     for ttl in ["0", "-1 second", "366 days 1 microsecond", "1000 years", "178000000 years"] {
-        assert_eq!(raised(&mut client, &format!("try_reserve_stock('k', 'a', 'm', 1, '{ttl}')")), "22023", "{ttl}");
-        let text =
-            format!(r#"try_reserve_stock('k', '[{{"sku":"a","location":"m","quantity":1}}]', '{{"ttl":"{ttl}"}}')"#);
+        assert_eq!(
+            raised(&mut client, &format!("try_reserve_stock('k', 'a', 'm', 1, '{ttl}')")),
+            "22023",
+            "{ttl}"
+        );
+        let text = format!(
+            r#"try_reserve_stock('k', '[{{"sku":"a","location":"m","quantity":1}}]', '{{"ttl":"{ttl}"}}')"#
+        );
         assert_eq!(raised(&mut client, &text), "22023", "{ttl}");
     }
     for ttl in ["", "soon", "30 fortnights", "infinity seconds"] {
-        let text =
-            format!(r#"try_reserve_stock('k', '[{{"sku":"a","location":"m","quantity":1}}]', '{{"ttl":"{ttl}"}}')"#);
+        let text = format!(
+            r#"try_reserve_stock('k', '[{{"sku":"a","location":"m","quantity":1}}]', '{{"ttl":"{ttl}"}}')"#
+        );
         assert_eq!(raised(&mut client, &text), "22023", "{ttl}");
     }
     for (number, ttl) in ["1 microsecond", "366 days", "1 year", "1 month"].iter().enumerate() {
@@ -58,20 +67,36 @@ fn times_to_live_have_limits() {
 fn text_is_taken_as_given() {
     let database = database();
     let mut client = database.connect();
-    let names = ["NFC \u{e9}", "NFD e\u{301}", "עברית", "🍎", "a'b\"c\\d", "spaces  inside", "%s %n {}", "$1"];
+    let names = [
+        "NFC \u{e9}",
+        "NFD e\u{301}",
+        "עברית",
+        "🍎",
+        "a'b\"c\\d",
+        "spaces  inside",
+        "%s %n {}",
+        "$1",
+    ];
     for name in names {
         let quoted = name.replace('\'', "''");
         stocked(&mut client, &quoted, &quoted, 5);
         let rows = call(
             &mut client,
-            &format!("try_reserve_stock('{quoted}', '{quoted}', '{quoted}', 1, buyer => '{quoted}')"),
+            &format!(
+                "try_reserve_stock('{quoted}', '{quoted}', '{quoted}', 1, buyer => '{quoted}')"
+            ),
         );
         let rows = rows.unwrap();
         assert_eq!((rows[0].sku.as_str(), rows[0].location.as_str()), (name, name));
-        let json = serde_json::json!([{"sku": name, "location": name, "quantity": 1}]).to_string().replace('\'', "''");
-        let rows = call(&mut client, &format!("try_reserve_stock('{quoted} 2', '{json}')")).unwrap();
+        let json = serde_json::json!([{"sku": name, "location": name, "quantity": 1}])
+            .to_string()
+            .replace('\'', "''");
+        let rows =
+            call(&mut client, &format!("try_reserve_stock('{quoted} 2', '{json}')")).unwrap();
         assert_eq!((rows[0].sku.as_str(), rows[0].outcome.as_str()), (name, "reserved"));
-        let error = call(&mut client, &format!("reserve_stock('{quoted} 3', '{quoted}', '{quoted}', 9)")).unwrap_err();
+        let error =
+            call(&mut client, &format!("reserve_stock('{quoted} 3', '{quoted}', '{quoted}', 9)"))
+                .unwrap_err();
         assert!(error.as_db_error().unwrap().detail().unwrap().contains(name), "{error:?}");
     }
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.levels"), names.len().to_string());
@@ -83,11 +108,16 @@ fn names_have_limits() {
     let database = database();
     let mut client = database.connect();
     let (longest, too_long, huge) = ("k".repeat(200), "k".repeat(201), "k".repeat(1_000_000));
-    assert_eq!(outcome(&mut client, &format!("receive_stock('r', '{longest}', '{longest}', 5)")), "received");
+    assert_eq!(
+        outcome(&mut client, &format!("receive_stock('r', '{longest}', '{longest}', 5)")),
+        "received"
+    );
     assert_eq!(
         outcome(
             &mut client,
-            &format!("try_reserve_stock('{longest}', '{longest}', '{longest}', 1, buyer => '{longest}')")
+            &format!(
+                "try_reserve_stock('{longest}', '{longest}', '{longest}', 1, buyer => '{longest}')"
+            )
         ),
         "reserved"
     );
@@ -103,7 +133,10 @@ fn names_have_limits() {
             assert_eq!(raised(&mut client, &text), "22023", "{} bytes", bad.len());
         }
     }
-    assert_eq!(raised(&mut client, &format!("try_receive_stock('k', 'a', 'm', 1, '{huge}')")), "22023");
+    assert_eq!(
+        raised(&mut client, &format!("try_receive_stock('k', 'a', 'm', 1, '{huge}')")),
+        "22023"
+    );
     finish(database);
 }
 
@@ -112,14 +145,20 @@ fn ten_thousand_lines_are_one_request() {
     let database = database();
     let mut client = database.connect();
     client
-        .batch_execute("SELECT stock.receive_stock('r' || i, 's' || i, 'm', 5) FROM generate_series(1, 10000) i")
+        .batch_execute(
+            "SELECT stock.receive_stock('r' || i, 's' || i, 'm', 5) FROM generate_series(1, 10000) \
+             i",
+        )
         .unwrap();
     let line = |n: usize| format!(r#"{{"sku":"s{n}","location":"m","quantity":1}}"#);
     let lines = |count: usize| (1..=count).map(line).collect::<Vec<_>>().join(",");
     let rows = call(&mut client, &format!("reserve_stock('big', '[{}]')", lines(10_000))).unwrap();
     assert_eq!(rows.len(), 10_000);
     assert_eq!(call(&mut client, "release_stock('big')").unwrap().len(), 10_000);
-    assert_eq!(raised(&mut client, &format!("try_reserve_stock('bigger', '[{}]')", lines(10_001))), "22023");
+    assert_eq!(
+        raised(&mut client, &format!("try_reserve_stock('bigger', '[{}]')", lines(10_001))),
+        "22023"
+    );
     finish(database);
 }
 
@@ -130,20 +169,32 @@ fn latin1_and_sql_ascii_databases_work() {
         let name = format!("stock_{}", encoding.to_lowercase());
         let mut admin = cluster().connect("postgres");
         admin
-            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"))
+            .batch_execute(&format!(
+                "CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+            ))
             .unwrap();
         let mut client = cluster().connect(&name);
         client.batch_execute("CREATE EXTENSION pg_stock").unwrap();
         // In LATIN1 the é arrives as one byte, which is not UTF-8.
         stocked(&mut client, "café", "señor", 5);
-        assert_eq!(outcome(&mut client, "try_reserve_stock('clé', 'café', 'señor', 1, buyer => 'zoë')"), "reserved");
+        assert_eq!(
+            outcome(&mut client, "try_reserve_stock('clé', 'café', 'señor', 1, buyer => 'zoë')"),
+            "reserved"
+        );
         let lines = r#"[{"sku":"café","location":"señor","quantity":1}]"#;
         let rows = call(&mut client, &format!("try_reserve_stock('deux', '{lines}')")).unwrap();
-        assert_eq!((rows[0].sku.as_str(), rows[0].outcome.as_str()), ("café", "reserved"), "{encoding}");
+        assert_eq!(
+            (rows[0].sku.as_str(), rows[0].outcome.as_str()),
+            ("café", "reserved"),
+            "{encoding}"
+        );
         client.batch_execute("SET pg_stock.context = 'tracé'").unwrap();
         assert_eq!(outcome(&mut client, "confirm_stock('clé')"), "confirmed");
         assert_eq!(raised(&mut client, "reserve_stock('trois', 'café', 'señor', 99)"), "ST001");
-        assert_eq!(raised(&mut client, r#"reserve_stock('trois', '[{"sku":"café","location":"señor"}]')"#), "22023");
+        assert_eq!(
+            raised(&mut client, r#"reserve_stock('trois', '[{"sku":"café","location":"señor"}]')"#),
+            "22023"
+        );
         pg_stock_tests::invariants::assert_hold(&mut client);
     }
 }
@@ -155,6 +206,9 @@ fn the_context_is_cut_between_characters_and_never_fails_a_sale() {
     stocked(&mut client, "a", "m", 5);
     client.batch_execute(&format!("SET pg_stock.context = '{}'", "🍎".repeat(400))).unwrap();
     assert_eq!(outcome(&mut client, "reserve_stock('o', 'a', 'm', 1)"), "reserved");
-    assert_eq!(value(&mut client, "SELECT octet_length(context) FROM stock.ledger WHERE key = 'o'"), "1000");
+    assert_eq!(
+        value(&mut client, "SELECT octet_length(context) FROM stock.ledger WHERE key = 'o'"),
+        "1000"
+    );
     finish(database);
 }

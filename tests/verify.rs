@@ -14,17 +14,20 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.level SET frozen = NOT frozen WHERE sku = 'a'",
     "UPDATE stock.level SET next_due = 'infinity' WHERE sku = 'a'",
     "DELETE FROM stock.level WHERE sku = 'a'",
-    "INSERT INTO stock.level (sku, location, on_hand, reserved, version, updated_at) VALUES ('a', 'ghost', 1, 0, 1, now())",
+    "INSERT INTO stock.level (sku, location, on_hand, reserved, version, updated_at) VALUES ('a', \
+     'ghost', 1, 0, 1, now())",
     "UPDATE stock.hold SET quantity = quantity + 1 WHERE key = 'held'",
     "UPDATE stock.hold SET expires_at = expires_at + interval '1 hour' WHERE key = 'held'",
     "UPDATE stock.hold SET buyer = 'someone else' WHERE key = 'held'",
     "UPDATE stock.hold SET key = 'stolen' WHERE key = 'held'",
     "UPDATE stock.hold SET line = 9 WHERE key = 'held'",
     "DELETE FROM stock.hold WHERE key = 'held'",
-    "INSERT INTO stock.hold SELECT quantity, expires_at, reserved_at, line, 'twin', sku, location, buyer FROM stock.hold WHERE key = 'held'",
+    "INSERT INTO stock.hold SELECT quantity, expires_at, reserved_at, line, 'twin', sku, location, \
+     buyer FROM stock.hold WHERE key = 'held'",
     "UPDATE stock.buyer_quantity SET quantity = quantity + 1",
     "DELETE FROM stock.buyer_quantity",
-    "UPDATE stock.ledger SET on_hand_delta = on_hand_delta + 1 WHERE key = 'sold' AND operation = 'confirm'",
+    "UPDATE stock.ledger SET on_hand_delta = on_hand_delta + 1 WHERE key = 'sold' AND operation = \
+     'confirm'",
     "UPDATE stock.ledger SET reserved_delta = reserved_delta + 1 WHERE key = 'held'",
     "UPDATE stock.ledger SET quantity = quantity + 1 WHERE key = 'held'",
     "UPDATE stock.ledger SET quantity = quantity + 1 WHERE operation = 'set'",
@@ -40,7 +43,8 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.ledger SET safety_stock = 9 WHERE operation = 'set_limits'",
     "UPDATE stock.ledger SET reserved_delta = 0 WHERE operation = 'extend'",
     "UPDATE stock.ledger SET reserved_delta = 2 WHERE operation = 'extend'",
-    "UPDATE stock.ledger SET expires_at = expires_at + interval '1 hour' WHERE operation = 'extend'",
+    "UPDATE stock.ledger SET expires_at = expires_at + interval '1 hour' WHERE operation = \
+     'extend'",
     "DELETE FROM stock.ledger WHERE operation = 'extend'",
     "DELETE FROM stock.ledger WHERE operation = 'expire'",
     "DELETE FROM stock.ledger",
@@ -48,8 +52,10 @@ const FALSIFICATIONS: &[&str] = &[
     "DELETE FROM stock.ledger WHERE key = 'held'",
     "DELETE FROM stock.ledger WHERE key = 'sold'",
     "DELETE FROM stock.ledger WHERE operation = 'receive' AND sku = 'a'",
-    "INSERT INTO stock.ledger (recorded_at, key, operation, line, sku, location, quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after, version)
-     SELECT now(), 'ghost', 'receive', 1, 'a', 'm', 1, 1, 0, on_hand + 1, reserved, version + 1 FROM stock.level WHERE sku = 'a'",
+    "INSERT INTO stock.ledger (recorded_at, key, operation, line, sku, location, quantity,
+     on_hand_delta, reserved_delta, on_hand_after, reserved_after, version)
+     SELECT now(), 'ghost', 'receive', 1, 'a', 'm', 1, 1, 0, on_hand + 1, reserved, version + 1
+     FROM stock.level WHERE sku = 'a'",
 ];
 
 #[test]
@@ -61,19 +67,26 @@ fn each_falsification_is_found_and_names_its_level() {
     client
         .batch_execute(
             "SELECT stock.set_limits('l', 'a', 'm', 3, 50);
-             SELECT stock.freeze_level('f', 'a', 'm', 'x'); SELECT stock.unfreeze_level('u', 'a', 'm', 'x');
+             SELECT stock.freeze_level('f', 'a', 'm', 'x');
+             SELECT stock.unfreeze_level('u', 'a', 'm', 'x');
              SELECT stock.set_stock('s', 'a', 'm', 90, NULL);
              SELECT stock.reserve_stock('held', 'a', 'm', 5, buyer => 'b');
              SELECT stock.sell_stock('sold', 'a', 'm', 5, buyer => 'b');
              SELECT stock.reserve_stock('late', 'a', 'm', 1, '1 ms', 'b'); SELECT pg_sleep(0.01);
-             SELECT stock.expire_reservations(10); SELECT stock.extend_reservation('late', '1 hour');
-             SELECT stock.release_stock('never heard of'); SELECT stock.reopen_key('never heard of', 'mistyped')",
+             SELECT stock.expire_reservations(10); SELECT stock.extend_reservation('late',
+             '1 hour');
+             SELECT stock.release_stock('never heard of');
+             SELECT stock.reopen_key('never heard of', 'mistyped')",
         )
         .unwrap();
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
     for falsification in FALSIFICATIONS {
         // Replica mode silences the ledger's guard, as somebody with the rights to harm could.
-        client.batch_execute(&format!("BEGIN; SET LOCAL session_replication_role = replica; {falsification}")).unwrap();
+        client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL session_replication_role = replica; {falsification}"
+            ))
+            .unwrap();
         let found = value(&mut client, "SELECT count(*) FROM stock.verify() WHERE sku = 'a'");
         assert_ne!(found, "0", "not found: {falsification}");
         client.batch_execute("ROLLBACK").unwrap();
@@ -85,9 +98,17 @@ fn each_falsification_is_found_and_names_its_level() {
 fn a_ledger_without_rows_beside_levels_is_named() {
     let database = database();
     let mut client = database.connect();
-    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0", "nothing has happened yet");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM stock.verify()"),
+        "0",
+        "nothing has happened yet"
+    );
     stocked(&mut client, "a", "m", 1);
-    client.batch_execute("BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM stock.ledger").unwrap();
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM stock.ledger",
+        )
+        .unwrap();
     let named = "SELECT count(*) FROM stock.verify() WHERE problem LIKE 'the ledger is empty%'";
     assert_eq!(value(&mut client, named), "1");
     client.batch_execute("ROLLBACK").unwrap();

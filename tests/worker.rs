@@ -23,7 +23,8 @@ fn start(settings: &[&str]) -> Cluster {
 /// The process of the worker of a database, if it has one.
 fn worker(client: &mut Client, database: &str) -> Option<String> {
     let sql = format!(
-        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = '{database}'"
+        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' \
+         AND datname = '{database}'"
     );
     Some(value(client, &sql)).filter(|pid| pid != "0")
 }
@@ -46,8 +47,10 @@ fn served(cluster: &Cluster) -> (Database<'_>, Client) {
 fn overdue(client: &mut Client, name: &str, count: usize) {
     for batch in 0..count.div_ceil(10_000) {
         let sql = format!(
-            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key', '{name} ' || {batch} || ' ' || i,
-                'ttl', '1 ms', 'lines', jsonb_build_array(jsonb_build_object('sku', 'a', 'location', 'm', 'quantity', 1))))
+            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key',
+             '{name} ' || {batch} || ' ' || i,
+                'ttl', '1 ms', 'lines', jsonb_build_array(jsonb_build_object('sku', 'a', 'location',
+                'm', 'quantity', 1))))
                FROM generate_series(1, {}) i))",
             count.min(10_000)
         );
@@ -64,7 +67,9 @@ fn a_hold_comes_back_by_itself_and_an_earlier_one_wakes_the_worker() {
                    FROM stock.ledger WHERE operation = 'expire'";
     assert_eq!(value(&mut client, entry), "postgres pg_stock worker true");
     // What it did last: it also looks every second whether there is something to tell.
-    let seen = "SELECT query IN ('pg_stock: expiring holds', 'pg_stock: sending the change feed') FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = current_database()";
+    let seen = "SELECT query IN ('pg_stock: expiring holds', 'pg_stock: sending the change feed') \
+                FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = \
+                current_database()";
     assert_eq!(value(&mut client, seen), "t");
     assert_eq!(value(&mut client, "SELECT sum(holds_expired) FROM stock.maintenance_run"), "1");
     finish(database);
@@ -81,10 +86,14 @@ fn a_hold_of_a_prepared_transaction_is_found_by_the_regular_look() {
     let mut other = database.connect();
     value(&mut other, "SELECT pg_sleep(2.5)");
     other.batch_execute("COMMIT PREPARED 'p'").unwrap();
-    // Its deadline lies below what the worker has looked at: no buyer is blocked by it, and the hourly look, which a new
-    // worker begins with, gives it back.
+    // Its deadline lies below what the worker has looked at: no buyer is blocked by it, and the
+    // hourly look, which a new worker begins with, gives it back.
     assert_eq!(value(&mut other, "SELECT available FROM stock.levels"), "999999");
-    value(&mut other, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker'");
+    value(
+        &mut other,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_stock \
+         worker'",
+    );
     eventually("the hold is back", || held(&mut other) == "1");
     finish(database);
 }
@@ -100,7 +109,8 @@ fn the_worker_and_the_launcher_come_back_when_they_are_terminated() {
         );
         let ended = value(&mut client, &terminate);
         let now = format!(
-            "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = '{kind}' AND coalesce(datname, '{0}') = '{0}'",
+            "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = '{kind}' AND \
+             coalesce(datname, '{0}') = '{0}'",
             database.name()
         );
         eventually(kind, || !["0", &ended].contains(&value(&mut client, &now).as_str()));
@@ -108,8 +118,8 @@ fn the_worker_and_the_launcher_come_back_when_they_are_terminated() {
     outcome(&mut client, "try_reserve_stock('short', 'a', 'm', 1, '10 ms')");
     eventually("the short hold is back", || held(&mut client) == "1");
     // The new launcher finds the worker that the old one has started, and starts no other.
-    let workers =
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND datname = current_database()";
+    let workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' \
+                   AND datname = current_database()";
     assert_eq!(value(&mut client, workers), "1");
     finish(database);
 }
@@ -155,10 +165,13 @@ fn settings_are_read_again_on_reload() {
         admin.batch_execute("SELECT pg_reload_conf()").unwrap();
     };
     // Also a launcher that found the workers when it was started again.
-    let launcher = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'pg_stock launcher'";
+    let launcher = "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = \
+                    'pg_stock launcher'";
     let first = value(&mut admin, launcher);
     value(&mut admin, &format!("SELECT pg_terminate_backend({first})"));
-    eventually("another launcher", || !["0", &first].contains(&value(&mut admin, launcher).as_str()));
+    eventually("another launcher", || {
+        !["0", &first].contains(&value(&mut admin, launcher).as_str())
+    });
     set(&mut admin, two.name());
     eventually("only the named one is served", || {
         worker(&mut admin, one.name()).is_none() && worker(&mut admin, two.name()).is_some()
@@ -188,14 +201,17 @@ fn ticks(process: &str) -> u64 {
     stat.split(' ').skip(13).take(2).filter_map(|time| time.parse::<u64>().ok()).sum()
 }
 
-/// While everything is read-only, the worker waits, and does not spin; then it gives back what became due meanwhile.
+/// While everything is read-only, the worker waits, and does not spin; then it gives back what
+/// became due meanwhile.
 #[test]
 fn a_read_only_database_is_left_in_peace() {
     let cluster = start(&["pg_stock.poll_interval=1s"]);
     let (database, mut client) = served(&cluster);
     client.batch_execute("SET default_transaction_read_only = off").unwrap();
     let mut read_only = |on: bool| {
-        client.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}")).unwrap();
+        client
+            .batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {on}"))
+            .unwrap();
         client.batch_execute("SELECT pg_reload_conf()").unwrap();
     };
     read_only(true);
@@ -219,17 +235,25 @@ fn preloaded_without_the_extension_it_costs_nothing() {
     let mut admin = cluster.connect("postgres");
     admin.batch_execute("ALTER DATABASE stock_template IS_TEMPLATE false").unwrap();
     admin.batch_execute("DROP DATABASE stock_template").unwrap();
-    let launcher = value(&mut admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_stock launcher'");
+    let launcher = value(
+        &mut admin,
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_stock launcher'",
+    );
     let before = ticks(&launcher);
     std::thread::sleep(Duration::from_secs(5));
     assert!(ticks(&launcher) - before <= 1, "{} ticks of 10 ms in 5 s", ticks(&launcher) - before);
     let log = cluster.log();
     let strange: Vec<&str> = log
         .lines()
-        .filter(|line| ["ERROR", "FATAL", "WARNING", "PANIC"].iter().any(|word| line.contains(word)))
+        .filter(|line| {
+            ["ERROR", "FATAL", "WARNING", "PANIC"].iter().any(|word| line.contains(word))
+        })
         .collect();
     // What is there before the server is ready comes from the tests' own attempts to connect.
-    assert!(strange.iter().all(|line| line.contains("the database system is starting up")), "{strange:?}");
+    assert!(
+        strange.iter().all(|line| line.contains("the database system is starting up")),
+        "{strange:?}"
+    );
 }
 
 #[test]
@@ -242,7 +266,8 @@ fn a_fast_shutdown_takes_less_than_two_seconds_in_the_middle_of_a_sweep() {
     client.batch_execute("ALTER SYSTEM RESET pg_stock.databases").unwrap();
     client.batch_execute("ALTER SYSTEM SET pg_stock.databases = '*'").unwrap();
     client.batch_execute("SELECT pg_reload_conf()").unwrap();
-    let active = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND state = 'active'";
+    let active = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_stock worker' AND \
+                  state = 'active'";
     eventually("the sweep runs", || value(&mut client, active) == "1");
     drop(client);
     let begin = Instant::now();
@@ -270,13 +295,15 @@ fn crashes_in_the_middle_of_a_sweep_lose_nothing_and_repeat_nothing() {
             unsafe { libc::kill(process.parse().expect("a process"), libc::SIGKILL) };
             eventually("the server restarts", || client.simple_query("SELECT 1").is_err());
         }
-        eventually("the server answers", || database.cluster.config(database.name()).connect(postgres::NoTls).is_ok());
+        eventually("the server answers", || {
+            database.cluster.config(database.name()).connect(postgres::NoTls).is_ok()
+        });
         client = database.connect();
         pg_stock_tests::invariants::assert_hold(&mut client);
     }
     eventually("all is swept in the end", || held(&mut client) == "1");
-    let once =
-        "SELECT count(*) = 60000 AND count(DISTINCT (key, line)) = 60000 FROM stock.ledger WHERE operation = 'expire'";
+    let once = "SELECT count(*) = 60000 AND count(DISTINCT (key, line)) = 60000 FROM stock.ledger \
+                WHERE operation = 'expire'";
     assert_eq!(value(&mut client, once), "t");
     finish(database);
 }
@@ -284,7 +311,11 @@ fn crashes_in_the_middle_of_a_sweep_lose_nothing_and_repeat_nothing() {
 /// Where all worker slots are taken the log says so, and the database is served when one is free.
 #[test]
 fn a_want_of_slots_is_reported_and_overcome() {
-    let cluster = start(&["max_worker_processes=2", "max_logical_replication_workers=0", "max_parallel_workers=0"]);
+    let cluster = start(&[
+        "max_worker_processes=2",
+        "max_logical_replication_workers=0",
+        "max_parallel_workers=0",
+    ]);
     let (one, client) = served(&cluster);
     let two = cluster.database();
     let mut other = two.connect();
@@ -310,7 +341,9 @@ fn a_standby_is_read_only_and_its_worker_begins_with_the_promotion() {
     let standby = primary.standby();
     standby.connect("postgres").batch_execute("SELECT 1").unwrap();
     let mut reader = standby.connect(database.name());
-    eventually("the standby has the hold", || value(&mut reader, "SELECT count(*) FROM stock.overdue") == "1");
+    eventually("the standby has the hold", || {
+        value(&mut reader, "SELECT count(*) FROM stock.overdue") == "1"
+    });
     assert_eq!(value(&mut reader, "SELECT stock.available('a', 'm')"), "100");
     for text in ["try_reserve_stock('k', 'a', 'm', 1)", "expire_reservations()"] {
         let error = reader.simple_query(&format!("SELECT stock.{text}")).unwrap_err();
@@ -326,8 +359,9 @@ fn a_standby_is_read_only_and_its_worker_begins_with_the_promotion() {
     pg_stock_tests::invariants::assert_hold(&mut reader);
 }
 
-/// The clock is stepped by an hour (a setting that only a debug build has), forth and back and behind: the database's clock decides, nothing is given
-/// back before its deadline by that clock, and nothing is stuck.
+/// The clock is stepped by an hour (a setting that only a debug build has), forth and back and
+/// behind: the database's clock decides, nothing is given back before its deadline by that clock,
+/// and nothing is stuck.
 #[test]
 fn a_clock_that_is_stepped_gives_nothing_back_early_and_blocks_nothing() {
     let cluster = start(&[]);
@@ -339,7 +373,9 @@ fn a_clock_that_is_stepped_gives_nothing_back_early_and_blocks_nothing() {
     let (database, mut client) = served(&cluster);
     outcome(&mut client, "try_reserve_stock('half an hour', 'a', 'm', 1, '30 minutes')");
     outcome(&mut client, "try_reserve_stock('two hours', 'a', 'm', 1, '2 hours')");
-    let keys = |client: &mut Client| value(client, "SELECT string_agg(key, ', ' ORDER BY key) FROM stock.hold");
+    let keys = |client: &mut Client| {
+        value(client, "SELECT string_agg(key, ', ' ORDER BY key) FROM stock.hold")
+    };
     assert_eq!(keys(&mut client), "first, half an hour, two hours");
     step("3550");
     eventually("what is due by the new time is back", || keys(&mut client) == "first, two hours");
@@ -352,7 +388,8 @@ fn a_clock_that_is_stepped_gives_nothing_back_early_and_blocks_nothing() {
         eventually(name, || !keys(&mut client).contains("short"));
         assert!(keys(&mut client).contains(&format!("long {name}")));
     }
-    let early = "SELECT count(*) FROM stock.ledger WHERE operation = 'expire' AND recorded_at < expires_at";
+    let early =
+        "SELECT count(*) FROM stock.ledger WHERE operation = 'expire' AND recorded_at < expires_at";
     assert_eq!(value(&mut client, early), "0");
     finish(database);
 }

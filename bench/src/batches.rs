@@ -1,5 +1,6 @@
-//! What batches cost where PostgreSQL knows nothing of the tables: on a database that was never analysed, and on one
-//! that was restored; beside one that was analysed, and beside single calls. In turns, on one server.
+//! What batches cost where PostgreSQL knows nothing of the tables: on a database that was never
+//! analysed, and on one that was restored; beside one that was analysed, and beside single calls.
+//! In turns, on one server.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -42,16 +43,29 @@ struct Measured {
 
 /// Measures, and prints the table.
 pub fn run(asked: &Batches) -> ExitCode {
-    let cluster =
-        Cluster::start(&["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=30min", "autovacuum=off"]);
+    let cluster = Cluster::start(&[
+        "shared_buffers=1GB",
+        "max_wal_size=4GB",
+        "checkpoint_timeout=30min",
+        "autovacuum=off",
+    ]);
     let mut measured: [Vec<Measured>; WAYS.len()] = Default::default();
     let mut breaches = 0;
     for round in 0..asked.rounds {
         for (way, all) in measured.iter_mut().enumerate() {
             let database = prepare(&cluster, way);
             all.push(measure(&mut database.connect(), asked));
-            println!("round {}, {}: {:.1} ms -> {:.1} ms", round + 1, WAYS[way], all[round].early, all[round].late);
-            breaches += invariants::check(&mut database.connect()).iter().map(|(_, count)| count).sum::<usize>();
+            println!(
+                "round {}, {}: {:.1} ms -> {:.1} ms",
+                round + 1,
+                WAYS[way],
+                all[round].early,
+                all[round].late
+            );
+            breaches += invariants::check(&mut database.connect())
+                .iter()
+                .map(|(_, count)| count)
+                .sum::<usize>();
         }
     }
     show(&measured, asked);
@@ -64,7 +78,8 @@ fn prepare(cluster: &Cluster, way: usize) -> Database<'_> {
     let database = cluster.database();
     let mut client = database.connect();
     let receive = format!(
-        "SELECT count(*) FROM generate_series(1, {LEVELS}) n, LATERAL stock.receive_stock('r' || n, 'sku-' || n, 'm', 1000000)"
+        "SELECT count(*) FROM generate_series(1, {LEVELS}) n, LATERAL stock.receive_stock('r' || \
+         n, 'sku-' || n, 'm', 1000000)"
     );
     client.batch_execute(&receive).expect("levels");
     match way {
@@ -82,7 +97,10 @@ fn restored<'a>(cluster: &'a Cluster, from: Database<'_>) -> Database<'a> {
     let name: &'static str = format!("{}_restored", from.name()).leak();
     let file = format!("{}/dump", cluster.socket());
     cluster.run("pg_dump", &["-F", "custom", "-f", &file, "-d", from.name()]);
-    cluster.connect("postgres").batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
+    cluster
+        .connect("postgres")
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .expect("a database");
     cluster.run("pg_restore", &["-d", name, &file]);
     cluster.existing(name)
 }
@@ -91,22 +109,34 @@ fn measure(client: &mut Client, asked: &Batches) -> Measured {
     let orders = i64::try_from(asked.orders).expect("a number of orders");
     let batch = client
         .prepare(
-            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key', $1 || ' ' || n, 'lines',
-                jsonb_build_array(jsonb_build_object('sku', 'sku-' || 1 + (n * 7919 + $2) % 10000, 'location', 'm', 'quantity', 1))))
+            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key',
+             $1 || ' ' || n, 'lines',
+                jsonb_build_array(jsonb_build_object('sku', 'sku-' || 1 + (n * 7919 + $2) % 10000,
+                'location', 'm', 'quantity', 1))))
                FROM generate_series(1, $3::bigint) n))",
         )
         .expect("a batch");
     let times: Vec<f64> = (0..asked.batches)
         .map(|number| {
             let (key, shift) = (format!("b{number}"), number as i64);
-            timed(|| client.query_one(&batch, &[&key, &shift, &orders]).expect("a batch").get::<_, i64>(0))
+            timed(|| {
+                client
+                    .query_one(&batch, &[&key, &shift, &orders])
+                    .expect("a batch")
+                    .get::<_, i64>(0)
+            })
         })
         .collect();
-    let single = client.prepare("SELECT outcome FROM stock.try_reserve_stock($1, $2, 'm', 1)").expect("a call");
+    let single = client
+        .prepare("SELECT outcome FROM stock.try_reserve_stock($1, $2, 'm', 1)")
+        .expect("a call");
     let alone: Vec<f64> = (0..asked.orders)
         .map(|n| {
             let (key, sku) = (format!("s{n}"), format!("sku-{}", 1 + n * 7919 % LEVELS));
-            timed(|| client.query_one(&single, &[&key, &sku]).expect("a call").get::<_, String>(0).len() as i64)
+            timed(|| {
+                client.query_one(&single, &[&key, &sku]).expect("a call").get::<_, String>(0).len()
+                    as i64
+            })
         })
         .collect();
     Measured {
@@ -150,6 +180,9 @@ fn show(measured: &[Vec<Measured>; WAYS.len()], asked: &Batches) {
             format!("{:.1}", median(&of(|one| one.alone / one.in_batch))),
         ]);
     }
-    println!("{} batches of {} orders, one session, medians of {} rounds", asked.batches, asked.orders, asked.rounds);
+    println!(
+        "{} batches of {} orders, one session, medians of {} rounds",
+        asked.batches, asked.orders, asked.rounds
+    );
     println!("{table}");
 }

@@ -41,12 +41,15 @@ impl Follower {
     /// # Panics
     /// If they cannot be started.
     pub fn start(database: Database<'_>) -> Follower {
-        let grant = format!("CREATE ROLE {ROLE} LOGIN; SELECT stock.grant_access('{ROLE}', 'read')");
+        let grant =
+            format!("CREATE ROLE {ROLE} LOGIN; SELECT stock.grant_access('{ROLE}', 'read')");
         database.connect().batch_execute(&grant).expect("a role for the worker");
         let redis = Redis::start(&[]);
-        let connection = format!("host={} user={ROLE} dbname={}", database.cluster.socket(), database.name());
+        let connection =
+            format!("host={} user={ROLE} dbname={}", database.cluster.socket(), database.name());
         let url = redis.url();
-        let options = ["pg-stock-cache", "--database", &connection, "--redis", &url, "--heartbeat", "1s"];
+        let options =
+            ["pg-stock-cache", "--database", &connection, "--redis", &url, "--heartbeat", "1s"];
         let options = Options::try_parse_from(options).expect("sound options");
         let (runtime, stop) = (Runtime::new().expect("a runtime"), CancellationToken::new());
         runtime.spawn(worker::run(options, stop.clone()));
@@ -78,7 +81,8 @@ impl Follower {
             let sql = "SELECT sku, location, version, on_hand, reserved FROM stock.levels";
             let rows = client.query(sql, &[]).expect("the levels");
             let is_same = |row: &&postgres::Row| {
-                let reading = self.runtime.block_on(cache.read(row.get(0), row.get(1))).expect("a reading");
+                let reading =
+                    self.runtime.block_on(cache.read(row.get(0), row.get(1))).expect("a reading");
                 let counters = (row.get(2), row.get(3), row.get(4));
                 matches!(reading, Reading::Found { level, .. } if counters_of(&level) == counters)
             };

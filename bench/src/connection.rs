@@ -6,7 +6,11 @@ use tokio_postgres::{Client, Config, Error, NoTls};
 /// How to connect to a database, under the name of an application.
 pub fn config(database: Database<'_>, application: &str) -> Config {
     let mut config = Config::new();
-    config.host_path(database.cluster.socket()).user("postgres").dbname(database.name()).application_name(application);
+    config
+        .host_path(database.cluster.socket())
+        .user("postgres")
+        .dbname(database.name())
+        .application_name(application);
     config
 }
 

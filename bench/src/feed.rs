@@ -31,8 +31,11 @@ pub struct Feed {
 }
 
 /// The ways to notify: the value of `pg_stock.notify`, and what the table calls it.
-const WAYS: [(&str, &str); 3] =
-    [("off", "off"), ("worker", "worker, one listener"), ("transaction", "in each transaction, one listener")];
+const WAYS: [(&str, &str); 3] = [
+    ("off", "off"),
+    ("worker", "worker, one listener"),
+    ("transaction", "in each transaction, one listener"),
+];
 /// From one probe to the next.
 const PACE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -42,8 +45,12 @@ const DATABASE: &str = "stock_feed";
 
 /// Measures; prints both tables.
 pub fn run(feed: &Feed) -> ExitCode {
-    let settings =
-        ["shared_preload_libraries=pg_stock", "shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=30min"];
+    let settings = [
+        "shared_preload_libraries=pg_stock",
+        "shared_buffers=1GB",
+        "max_wal_size=4GB",
+        "checkpoint_timeout=30min",
+    ];
     let cluster = Cluster::start(&settings);
     let database = cluster.create(DATABASE);
     let mut client = database.connect();
@@ -63,7 +70,10 @@ fn throughput(database: Database<'_>, feed: &Feed) {
             notify(database, way);
             let ear = (*way != "off").then(|| Ear::open(database));
             let rate = pgbench::rate(database, BUY, feed.connections, feed.seconds);
-            println!("round {round}: {name:36} {rate:8.0}/s{}", ear.map(Ear::close).unwrap_or_default());
+            println!(
+                "round {round}: {name:36} {rate:8.0}/s{}",
+                ear.map(Ear::close).unwrap_or_default()
+            );
             rates.push(rate);
         }
     }
@@ -73,9 +83,16 @@ fn throughput(database: Database<'_>, feed: &Feed) {
     let off = median(&rates[0]);
     for ((_, name), rates) in WAYS.iter().zip(&rates) {
         let (middle, sorted) = (median(rates), sorted(rates));
-        let numbers = [middle, sorted[0], sorted[sorted.len() - 1]].map(|rate| format!("{rate:.0}"));
+        let numbers =
+            [middle, sorted[0], sorted[sorted.len() - 1]].map(|rate| format!("{rate:.0}"));
         let [middle_text, lowest, highest] = numbers;
-        table.add_row([(*name).to_owned(), middle_text, lowest, highest, format!("{:.2}", middle / off)]);
+        table.add_row([
+            (*name).to_owned(),
+            middle_text,
+            lowest,
+            highest,
+            format!("{:.2}", middle / off),
+        ]);
     }
     println!("\n{table}\n");
 }
@@ -84,7 +101,9 @@ fn throughput(database: Database<'_>, feed: &Feed) {
 fn notify(database: Database<'_>, way: &str) {
     let mut client = database.connect();
     let set = |client: &mut Client, way: &str| {
-        client.batch_execute(&format!("ALTER SYSTEM SET pg_stock.notify = {way}")).expect("a setting");
+        client
+            .batch_execute(&format!("ALTER SYSTEM SET pg_stock.notify = {way}"))
+            .expect("a setting");
         client.batch_execute("SELECT pg_reload_conf()").expect("a reload");
     };
     set(&mut client, "worker");
@@ -98,7 +117,8 @@ fn notify(database: Database<'_>, way: &str) {
     client.batch_execute("CHECKPOINT").expect("a checkpoint");
 }
 
-/// How soon after its commit a change is heard: one probe after the other, alone and while others buy.
+/// How soon after its commit a change is heard: one probe after the other, alone and while others
+/// buy.
 fn latency(database: Database<'_>, feed: &Feed) {
     notify(database, "worker");
     let mut table = Table::new();
@@ -108,8 +128,10 @@ fn latency(database: Database<'_>, feed: &Feed) {
     let beside = probe(database, || {
         pgbench::rate(database, BUY, feed.connections, feed.seconds);
     });
-    for (name, tally) in [("alone".to_owned(), alone), (format!("while {} connections buy", feed.connections), beside)]
-    {
+    for (name, tally) in [
+        ("alone".to_owned(), alone),
+        (format!("while {} connections buy", feed.connections), beside),
+    ] {
         let late = |quantile| format!("{:.1}", tally.latency_ms(quantile));
         table.add_row([name, tally.total().to_string(), late(0.5), late(0.99), late(1.0)]);
     }
@@ -119,7 +141,9 @@ fn latency(database: Database<'_>, feed: &Feed) {
 fn probe(database: Database<'_>, during: impl FnOnce()) -> Tally {
     let mut client = database.connect();
     let sku = format!("probe {:?}", Instant::now());
-    let receive = client.prepare("SELECT version FROM stock.receive_stock($1, $2, 'main', 1)").expect("a call");
+    let receive = client
+        .prepare("SELECT version FROM stock.receive_stock($1, $2, 'main', 1)")
+        .expect("a call");
     let ear = Ear::open(database);
     let closed = Arc::new(AtomicBool::new(false));
     let (own_sku, own_closed) = (sku.clone(), Arc::clone(&closed));
@@ -127,7 +151,8 @@ fn probe(database: Database<'_>, during: impl FnOnce()) -> Tally {
         let mut committed = Vec::new();
         while !own_closed.load(Ordering::Relaxed) {
             let key = format!("{own_sku} {}", committed.len());
-            let version: i64 = client.query_one(&receive, &[&key, &own_sku]).expect("an answer").get(0);
+            let version: i64 =
+                client.query_one(&receive, &[&key, &own_sku]).expect("an answer").get(0);
             committed.push((version, Instant::now()));
             std::thread::sleep(PACE);
         }
@@ -143,7 +168,8 @@ fn probe(database: Database<'_>, during: impl FnOnce()) -> Tally {
     for (version, committed) in committed {
         // A message speaks of all versions up to its own.
         let first = heard.iter().find(|(told, _)| *told >= version);
-        let (_, at) = first.unwrap_or_else(|| panic!("version {version} of the probe was never told"));
+        let (_, at) =
+            first.unwrap_or_else(|| panic!("version {version} of the probe was never told"));
         tally.count("heard", at.saturating_duration_since(committed));
     }
     tally
@@ -162,7 +188,8 @@ impl Ear {
     fn open(database: Database<'_>) -> Ear {
         let mut client = database.connect();
         client.batch_execute("LISTEN stock_changed").expect("listening");
-        let (heard, closed) = (Arc::new(Mutex::new(Heard::new())), Arc::new(AtomicBool::new(false)));
+        let (heard, closed) =
+            (Arc::new(Mutex::new(Heard::new())), Arc::new(AtomicBool::new(false)));
         let (own_heard, own_closed) = (Arc::clone(&heard), Arc::clone(&closed));
         let thread = std::thread::spawn(move || listen(&mut client, &own_heard, &own_closed));
         Ear { heard, closed, thread }
@@ -183,14 +210,20 @@ fn listen(client: &mut Client, heard: &Mutex<Heard>, closed: &AtomicBool) -> (us
         let mut some = notifications.timeout_iter(Duration::from_millis(100));
         while let Some(notification) = some.next().expect("a connection") {
             let now = Instant::now();
-            let message: serde_json::Value = serde_json::from_str(notification.payload()).expect("JSON");
+            let message: serde_json::Value =
+                serde_json::from_str(notification.payload()).expect("JSON");
             let told = message["levels"].as_array().expect("levels");
             (messages, levels) = (messages + 1, levels + told.len());
             for level in told {
                 let sku = level["sku"].as_str().expect("a SKU");
                 if sku.starts_with("probe") {
                     let version = level["version"].as_i64().expect("a version");
-                    heard.lock().expect("nobody panicked").entry(sku.to_owned()).or_default().push((version, now));
+                    heard
+                        .lock()
+                        .expect("nobody panicked")
+                        .entry(sku.to_owned())
+                        .or_default()
+                        .push((version, now));
                 }
             }
             if closed.load(Ordering::Relaxed) {

@@ -1,7 +1,8 @@
 //! The demo: a flash sale by a crowd over many real connections, while ordinary orders go on.
 //!
-//! Buyers submit twice, pay, fail to pay, pay twice and pay late, as people do. At the end the invariants are checked in
-//! SQL: nothing was sold twice, or the program fails. A cache in Redis follows the sale, and is compared at the end.
+//! Buyers submit twice, pay, fail to pay, pay twice and pay late, as people do. At the end the
+//! invariants are checked in SQL: nothing was sold twice, or the program fails. A cache in Redis
+//! follows the sale, and is compared at the end.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -89,7 +90,10 @@ pub fn run(sale: &Sale) -> ExitCode {
 /// First the same crowd at a table as shops write it at first.
 fn beside(database: Database<'_>, sale: &Sale) -> Result<(), tokio_postgres::Error> {
     let (units, connections) = (sale.units, sale.connections);
-    println!("First without pg_stock: read what is on hand, write one less, over {connections} connections.");
+    println!(
+        "First without pg_stock: read what is on hand, write one less, over {connections} \
+         connections."
+    );
     let sold = naive_sale::run(database, units, sale.buyers, connections)?;
     let verdict = match sold - units {
         more if more > 0 => format!("{more} buyers were sold what was not there"),
@@ -102,7 +106,8 @@ fn beside(database: Database<'_>, sale: &Sale) -> Result<(), tokio_postgres::Err
 /// Puts goods on the shelves.
 fn load(client: &mut Client, sale: &Sale) {
     let receive = "SELECT count(*) FROM generate_series(1, $1::bigint) s, generate_series(1, 3) l,
-                   LATERAL stock.receive_stock('delivery ' || s || ' ' || l, 'sku-' || s, 'location-' || l,
+                   LATERAL stock.receive_stock('delivery ' || s || ' ' || l, 'sku-' || s,
+                   'location-' || l,
                                                CASE WHEN s = 1 THEN $2::bigint ELSE 10000 END)
                     WHERE s > 1 OR l = 1";
     let skus = sale.skus as i64 + 1;
@@ -112,13 +117,17 @@ fn load(client: &mut Client, sale: &Sale) {
 /// Lets the crowd in, and shows how the stock of the hot SKU melts.
 fn crowd(database: Database<'_>, sale: &Sale, cache: &str) -> Result<Tallies, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let bar = ProgressBar::new(sale.buyers as u64)
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} buyers  {msg}").expect("a sound template"));
+    let bar = ProgressBar::new(sale.buyers as u64).with_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} buyers  {msg}")
+            .expect("a sound template"),
+    );
     let next = Arc::new(AtomicUsize::new(0));
     let config = connection::config(database, "flash sale");
     let tallies = runtime.block_on(async {
         let lines: Vec<_> = (0..sale.connections)
-            .map(|_| tokio::spawn(serve(config.clone(), sale.clone(), Arc::clone(&next), bar.clone())))
+            .map(|_| {
+                tokio::spawn(serve(config.clone(), sale.clone(), Arc::clone(&next), bar.clone()))
+            })
             .collect();
         let watch = tokio::spawn(watch(config.clone(), cache.to_owned(), bar.clone()));
         let mut tallies = Tallies::new();
@@ -135,18 +144,25 @@ fn crowd(database: Database<'_>, sale: &Sale, cache: &str) -> Result<Tallies, Fa
 }
 
 /// Shows now and then what is left.
-async fn watch(config: tokio_postgres::Config, cache: String, bar: ProgressBar) -> Result<(), Failure> {
+async fn watch(
+    config: tokio_postgres::Config,
+    cache: String,
+    bar: ProgressBar,
+) -> Result<(), Failure> {
     let client = connect(&config).await?;
     let mut cache = Follower::reader(&cache).await?;
     loop {
-        let sql = "SELECT on_hand, reserved, available FROM stock.levels WHERE sku = $1 AND location = $2";
+        let sql = "SELECT on_hand, reserved, available FROM stock.levels WHERE sku = $1 AND \
+                   location = $2";
         let row = client.query_one(sql, &[&HOT, &MAIN]).await?;
         let [on_hand, reserved, available]: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
         let shown = match cache.read(HOT, MAIN).await? {
             Reading::Found { level, .. } => format!("the cache shows {}", level.available),
             Reading::Absent { .. } | Reading::Missed { .. } => "the cache is being filled".into(),
         };
-        bar.set_message(format!("on hand {on_hand}, reserved {reserved}, available {available}; {shown}"));
+        bar.set_message(format!(
+            "on hand {on_hand}, reserved {reserved}, available {available}; {shown}"
+        ));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -179,7 +195,11 @@ struct Desk {
 
 impl Desk {
     /// Makes a call, counts its outcome, and gives it.
-    async fn call(&mut self, kind: &'static str, call: &str) -> Result<String, tokio_postgres::Error> {
+    async fn call(
+        &mut self,
+        kind: &'static str,
+        call: &str,
+    ) -> Result<String, tokio_postgres::Error> {
         let begin = Instant::now();
         let sql = format!("SELECT outcome, replayed FROM stock.{call}");
         let rows = self.client.query(&sql, &[]).await?;
@@ -200,7 +220,8 @@ impl Desk {
             _ => "30 minutes",
         };
         let key = format!("order {buyer}");
-        let submit = format!("try_reserve_stock('{key}', '{HOT}', '{MAIN}', 1, '{ttl}', 'buyer {buyer}')");
+        let submit =
+            format!("try_reserve_stock('{key}', '{HOT}', '{MAIN}', 1, '{ttl}', 'buyer {buyer}')");
         let mut outcome = self.call("flash sale: reserve", &submit).await?;
         if buyer.is_multiple_of(5) {
             outcome = self.call("flash sale: reserve", &submit).await?;
@@ -231,18 +252,27 @@ impl Desk {
     }
 
     /// An order of a few lines of other SKUs, paid or cancelled.
-    async fn ordinary_order(&mut self, number: usize, skus: usize) -> Result<(), tokio_postgres::Error> {
+    async fn ordinary_order(
+        &mut self,
+        number: usize,
+        skus: usize,
+    ) -> Result<(), tokio_postgres::Error> {
         let lines: Vec<String> = (0..rand::rng().random_range(2..6))
             .map(|_| {
                 let (sku, location, quantity) = {
                     let mut dice = rand::rng();
-                    (dice.random_range(2..=skus + 1), dice.random_range(1..=3), dice.random_range(1..4))
+                    let sku = dice.random_range(2..=skus + 1);
+                    (sku, dice.random_range(1..=3), dice.random_range(1..4))
                 };
                 format!(r#"{{"sku":"sku-{sku}","location":"location-{location}","quantity":{quantity}}}"#)
             })
             .collect();
         let key = format!("basket {number}");
-        self.call("other orders: reserve", &format!("try_reserve_stock('{key}', '[{}]')", lines.join(","))).await?;
+        self.call(
+            "other orders: reserve",
+            &format!("try_reserve_stock('{key}', '[{}]')", lines.join(",")),
+        )
+        .await?;
         if number.is_multiple_of(3) {
             self.call("other orders: release", &format!("try_release_stock('{key}')")).await?;
         } else {
@@ -258,7 +288,8 @@ fn report(tallies: &Tallies, took: Duration) {
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["what", "asked", "answers", "p50 ms", "p99 ms"]);
     for (kind, tally) in tallies {
-        let answers: Vec<String> = tally.outcomes().map(|(outcome, count)| format!("{outcome} {count}")).collect();
+        let answers: Vec<String> =
+            tally.outcomes().map(|(outcome, count)| format!("{outcome} {count}")).collect();
         table.add_row([
             (*kind).to_owned(),
             tally.total().to_string(),
@@ -275,13 +306,17 @@ fn report(tallies: &Tallies, took: Duration) {
 /// Waits until the holds of those who walked away have come back by themselves, and shows how.
 fn given_back(client: &mut Client) {
     let begin = Instant::now();
-    let open = "SELECT count(*) FROM stock.holds WHERE expires_at < clock_timestamp() + interval '1 minute'";
-    while client.query_one(open, &[]).expect("the holds").get::<_, i64>(0) > 0 && begin.elapsed() < PATIENCE {
+    let open = "SELECT count(*) FROM stock.holds WHERE expires_at < clock_timestamp() + interval \
+                '1 minute'";
+    while client.query_one(open, &[]).expect("the holds").get::<_, i64>(0) > 0
+        && begin.elapsed() < PATIENCE
+    {
         std::thread::sleep(Duration::from_millis(20));
     }
     let lapsed = "SELECT count(*) FILTER (WHERE application_name = 'pg_stock worker'),
                          count(*) FILTER (WHERE application_name <> 'pg_stock worker'),
-                         coalesce(extract(epoch FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY recorded_at - expires_at)
+                         coalesce(extract(epoch
+                         FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY recorded_at - expires_at)
                            FILTER (WHERE application_name = 'pg_stock worker')), 0)::float8 * 1000,
                          coalesce(extract(epoch FROM max(recorded_at - expires_at)
                            FILTER (WHERE application_name = 'pg_stock worker')), 0)::float8 * 1000,
@@ -292,7 +327,8 @@ fn given_back(client: &mut Client) {
     let [median, most]: [f64; 2] = [row.get(2), row.get(3)];
     println!(
         "{} holds lapsed because nobody paid in time, and came back by themselves:\n  \
-         {by_worker} given back by the background worker, {median:.0} ms after their deadline (at most {most:.0}: it passes \
+         {by_worker} given back by the background worker, {median:.0} ms after their deadline (at \
+         most {most:.0}: it passes \
          over a level that a buyer has locked, and comes again)\n  \
          {by_buyers} taken at once by a buyer who needed them\n  \
          {overdue} still overdue\n",
@@ -305,7 +341,8 @@ fn followed(client: &mut Client, cache: &Follower) -> bool {
     let compared = cache.compare(client);
     let row = client.query_one("SELECT sequence FROM stock.feed_lag", &[]).expect("the feed");
     println!(
-        "The cache in Redis followed by {} notifications: {} levels are the same as in the database, {} are not (after {:.0} ms).\n",
+        "The cache in Redis followed by {} notifications: {} levels are the same as in the \
+         database, {} are not (after {:.0} ms).\n",
         row.get::<_, i64>(0),
         compared.same,
         compared.different,
@@ -335,9 +372,14 @@ fn prove(client: &mut Client, sale: &Sale, in_step: bool) -> ExitCode {
     }
     println!("{table}");
     if sale.show_sql {
-        invariants::INVARIANTS.iter().for_each(|each| println!("\n-- {}\n{};", each.promise, each.breaches));
+        invariants::INVARIANTS
+            .iter()
+            .for_each(|each| println!("\n-- {}\n{};", each.promise, each.breaches));
     }
-    println!("{HOT}: {} units = {sold} sold + {on_hand} on hand, of which {reserved} reserved", sale.units);
+    println!(
+        "{HOT}: {} units = {sold} sold + {on_hand} on hand, of which {reserved} reserved",
+        sale.units
+    );
     if broken == 0 {
         println!("Nothing was oversold.");
         if in_step { ExitCode::SUCCESS } else { ExitCode::FAILURE }

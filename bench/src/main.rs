@@ -1,6 +1,7 @@
-//! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers.
-//! `stock-bench expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
-//! `stock-bench batches`: what batches cost without statistics. All run on a private throwaway PostgreSQL.
+//! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers. `stock-bench
+//! expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
+//! `stock-bench batches`: what batches cost without statistics. All run on a private throwaway
+//! PostgreSQL.
 
 mod batches;
 mod cache;
@@ -27,11 +28,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Sell 100 units of one SKU to a crowd, while ordinary orders go on, and prove that nothing was oversold.
+    /// Sell 100 units of one SKU to a crowd, while ordinary orders go on, and prove that nothing
+    /// was oversold.
     FlashSale(flash_sale::Sale),
     /// Measure pg_stock beside everything else a shop could use, on the same work, in turns.
     Peers(Box<peers::Peers>),
-    /// Measure how late holds expire, what a sweep costs buyers, and what an old snapshot costs both.
+    /// Measure how late holds expire, what a sweep costs buyers, and what an old snapshot costs
+    /// both.
     Expiry(expiry::Expiry),
     /// Measure what batches cost where PostgreSQL knows nothing of the tables.
     Batches(batches::Batches),

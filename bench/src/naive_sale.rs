@@ -20,7 +20,12 @@ const REMEMBER: &str = "INSERT INTO sold VALUES ($1, 'sku-1')";
 ///
 /// # Errors
 /// If the database breaks off.
-pub fn run(database: Database<'_>, units: i64, buyers: usize, connections: usize) -> Result<i64, Error> {
+pub fn run(
+    database: Database<'_>,
+    units: i64,
+    buyers: usize,
+    connections: usize,
+) -> Result<i64, Error> {
     let mut client = database.connect();
     client.batch_execute(TABLES)?;
     client.execute("INSERT INTO shelf VALUES ('sku-1', $1)", &[&units])?;
@@ -28,8 +33,9 @@ pub fn run(database: Database<'_>, units: i64, buyers: usize, connections: usize
     let next = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let lines: Vec<_> =
-            (0..connections).map(|_| tokio::spawn(serve(config.clone(), Arc::clone(&next), buyers))).collect();
+        let lines: Vec<_> = (0..connections)
+            .map(|_| tokio::spawn(serve(config.clone(), Arc::clone(&next), buyers)))
+            .collect();
         for line in lines {
             line.await.expect("no panic")?;
         }

@@ -1,6 +1,7 @@
 //! The scheduled comparison of a sample of the cache with the database.
 //!
-//! The sample is read from the database first. A moment later the cache must have it, or something newer.
+//! The sample is read from the database first. A moment later the cache must have it, or something
+//! newer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -62,7 +63,8 @@ pub struct Sampling {
     pub time_limit: Duration,
 }
 
-/// Chooses levels, half of them the most changed ones, reads them from the database, and waits for the grace period.
+/// Chooses levels, half of them the most changed ones, reads them from the database, and waits for
+/// the grace period.
 ///
 /// # Errors
 /// If either side cannot be asked.
@@ -77,8 +79,12 @@ pub async fn sample(
     let wanted = (total as f64 * sampling.share).ceil().max(SAMPLE_MIN.min(total) as f64) as usize;
     most_changed.truncate(wanted.div_ceil(2));
     let mut seen = HashSet::new();
-    let chosen: Vec<Named> =
-        most_changed.into_iter().chain(random).filter(|named| seen.insert(named.clone())).take(wanted).collect();
+    let chosen: Vec<Named> = most_changed
+        .into_iter()
+        .chain(random)
+        .filter(|named| seen.insert(named.clone()))
+        .take(wanted)
+        .collect();
     let feed = Feed::connect(&database, sampling.time_limit).await?;
     let mut levels = Vec::with_capacity(chosen.len());
     for named in chosen.chunks(BATCH_ROWS) {
@@ -127,7 +133,8 @@ pub struct Verdict {
     pub wrong: Vec<Named>,
     /// Those that were right.
     pub right: Vec<Named>,
-    /// Those of which the cache had something newer than the sample: right, if the database has it by now.
+    /// Those of which the cache had something newer than the sample: right, if the database has it
+    /// by now.
     newer: Vec<Level>,
 }
 
@@ -144,18 +151,25 @@ impl Sample {
         self.levels.iter().map(|(named, _)| named.clone()).collect()
     }
 
-    /// Compares it with what the cache has by now, in the same order. What the cache does not have is not wrong.
+    /// Compares it with what the cache has by now, in the same order. What the cache does not have
+    /// is not wrong.
     pub fn judge(self, stored: Vec<Option<Stored>>) -> Verdict {
         let mut verdict = Verdict::default();
         for ((named, known), stored) in self.levels.into_iter().zip(stored) {
             let Some(stored) = stored else { continue };
             verdict.checked += 1;
             match stored {
-                Some(Entry::Found { level, .. }) if (&level.sku, &level.location) != (&named.0, &named.1) => {
+                Some(Entry::Found { level, .. })
+                    if (&level.sku, &level.location) != (&named.0, &named.1) =>
+                {
                     verdict.wrong.push(named);
                 }
-                Some(Entry::Found { level, .. }) if is_newer(&level, known.as_ref()) => verdict.newer.push(level),
-                Some(Entry::Found { level, .. }) if Some(&level) == known.as_ref() => verdict.right.push(named),
+                Some(Entry::Found { level, .. }) if is_newer(&level, known.as_ref()) => {
+                    verdict.newer.push(level)
+                }
+                Some(Entry::Found { level, .. }) if Some(&level) == known.as_ref() => {
+                    verdict.right.push(named)
+                }
                 Some(Entry::Absent { .. }) if known.is_none() => {}
                 _ => verdict.wrong.push(named),
             }
@@ -171,7 +185,8 @@ impl Verdict {
     /// If the database cannot be asked.
     pub async fn ask_again(&mut self, feed: &Feed, limit: Duration) -> Result<(), Error> {
         for newer in std::mem::take(&mut self.newer).chunks(BATCH_ROWS) {
-            let named: Vec<Named> = newer.iter().map(|level| (level.sku.clone(), level.location.clone())).collect();
+            let named: Vec<Named> =
+                newer.iter().map(|level| (level.sku.clone(), level.location.clone())).collect();
             let known = feed.levels(&named, limit).await?;
             self.settle(newer.iter().zip(&known));
         }
@@ -202,14 +217,24 @@ mod tests {
 
     fn level(sku: &str, version: i64, on_hand: i64) -> Level {
         let (sku, location) = (sku.to_owned(), "m".to_owned());
-        Level { sku, location, available: on_hand, on_hand, reserved: 0, safety_stock: 0, frozen: false, version }
+        Level {
+            sku,
+            location,
+            available: on_hand,
+            on_hand,
+            reserved: 0,
+            safety_stock: 0,
+            frozen: false,
+            version,
+        }
     }
 
     fn found(level: Level) -> Option<Option<Entry>> {
         Some(Some(Entry::Found { level, epoch: 1 }))
     }
 
-    /// How many are wrong, where the database had one thing, the cache has another, and the database has a third by now.
+    /// How many are wrong, where the database had one thing, the cache has another, and the
+    /// database has a third by now.
     fn wrong(known: Option<Level>, stored: Option<Option<Entry>>, now: Option<Level>) -> usize {
         let sample = Sample { epoch: 1, levels: vec![(("a".into(), "m".into()), known)] };
         let mut verdict = sample.judge(vec![stored]);
@@ -223,11 +248,20 @@ mod tests {
         let wrong_now = |known: Option<Level>, stored| wrong(known.clone(), stored, known);
         assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 6, 1))), 1, "older");
         assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 7, 2))), 1, "other values");
-        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("b", 8, 1))), 1, "another level's");
-        assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 8, 1))), 1, "newer than the database");
+        assert_eq!(
+            wrong_now(Some(level("a", 7, 1)), found(level("b", 8, 1))),
+            1,
+            "another level's"
+        );
+        assert_eq!(
+            wrong_now(Some(level("a", 7, 1)), found(level("a", 8, 1))),
+            1,
+            "newer than the database"
+        );
         assert_eq!(wrong_now(Some(level("a", 7, 1)), Some(None)), 1, "unreadable");
         assert_eq!(wrong_now(None, found(level("a", 1, 1))), 1, "invented");
-        let absent = Entry::Absent { absent: true, sku: "a".into(), location: "m".into(), epoch: 1 };
+        let absent =
+            Entry::Absent { absent: true, sku: "a".into(), location: "m".into(), epoch: 1 };
         assert_eq!(wrong_now(Some(level("a", 7, 1)), Some(Some(absent.clone()))), 1, "denied");
         assert_eq!(wrong_now(None, Some(Some(absent))), 0);
         assert_eq!(wrong_now(Some(level("a", 7, 1)), found(level("a", 7, 1))), 0);
@@ -237,7 +271,11 @@ mod tests {
     #[test]
     fn what_changed_during_the_check_is_compared_with_the_database_again() {
         let (known, stored) = (Some(level("a", 7, 1)), found(level("a", 8, 0)));
-        assert_eq!(wrong(known.clone(), stored.clone(), Some(level("a", 8, 0))), 0, "the same by now");
+        assert_eq!(
+            wrong(known.clone(), stored.clone(), Some(level("a", 8, 0))),
+            0,
+            "the same by now"
+        );
         assert_eq!(wrong(known.clone(), stored.clone(), Some(level("a", 9, 5))), 0, "newer by now");
         assert_eq!(wrong(known.clone(), stored.clone(), Some(level("a", 8, 3))), 1, "other values");
         assert_eq!(wrong(known, stored, None), 1, "gone");
@@ -246,8 +284,11 @@ mod tests {
 
     #[test]
     fn exactly_the_threshold_is_not_worse_than_it() {
-        let verdict =
-            |wrong: usize| Verdict { checked: 100, wrong: vec![Default::default(); wrong], ..Verdict::default() };
+        let verdict = |wrong: usize| Verdict {
+            checked: 100,
+            wrong: vec![Default::default(); wrong],
+            ..Verdict::default()
+        };
         assert!(!verdict(0).is_worse_than(0.01));
         assert!(!verdict(1).is_worse_than(0.01));
         assert!(verdict(2).is_worse_than(0.01));

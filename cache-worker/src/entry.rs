@@ -9,8 +9,8 @@ pub struct Level {
     pub sku: String,
     /// Where it lies.
     pub location: String,
-    /// What may still be promised: `max(0, on_hand - reserved - safety_stock)`, and 0 while the level is frozen. Overdue
-    /// holds do not count as free here.
+    /// What may still be promised: `max(0, on_hand - reserved - safety_stock)`, and 0 while the
+    /// level is frozen. Overdue holds do not count as free here.
     pub available: i64,
     /// Units that are there.
     pub on_hand: i64,
@@ -25,9 +25,11 @@ pub struct Level {
 }
 
 impl Level {
-    /// The level with what may be promised by its counters alone: that depends on nothing but its version.
+    /// The level with what may be promised by its counters alone: that depends on nothing but its
+    /// version.
     pub fn counted(self) -> Level {
-        let free = self.on_hand.saturating_sub(self.reserved).saturating_sub(self.safety_stock).max(0);
+        let free =
+            self.on_hand.saturating_sub(self.reserved).saturating_sub(self.safety_stock).max(0);
         Level { available: if self.frozen { 0 } else { free }, ..self }
     }
 }
@@ -77,7 +79,10 @@ mod tests {
                        "frozen":false,"version":7,"epoch":3}"#;
         let entry: Entry = serde_json::from_str(text).expect("an entry");
         assert!(matches!(&entry, Entry::Found { level, epoch: 3 } if level.version == 7));
-        assert_eq!(serde_json::from_str::<Entry>(&entry.text().expect("text")).expect("an entry"), entry);
+        assert_eq!(
+            serde_json::from_str::<Entry>(&entry.text().expect("text")).expect("an entry"),
+            entry
+        );
         let text = r#"{"absent":true,"sku":"a","location":"m","epoch":3}"#;
         assert!(matches!(serde_json::from_str(text), Ok(Entry::Absent { epoch: 3, .. })));
     }
@@ -86,7 +91,16 @@ mod tests {
     fn what_is_available_is_never_negative_and_nothing_while_frozen() {
         let available = |on_hand, reserved, safety_stock, frozen| {
             let (sku, location) = ("a".to_owned(), "m".to_owned());
-            let level = Level { sku, location, available: 0, on_hand, reserved, safety_stock, frozen, version: 1 };
+            let level = Level {
+                sku,
+                location,
+                available: 0,
+                on_hand,
+                reserved,
+                safety_stock,
+                frozen,
+                version: 1,
+            };
             level.counted().available
         };
         assert_eq!(available(10, 2, 1, false), 7);

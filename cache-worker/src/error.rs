@@ -41,7 +41,8 @@ pub enum Error {
 impl From<redis::RedisError> for Error {
     fn from(error: redis::RedisError) -> Self {
         // From within a script, Redis 6 puts the code into the middle of the text.
-        let full = error.code() == Some("OOM") || error.to_string().contains("OOM command not allowed");
+        let full =
+            error.code() == Some("OOM") || error.to_string().contains("OOM command not allowed");
         if full { Error::Full } else { Error::Redis(error) }
     }
 }

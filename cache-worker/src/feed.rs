@@ -16,16 +16,19 @@ use crate::error::Error;
 
 /// Levels in one page.
 const PAGE_ROWS: i32 = 10_000;
-/// Notifications that may wait to be worked on. More are dropped: that is a gap, and a gap is closed by asking.
+/// Notifications that may wait to be worked on. More are dropped: that is a gap, and a gap is
+/// closed by asking.
 const WAITING_MAX: usize = 10_000;
 /// A peer that is gone is noticed within about this time, also while an answer is awaited.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// The columns of `changes_since` and `snapshot`; the age of a change by the clock of the database.
-const COLUMNS: &str = "SELECT outcome, sku, location, on_hand, reserved, safety_stock, frozen, version,
+const COLUMNS: &str =
+    "SELECT outcome, sku, location, on_hand, reserved, safety_stock, frozen, version,
        extract(epoch FROM pg_catalog.clock_timestamp() - updated_at)::float8, next_cursor";
 const NAMES: &str =
-    "AS f(outcome, sku, location, on_hand, reserved, safety_stock, available, frozen, version, updated_at,
+    "AS f(outcome, sku, location, on_hand, reserved, safety_stock, available, frozen, version,
+     updated_at,
        next_cursor)";
 
 /// A parameter of a query, and its type: then a query takes one round trip.
@@ -79,7 +82,8 @@ pub fn prepare(config: &mut Config, time_limit: Duration) {
 
 /// The same connection to each of its hosts alone.
 fn each_host(config: &Config, time_limit: Duration) -> Vec<Config> {
-    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let (hosts, addresses, ports) =
+        (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let to = |nth: usize| {
         let mut one = without_hosts(config);
         match hosts.get(nth) {
@@ -174,7 +178,9 @@ impl Feed {
         let sql = format!("{COLUMNS} FROM stock.changes_since($1, $2) {NAMES}");
         match self.page("stock.changes_since", &sql, Some(cursor), time_limit).await {
             // What is no cursor at all leads nowhere either.
-            Err(Error::Postgres(error)) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+            Err(Error::Postgres(error))
+                if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) =>
+            {
                 warn!("the cursor in Redis is none of pg_stock");
                 Ok(Page { levels: Vec::new(), oldest: None, end: End::Resynchronise })
             }
@@ -186,35 +192,61 @@ impl Feed {
     ///
     /// # Errors
     /// If the database cannot be asked, or not in time.
-    pub async fn snapshot(&self, cursor: Option<&str>, time_limit: Duration) -> Result<Page, Error> {
+    pub async fn snapshot(
+        &self,
+        cursor: Option<&str>,
+        time_limit: Duration,
+    ) -> Result<Page, Error> {
         let sql = format!("{COLUMNS} FROM stock.snapshot($1, $2) {NAMES}");
         self.page("stock.snapshot", &sql, cursor, time_limit).await
     }
 
-    async fn page(&self, what: &'static str, sql: &str, cursor: Option<&str>, limit: Duration) -> Result<Page, Error> {
+    async fn page(
+        &self,
+        what: &'static str,
+        sql: &str,
+        cursor: Option<&str>,
+        limit: Duration,
+    ) -> Result<Page, Error> {
         let params: [Param<'_>; 2] = [(&cursor, Type::TEXT), (&PAGE_ROWS, Type::INT4)];
         let mut rows = limited(what, limit, self.client.query_typed(sql, &params)).await?;
-        let last = rows.pop().ok_or_else(|| Error::NotUnderstood(format!("{what} answered no closing row")))?;
-        let oldest = rows.iter().filter_map(|row| row.try_get::<_, Option<f64>>(8).ok().flatten()).reduce(f64::max);
+        let last = rows
+            .pop()
+            .ok_or_else(|| Error::NotUnderstood(format!("{what} answered no closing row")))?;
+        let oldest = rows
+            .iter()
+            .filter_map(|row| row.try_get::<_, Option<f64>>(8).ok().flatten())
+            .reduce(f64::max);
         let levels = rows.iter().map(|row| level(row, 1)).collect::<Result<_, _>>()?;
         Ok(Page { levels, oldest, end: end(&last)? })
     }
 
-    /// The levels of these SKUs and locations, as they are now, in the same order; `None` where there is none.
+    /// The levels of these SKUs and locations, as they are now, in the same order; `None` where
+    /// there is none.
     ///
     /// # Errors
     /// If the database cannot be asked, or not in time.
-    pub async fn levels(&self, named: &[(String, String)], limit: Duration) -> Result<Vec<Option<Level>>, Error> {
-        const SQL: &str = "SELECT w.sku, w.location, l.on_hand, l.reserved, l.safety_stock, l.frozen, l.version
+    pub async fn levels(
+        &self,
+        named: &[(String, String)],
+        limit: Duration,
+    ) -> Result<Vec<Option<Level>>, Error> {
+        const SQL: &str = "SELECT w.sku, w.location, l.on_hand, l.reserved, l.safety_stock,
+                           l.frozen, l.version
               FROM unnest($1, $2) WITH ORDINALITY AS w(sku, location, nth)
-              LEFT JOIN LATERAL (SELECT v.on_hand, v.reserved, v.safety_stock, v.frozen, v.version FROM stock.levels v
+              LEFT JOIN LATERAL (SELECT v.on_hand, v.reserved, v.safety_stock, v.frozen, v.version
+              FROM stock.levels v
                                   WHERE v.sku = w.sku AND v.location = w.location) l ON true
              ORDER BY w.nth";
-        let (skus, locations): (Vec<&str>, Vec<&str>) = named.iter().map(|(sku, at)| (&**sku, &**at)).unzip();
+        let (skus, locations): (Vec<&str>, Vec<&str>) =
+            named.iter().map(|(sku, at)| (&**sku, &**at)).unzip();
         let params: [Param<'_>; 2] = [(&skus, Type::TEXT_ARRAY), (&locations, Type::TEXT_ARRAY)];
-        let rows = limited("reading stock.levels", limit, self.client.query_typed(SQL, &params)).await?;
+        let rows =
+            limited("reading stock.levels", limit, self.client.query_typed(SQL, &params)).await?;
         let known = |row: &Row| row.try_get::<_, Option<i64>>(6).map(|version| version.is_some());
-        rows.iter().map(|row| if known(row)? { level(row, 0).map(Some) } else { Ok(None) }).collect()
+        rows.iter()
+            .map(|row| if known(row)? { level(row, 0).map(Some) } else { Ok(None) })
+            .collect()
     }
 
     /// Tells of a rebuild on the channel of alerts.
@@ -268,7 +300,8 @@ async fn limited<T>(
     limit: Duration,
     asking: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, Error> {
-    let answer = tokio::time::timeout(limit, asking).await.map_err(|_| Error::TimedOut(what, limit))?;
+    let answer =
+        tokio::time::timeout(limit, asking).await.map_err(|_| Error::TimedOut(what, limit))?;
     Ok(answer?)
 }
 

@@ -8,8 +8,8 @@
 //! | `<prefix>:state` | hash | `epoch`, `cursor`: the worker's durable position |
 //! | `<prefix>:rebuild` | string | who is rebuilding, for three seconds at a time |
 //!
-//! In a location or SKU, `%` is written `%25`, and then `:` is written `%3A`; all else stays as it is. So no two levels
-//! share a key: a prefix has no colon, and the parts have none left.
+//! In a location or SKU, `%` is written `%25`, and then `:` is written `%3A`; all else stays as it
+//! is. So no two levels share a key: a prefix has no colon, and the parts have none left.
 
 use std::fmt;
 
@@ -105,12 +105,19 @@ mod tests {
 
     #[test]
     fn a_key_names_one_level_and_says_which() {
-        let parts = ["a", "a:b", "b", ":", "%", "%3A", "%25", "%253A", "::", "a%", "ä:ö", " ", "*", "level:a"];
+        let parts = [
+            "a", "a:b", "b", ":", "%", "%3A", "%25", "%253A", "::", "a%", "ä:ö", " ", "*",
+            "level:a",
+        ];
         let mut keys = std::collections::HashSet::new();
         for sku in parts {
             for location in parts {
                 let key = layout().level(sku, location);
-                assert_eq!(layout().parse(&key), Some((sku.to_owned(), location.to_owned())), "{key}");
+                assert_eq!(
+                    layout().parse(&key),
+                    Some((sku.to_owned(), location.to_owned())),
+                    "{key}"
+                );
                 assert!(keys.insert(key), "{sku} at {location}");
             }
         }
@@ -119,12 +126,21 @@ mod tests {
     #[test]
     fn the_documented_example_holds() {
         assert_eq!(layout().level("apple", "main"), "stock:level:main:apple");
-        assert_eq!(layout().level("50% off:red", "shelf:1"), "stock:level:shelf%3A1:50%25 off%3Ared");
+        assert_eq!(
+            layout().level("50% off:red", "shelf:1"),
+            "stock:level:shelf%3A1:50%25 off%3Ared"
+        );
     }
 
     #[test]
     fn other_keys_are_none_of_ours() {
-        for key in ["stock:state", "stock:level:a", "stock:level:a:b:c", "stock:level:a:%", "other:level:a:b"] {
+        for key in [
+            "stock:state",
+            "stock:level:a",
+            "stock:level:a:b:c",
+            "stock:level:a:%",
+            "other:level:a:b",
+        ] {
             assert_eq!(layout().parse(key), None, "{key}");
         }
     }

@@ -1,7 +1,7 @@
 //! Keeps Redis or Valkey in step with the levels of pg_stock, and reads them there.
 //!
-//! Programs that read use [`read::Cache`]; the rest is the worker. A cache is for showing. Whether something may be sold
-//! is decided by the database alone.
+//! Programs that read use [`read::Cache`]; the rest is the worker. A cache is for showing. Whether
+//! something may be sold is decided by the database alone.
 #![warn(missing_docs)]
 
 pub mod check;

@@ -40,13 +40,16 @@ pub struct Order {
 }
 
 impl Order {
-    /// Looks at the next message. After a gap the caller asks the database: its answer is newer than this emission, so
-    /// that the rest of it, and the next one, are in order.
+    /// Looks at the next message. After a gap the caller asks the database: its answer is newer
+    /// than this emission, so that the rest of it, and the next one, are in order.
     pub fn step(&mut self, message: &Message) -> Step {
-        let (Some(sequence), Some(part), Some(parts)) = (message.sequence, message.part, message.parts) else {
+        let (Some(sequence), Some(part), Some(parts)) =
+            (message.sequence, message.part, message.parts)
+        else {
             return Step::Loose;
         };
-        // The answer of the database to the own cursor tells whether the cursor is of this life, too.
+        // The answer of the database to the own cursor tells whether the cursor is of this life,
+        // too.
         let known = self.generation.is_some() && self.generation == message.generation;
         let in_order = known && self.next.map_or(part == 1, |next| next == (sequence, part));
         self.next = Some(if part < parts { (sequence, part + 1) } else { (sequence + 1, 1) });
@@ -68,7 +71,14 @@ mod tests {
 
     fn message(generation: &str, sequence: i64, part: i64, parts: i64) -> Message {
         let (sequence, part, parts) = (Some(sequence), Some(part), Some(parts));
-        Message { generation: Some(generation.into()), sequence, part, parts, levels: Vec::new(), cursor: None }
+        Message {
+            generation: Some(generation.into()),
+            sequence,
+            part,
+            parts,
+            levels: Vec::new(),
+            cursor: None,
+        }
     }
 
     /// Steps of a listener that knows its generation.
@@ -79,13 +89,23 @@ mod tests {
 
     #[test]
     fn parts_and_numbers_in_order_are_no_gap() {
-        let all = [message("g", 7, 1, 2), message("g", 7, 2, 2), message("g", 8, 1, 1), message("g", 9, 1, 1)];
+        let all = [
+            message("g", 7, 1, 2),
+            message("g", 7, 2, 2),
+            message("g", 8, 1, 1),
+            message("g", 9, 1, 1),
+        ];
         assert_eq!(steps(&all), [Step::InOrder; 4]);
     }
 
     #[test]
     fn a_missing_number_or_part_is_a_gap_after_which_order_is_counted_anew() {
-        let all = [message("g", 7, 1, 1), message("g", 9, 1, 1), message("g", 12, 1, 1), message("g", 13, 1, 1)];
+        let all = [
+            message("g", 7, 1, 1),
+            message("g", 9, 1, 1),
+            message("g", 12, 1, 1),
+            message("g", 13, 1, 1),
+        ];
         assert_eq!(steps(&all), [Step::InOrder, Step::Gap, Step::Gap, Step::InOrder]);
         let all = [message("g", 7, 1, 3), message("g", 7, 3, 3), message("g", 8, 1, 1)];
         assert_eq!(steps(&all), [Step::InOrder, Step::Gap, Step::InOrder]);
@@ -100,7 +120,11 @@ mod tests {
         assert_eq!(steps(&all), [Step::InOrder, Step::Gap, Step::InOrder]);
         let mut order = Order::default();
         let parts = [1, 2, 3].map(|part| order.step(&message("g", 1, part, 3)));
-        assert_eq!(parts, [Step::Gap, Step::InOrder, Step::InOrder], "one question answers for all parts");
+        assert_eq!(
+            parts,
+            [Step::Gap, Step::InOrder, Step::InOrder],
+            "one question answers for all parts"
+        );
     }
 
     #[test]

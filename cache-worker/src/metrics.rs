@@ -82,6 +82,14 @@ fn describe() {
         describe_counter!(name, text);
         counter!(name).increment(0);
     }
-    describe_gauge!(IN_STEP_AGE, Unit::Seconds, "how long ago the cache was last known to be in step");
-    describe_gauge!(LAG, Unit::Seconds, "age of the oldest change in the last page that had one, when it was read");
+    describe_gauge!(
+        IN_STEP_AGE,
+        Unit::Seconds,
+        "how long ago the cache was last known to be in step"
+    );
+    describe_gauge!(
+        LAG,
+        Unit::Seconds,
+        "age of the oldest change in the last page that had one, when it was read"
+    );
 }

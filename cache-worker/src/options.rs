@@ -15,13 +15,15 @@ use crate::layout::Layout;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pg-stock-cache", version, args_override_self = true)]
 pub struct Options {
-    /// The database: postgresql://user@host/database, or 'host=/run/postgresql user=cache dbname=shop'
+    /// The database: postgresql://user@host/database, or 'host=/run/postgresql user=cache
+    /// dbname=shop'
     #[arg(long, env = "PG_STOCK_CACHE_DATABASE", hide_env_values = true)]
     #[arg(value_name = "CONNECTION", value_parser = connection)]
     pub database: Config,
 
     /// Redis or Valkey: redis://user:password@host:6379/0, or redis+unix:///run/redis/redis.sock
-    #[arg(long, env = "PG_STOCK_CACHE_REDIS", hide_env_values = true, value_name = "URL", value_parser = redis_info)]
+    #[arg(long, env = "PG_STOCK_CACHE_REDIS", hide_env_values = true)]
+    #[arg(value_name = "URL", value_parser = redis_info)]
     pub redis: redis::ConnectionInfo,
 
     /// How the keys in Redis begin
@@ -32,7 +34,8 @@ pub struct Options {
     #[arg(long, default_value = "stock", value_name = "PREFIX")]
     pub channel_prefix: String,
 
-    /// Take notifications for a wake-up only, and ask the database what changed: where others may send them, too
+    /// Take notifications for a wake-up only, and ask the database what changed: where others may
+    /// send them, too
     #[arg(long)]
     pub only_wake: bool,
 
@@ -64,7 +67,8 @@ pub struct Options {
     #[arg(long, default_value_t = 10.0, value_name = "PERCENT", value_parser = percent)]
     pub check_percent: f64,
 
-    /// If more than this is wrong, in percent, the cache is rebuilt; else each wrong entry is put right
+    /// If more than this is wrong, in percent, the cache is rebuilt; else each wrong entry is put
+    /// right
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT", value_parser = percent)]
     pub wrong_percent: f64,
 
@@ -80,7 +84,8 @@ pub struct Options {
     #[arg(long)]
     pub once: bool,
 
-    /// Get in step, check a sample at once, put right what is wrong, print what was found, then end; 1 if something was
+    /// Get in step, check a sample at once, put right what is wrong, print what was found, then
+    /// end; 1 if something was
     #[arg(long, conflicts_with = "once")]
     pub check_now: bool,
 }
@@ -109,12 +114,20 @@ fn redis_info(url: &str) -> Result<redis::ConnectionInfo, redis::RedisError> {
 /// More than nothing: a pause of nothing would never end.
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration < Duration::from_millis(1) { Err("it must be 1ms or more".into()) } else { Ok(duration) }
+    if duration < Duration::from_millis(1) {
+        Err("it must be 1ms or more".into())
+    } else {
+        Ok(duration)
+    }
 }
 
 fn percent(text: &str) -> Result<f64, String> {
     let percent: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
-    if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err("it must be from 0 to 100".into()) }
+    if (0.0..=100.0).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err("it must be from 0 to 100".into())
+    }
 }
 
 #[cfg(test)]
@@ -178,11 +191,15 @@ mod tests {
     fn mistakes_are_named() {
         let parse = |args: &[&str]| {
             let right = ["pg-stock-cache", "--database", "host=h user=u", "--redis", "redis://h"];
-            Options::try_parse_from(right.iter().chain(args)).map(|_| ()).map_err(|error| error.to_string())
+            Options::try_parse_from(right.iter().chain(args))
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(parse(&[]), Ok(()));
         assert!(parse(&["--heartbeat", "0s"]).is_err_and(|text| text.contains("1ms or more")));
-        assert!(parse(&["--check-percent", "101"]).is_err_and(|text| text.contains("from 0 to 100")));
+        assert!(
+            parse(&["--check-percent", "101"]).is_err_and(|text| text.contains("from 0 to 100"))
+        );
         assert!(parse(&["--key-prefix", "a:b"]).is_err_and(|text| text.contains("a prefix has")));
         assert!(parse(&["--redis", "http://h"]).is_err());
         let of_database = |text: &str, error: &str| {

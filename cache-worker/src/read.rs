@@ -45,7 +45,8 @@ pub enum Reading {
     Found {
         /// Its counters.
         level: Level,
-        /// How long ago the cache was last known to be in step, by Redis's own clock; `None`: it is not, now.
+        /// How long ago the cache was last known to be in step, by Redis's own clock; `None`: it is
+        /// not, now.
         age: Option<Duration>,
     },
     /// There is no such level.
@@ -55,7 +56,8 @@ pub enum Reading {
     },
     /// It is not in the cache: ask the database.
     Missed {
-        /// Allows to fill in what the database says. `None` where no worker keeps the cache, or Redis is full.
+        /// Allows to fill in what the database says. `None` where no worker keeps the cache, or
+        /// Redis is full.
         lease: Option<Lease>,
     },
 }
@@ -75,7 +77,8 @@ impl<C: ConnectionLike> Cache<C> {
         Cache { connection, layout, entry_ttl, absence_ttl, lease_ttl: Duration::from_secs(10) }
     }
 
-    /// How long what is filled in lives: a level (24 hours unless said otherwise), and an absence (60 seconds).
+    /// How long what is filled in lives: a level (24 hours unless said otherwise), and an absence
+    /// (60 seconds).
     #[must_use]
     pub fn with_ttl(self, entry: Duration, absence: Duration) -> Self {
         Cache { entry_ttl: entry, absence_ttl: absence, ..self }
@@ -99,7 +102,8 @@ impl<C: ConnectionLike> Cache<C> {
         let (text, in_step, now, token): (Option<String>, Option<i64>, i64, Option<String>) =
             call.invoke_async(&mut self.connection).await?;
         let age = in_step.map(|at| Duration::from_millis(u64::try_from(now - at).unwrap_or(0)));
-        let lease = token.map(|token| Lease { sku: sku.to_owned(), location: location.to_owned(), token });
+        let lease =
+            token.map(|token| Lease { sku: sku.to_owned(), location: location.to_owned(), token });
         Ok(match text.as_deref().map(serde_json::from_str::<Entry>) {
             Some(Ok(Entry::Found { level, .. })) => Reading::Found { level, age },
             Some(Ok(Entry::Absent { .. })) => Reading::Absent { age },
@@ -108,23 +112,29 @@ impl<C: ConnectionLike> Cache<C> {
         })
     }
 
-    /// Fills in what the primary database said after the miss that gave this lease: the level, or that there is none.
-    /// Says whether it was written: if it was not, the cache knows better by now.
+    /// Fills in what the primary database said after the miss that gave this lease: the level, or
+    /// that there is none. Says whether it was written: if it was not, the cache knows better by
+    /// now.
     ///
     /// # Errors
     /// If Redis cannot be asked. What the database said is right all the same.
     pub async fn fill(&mut self, lease: Lease, level: Option<Level>) -> RedisResult<bool> {
         let Lease { sku, location, token } = lease;
-        let epoch = token.split_once(':').and_then(|(epoch, _)| epoch.parse().ok()).unwrap_or_default();
+        let epoch =
+            token.split_once(':').and_then(|(epoch, _)| epoch.parse().ok()).unwrap_or_default();
         let version = level.as_ref().map_or_else(String::new, |level| level.version.to_string());
         let ttl = if level.is_some() { self.entry_ttl } else { self.absence_ttl };
         let mut call = scripts::FILL.prepare_invoke();
-        call.key(self.layout.level(&sku, &location)).key(self.layout.lease(&sku, &location)).key(self.layout.state());
+        call.key(self.layout.level(&sku, &location))
+            .key(self.layout.lease(&sku, &location))
+            .key(self.layout.state());
         let entry = match level {
             Some(level) => Entry::Found { level: Level { sku, location, ..level }, epoch },
             None => Entry::Absent { absent: true, sku, location, epoch },
         };
-        let text = entry.text().map_err(|error| RedisError::from((ErrorKind::Client, "JSON", error.to_string())))?;
+        let text = entry
+            .text()
+            .map_err(|error| RedisError::from((ErrorKind::Client, "JSON", error.to_string())))?;
         call.arg(token).arg(epoch).arg(milliseconds(ttl)).arg(version).arg(text);
         call.invoke_async(&mut self.connection).await
     }

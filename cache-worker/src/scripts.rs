@@ -16,7 +16,8 @@ pub static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("
 /// Removes entries of older epochs.
 pub static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/sweep.lua")));
 /// Ends a rebuild.
-pub static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/complete.lua")));
+pub static COMPLETE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/complete.lua")));
 /// Reads an entry, or hands out a lease.
 pub static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/read.lua")));
 /// Fills in what a reader found in the database.

@@ -74,7 +74,8 @@ impl<'o> Session<'o> {
         schedule: &mut Schedule,
     ) -> Result<Session<'o>, Error> {
         let limit = options.time_limit;
-        let mut store = Store::connect(redis, &options.key_prefix, options.entry_ttl, token, limit).await?;
+        let mut store =
+            Store::connect(redis, &options.key_prefix, options.entry_ttl, token, limit).await?;
         let mut cursor = store.load().await?;
         if cursor.is_some() && store.is_outlived().await? {
             // Whatever did not change meanwhile would stay away.
@@ -82,10 +83,12 @@ impl<'o> Session<'o> {
             cursor = None;
         }
         let feed = Feed::connect(&options.database, limit).await?;
-        // First of all: whatever is announced from here on is either heard or among the changes that are pulled.
+        // First of all: whatever is announced from here on is either heard or among the changes
+        // that are pulled.
         feed.listen(&options.channel_prefix, limit).await?;
         let begun = Instant::now();
-        let mut session = Session { options, store, feed, cursor, order: Order::default(), check: None };
+        let mut session =
+            Session { options, store, feed, cursor, order: Order::default(), check: None };
         session.get_in_step(options.catch_up_limit, schedule).await?;
         info!(epoch = session.store.epoch(), took = ?begun.elapsed(), "in step");
         Ok(session)
@@ -95,7 +98,11 @@ impl<'o> Session<'o> {
     ///
     /// # Errors
     /// Whatever goes wrong on either side.
-    pub async fn follow(&mut self, stop: &CancellationToken, schedule: &mut Schedule) -> Result<Ended, Error> {
+    pub async fn follow(
+        &mut self,
+        stop: &CancellationToken,
+        schedule: &mut Schedule,
+    ) -> Result<Ended, Error> {
         let mut heartbeat = heartbeat(self.options.heartbeat);
         if self.options.check_now {
             // In each session anew: whatever ended the last one has ended its check, too.
@@ -106,7 +113,9 @@ impl<'o> Session<'o> {
                 () = stop.cancelled() => return Ok(Ended::Stopped),
                 message = self.feed.notification() => self.hear(message?, schedule).await?,
                 _ = heartbeat.tick() => self.get_in_step(self.options.time_limit, schedule).await?,
-                () = tokio::time::sleep_until(schedule.next_check), if self.check.is_none() => self.sample(schedule),
+                () = tokio::time::sleep_until(schedule.next_check), if self.check.is_none() => {
+                    self.sample(schedule)
+                }
                 sample = sampled(&mut self.check) => {
                     self.check = None;
                     let wrong = self.judge(sample, schedule).await?;
@@ -140,7 +149,10 @@ impl<'o> Session<'o> {
                     Step::Gap => gap = true,
                     step => {
                         cursor = message.cursor.filter(|_| step == Step::InOrder).or(cursor);
-                        message.levels.into_iter().for_each(|level| fold(&mut levels, level, &mut schedule.changes));
+                        message
+                            .levels
+                            .into_iter()
+                            .for_each(|level| fold(&mut levels, level, &mut schedule.changes));
                     }
                 },
                 Err(error) => {
@@ -173,7 +185,10 @@ impl<'o> Session<'o> {
                 Some(_) => false,
                 None => self.rebuild().await.map(|()| true)?,
             };
-            match self.pull(if rebuilt { self.options.catch_up_limit } else { limit }, schedule).await? {
+            match self
+                .pull(if rebuilt { self.options.catch_up_limit } else { limit }, schedule)
+                .await?
+            {
                 Pulled::Elsewhere(cursor) => self.cursor = cursor,
                 Pulled::InStep => {
                     if rebuilt {
@@ -238,7 +253,9 @@ impl<'o> Session<'o> {
                 End::MoreLevels(next) => at = Some(next),
                 End::Complete(to) => break to,
                 End::Resynchronise => at = None,
-                end => return Err(Error::NotUnderstood(format!("a snapshot that ends with {end:?}"))),
+                end => {
+                    return Err(Error::NotUnderstood(format!("a snapshot that ends with {end:?}")));
+                }
             }
         };
         self.store.complete(&to).await?;
@@ -257,12 +274,22 @@ impl<'o> Session<'o> {
             time_limit: self.options.time_limit,
         };
         let most_changed = check::most_changed(&mut schedule.changes);
-        let taking = check::sample(self.options.database.clone(), self.store.clone(), most_changed, sampling);
+        let taking = check::sample(
+            self.options.database.clone(),
+            self.store.clone(),
+            most_changed,
+            sampling,
+        );
         self.check = Some(tokio::spawn(taking));
     }
 
-    /// Compares a sample with the cache, and puts right what is wrong; how many were, if it could be judged.
-    async fn judge(&mut self, sample: Result<Sample, Error>, schedule: &mut Schedule) -> Result<Option<usize>, Error> {
+    /// Compares a sample with the cache, and puts right what is wrong; how many were, if it could
+    /// be judged.
+    async fn judge(
+        &mut self,
+        sample: Result<Sample, Error>,
+        schedule: &mut Schedule,
+    ) -> Result<Option<usize>, Error> {
         let sample = match sample {
             Ok(sample) => sample,
             Err(error) => {
@@ -294,7 +321,10 @@ impl<'o> Session<'o> {
         let (checked, wrong) = (verdict.checked, verdict.wrong.len());
         let rebuild = verdict.is_worse_than(self.options.wrong_percent / 100.0);
         if self.options.check_now {
-            println!("{}", serde_json::json!({"checked": checked, "wrong": wrong, "rebuilt": rebuild}));
+            println!(
+                "{}",
+                serde_json::json!({"checked": checked, "wrong": wrong, "rebuilt": rebuild})
+            );
         }
         if rebuild {
             error!(checked, wrong, "too much of the cache is wrong: it is rebuilt");
@@ -309,7 +339,8 @@ impl<'o> Session<'o> {
             warn!(sku = named.0, location = named.1, "a wrong entry is put right");
             // Read after the removal, it is at least as new as whatever was removed.
             self.store.invalidate([(&*named.0, &*named.1)].into_iter()).await?;
-            let level = self.feed.levels(std::slice::from_ref(named), self.options.time_limit).await?;
+            let level =
+                self.feed.levels(std::slice::from_ref(named), self.options.time_limit).await?;
             let levels: Vec<Level> = level.into_iter().flatten().collect();
             self.store.write(&levels, None).await?;
         }
@@ -345,7 +376,9 @@ fn heartbeat(every: Duration) -> Interval {
 /// The sample, once it is taken; never, while none is.
 async fn sampled(check: &mut Option<JoinHandle<Result<Sample, Error>>>) -> Result<Sample, Error> {
     match check {
-        Some(check) => check.await.unwrap_or_else(|error| Err(Error::NotUnderstood(error.to_string()))),
+        Some(check) => {
+            check.await.unwrap_or_else(|error| Err(Error::NotUnderstood(error.to_string())))
+        }
         None => std::future::pending().await,
     }
 }

@@ -66,8 +66,12 @@ impl Drop for Claim {
 
 /// Sets what every connection to Redis has.
 pub fn prepare(info: ConnectionInfo) -> ConnectionInfo {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 5).with_retries(5);
-    let settings = TcpSettings::default().set_keepalive(keepalive).set_user_timeout(KEEPALIVE * 2).set_nodelay(true);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 5).with_retries(5);
+    let settings = TcpSettings::default()
+        .set_keepalive(keepalive)
+        .set_user_timeout(KEEPALIVE * 2)
+        .set_nodelay(true);
     info.set_tcp_settings(settings)
 }
 
@@ -87,7 +91,13 @@ impl Store {
             .set_connection_timeout(Some(time_limit))
             .set_response_timeout(Some(time_limit));
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Store { connection, layout: layout.clone(), entry_ttl, token: token.to_owned(), epoch: 0 })
+        Ok(Store {
+            connection,
+            layout: layout.clone(),
+            entry_ttl,
+            token: token.to_owned(),
+            epoch: 0,
+        })
     }
 
     /// Reads the durable cursor, and takes on its epoch; `None` where the cache must be rebuilt.
@@ -95,8 +105,11 @@ impl Store {
     /// # Errors
     /// If Redis cannot be asked.
     pub async fn load(&mut self) -> Result<Option<String>, Error> {
-        let mut state: HashMap<String, String> = self.connection.hgetall(self.layout.state()).await?;
-        let Some(epoch) = state.get("epoch").and_then(|epoch| epoch.parse().ok()) else { return Ok(None) };
+        let mut state: HashMap<String, String> =
+            self.connection.hgetall(self.layout.state()).await?;
+        let Some(epoch) = state.get("epoch").and_then(|epoch| epoch.parse().ok()) else {
+            return Ok(None);
+        };
         self.epoch = epoch;
         Ok(state.remove("cursor"))
     }
@@ -122,17 +135,23 @@ impl Store {
     /// # Errors
     /// If Redis cannot be asked.
     pub async fn now(&mut self) -> Result<i64, Error> {
-        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut self.connection).await?;
+        let (seconds, micros): (i64, i64) =
+            redis::cmd("TIME").query_async(&mut self.connection).await?;
         Ok(seconds * 1_000 + micros / 1_000)
     }
 
     /// Writes levels, each only over older ones, and then moves the cursor.
     ///
     /// # Errors
-    /// [`Error::Full`]: the entries of the batch that failed and of all after it are removed, and the cursor stays.
-    /// [`Error::Fenced`]: somebody has begun another epoch.
-    pub async fn write(&mut self, levels: &[Level], to: Option<Move<'_>>) -> Result<Written, Error> {
-        let batches: Vec<&[Level]> = if levels.is_empty() { vec![&[]] } else { levels.chunks(BATCH_ROWS).collect() };
+    /// [`Error::Full`]: the entries of the batch that failed and of all after it are removed, and
+    /// the cursor stays. [`Error::Fenced`]: somebody has begun another epoch.
+    pub async fn write(
+        &mut self,
+        levels: &[Level],
+        to: Option<Move<'_>>,
+    ) -> Result<Written, Error> {
+        let batches: Vec<&[Level]> =
+            if levels.is_empty() { vec![&[]] } else { levels.chunks(BATCH_ROWS).collect() };
         let last = batches.len() - 1;
         let mut outcome = Written::Done;
         for (nth, batch) in batches.into_iter().enumerate() {
@@ -140,7 +159,8 @@ impl Store {
             match self.write_batch(batch, to).await {
                 Err(Error::Full) => {
                     let rest = levels.get(nth * BATCH_ROWS..).unwrap_or_default();
-                    self.invalidate(rest.iter().map(|level| (&*level.sku, &*level.location))).await?;
+                    self.invalidate(rest.iter().map(|level| (&*level.sku, &*level.location)))
+                        .await?;
                     return Err(Error::Full);
                 }
                 answer => outcome = answer?,
@@ -149,7 +169,11 @@ impl Store {
         Ok(outcome)
     }
 
-    async fn write_batch(&mut self, batch: &[Level], to: Option<Move<'_>>) -> Result<Written, Error> {
+    async fn write_batch(
+        &mut self,
+        batch: &[Level],
+        to: Option<Move<'_>>,
+    ) -> Result<Written, Error> {
         let mut call = scripts::WRITE.prepare_invoke();
         call.key(self.layout.state()).key(self.layout.in_step()).arg(self.epoch);
         call.arg(to.map_or("", |to| to.from)).arg(to.map_or("", |to| to.to));
@@ -158,9 +182,11 @@ impl Store {
         for level in batch {
             let (sku, location) = (&level.sku, &level.location);
             call.key(self.layout.level(sku, location)).key(self.layout.lease(sku, location));
-            call.arg(level.version).arg(Entry::Found { level: level.clone(), epoch: self.epoch }.text()?);
+            call.arg(level.version)
+                .arg(Entry::Found { level: level.clone(), epoch: self.epoch }.text()?);
         }
-        let (outcome, cursor, written): (String, String, u64) = call.invoke_async(&mut self.connection).await?;
+        let (outcome, cursor, written): (String, String, u64) =
+            call.invoke_async(&mut self.connection).await?;
         metrics::counter!(crate::metrics::ENTRIES_WRITTEN).increment(written);
         match outcome.as_str() {
             "done" => Ok(Written::Done),
@@ -172,12 +198,14 @@ impl Store {
     /// Begins a rebuild: a new epoch without a cursor.
     ///
     /// # Errors
-    /// [`Error::Busy`] while another worker rebuilds. [`Error::Full`]: all entries are removed, to make room.
+    /// [`Error::Busy`] while another worker rebuilds. [`Error::Full`]: all entries are removed, to
+    /// make room.
     pub async fn begin(&mut self) -> Result<(), Error> {
         let mut call = scripts::BEGIN.prepare_invoke();
         call.key(self.layout.state()).key(self.layout.in_step()).key(self.layout.rebuild());
         call.arg(&self.token).arg(milliseconds(CLAIM));
-        let epoch: Result<Option<i64>, Error> = call.invoke_async(&mut self.connection).await.map_err(Error::from);
+        let epoch: Result<Option<i64>, Error> =
+            call.invoke_async(&mut self.connection).await.map_err(Error::from);
         if matches!(epoch, Err(Error::Full)) {
             self.remove_all().await?;
         }
@@ -192,7 +220,8 @@ impl Store {
             loop {
                 tokio::time::sleep(CLAIM_STEP).await;
                 // Where it fails, the session notices by itself.
-                let _: redis::RedisResult<bool> = connection.pexpire(&key, milliseconds(CLAIM) as i64).await;
+                let _: redis::RedisResult<bool> =
+                    connection.pexpire(&key, milliseconds(CLAIM) as i64).await;
             }
         });
         Claim(renewing.abort_handle())
@@ -220,12 +249,17 @@ impl Store {
             }
         }
         let mut call = scripts::COMPLETE.prepare_invoke();
-        call.key(self.layout.state()).key(self.layout.rebuild()).arg(self.epoch).arg(&self.token).arg(cursor);
+        call.key(self.layout.state())
+            .key(self.layout.rebuild())
+            .arg(self.epoch)
+            .arg(&self.token)
+            .arg(cursor);
         let current: bool = call.invoke_async(&mut self.connection).await?;
         if current { Ok(()) } else { Err(Error::Fenced) }
     }
 
-    /// One step of a scan over the keys of all entries: where to go on (0: nowhere), and keys, some perhaps twice.
+    /// One step of a scan over the keys of all entries: where to go on (0: nowhere), and keys, some
+    /// perhaps twice.
     ///
     /// # Errors
     /// If Redis cannot be asked.
@@ -252,9 +286,13 @@ impl Store {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn invalidate<'a>(&mut self, levels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), Error> {
+    pub async fn invalidate<'a>(
+        &mut self,
+        levels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), Error> {
         let layout = self.layout.clone();
-        let keys: Vec<String> = levels.flat_map(|(sku, at)| [layout.level(sku, at), layout.lease(sku, at)]).collect();
+        let keys: Vec<String> =
+            levels.flat_map(|(sku, at)| [layout.level(sku, at), layout.lease(sku, at)]).collect();
         for keys in keys.chunks(BATCH_ROWS) {
             let _: u64 = self.connection.del(keys).await?;
         }
@@ -279,12 +317,18 @@ impl Store {
     ///
     /// # Errors
     /// If Redis cannot be asked.
-    pub async fn read(&mut self, levels: &[(String, String)]) -> Result<Vec<Option<Stored>>, Error> {
+    pub async fn read(
+        &mut self,
+        levels: &[(String, String)],
+    ) -> Result<Vec<Option<Stored>>, Error> {
         let mut all = Vec::with_capacity(levels.len());
         for levels in levels.chunks(BATCH_ROWS) {
-            let keys: Vec<String> = levels.iter().map(|(sku, at)| self.layout.level(sku, at)).collect();
+            let keys: Vec<String> =
+                levels.iter().map(|(sku, at)| self.layout.level(sku, at)).collect();
             let texts: Vec<Option<String>> = self.connection.mget(keys).await?;
-            all.extend(texts.into_iter().map(|text| text.map(|text| serde_json::from_str(&text).ok())));
+            all.extend(
+                texts.into_iter().map(|text| text.map(|text| serde_json::from_str(&text).ok())),
+            );
         }
         Ok(all)
     }
@@ -297,7 +341,9 @@ impl Store {
         for levels in levels.chunks(BATCH_ROWS) {
             let mut calls = redis::pipe();
             for (sku, at) in levels {
-                calls.pexpire(self.layout.level(sku, at), milliseconds(self.entry_ttl) as i64).ignore();
+                calls
+                    .pexpire(self.layout.level(sku, at), milliseconds(self.entry_ttl) as i64)
+                    .ignore();
             }
             let () = calls.query_async(&mut self.connection).await?;
         }

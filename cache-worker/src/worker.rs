@@ -15,8 +15,8 @@ use crate::{feed, store};
 /// The shortest pause before beginning anew.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// Works until somebody asks to stop, or what was asked for is done. Says how many entries a check that was asked for
-/// found wrong.
+/// Works until somebody asks to stop, or what was asked for is done. Says how many entries a check
+/// that was asked for found wrong.
 ///
 /// # Errors
 /// If the address of Redis cannot be one. All other errors are waited out.
@@ -27,7 +27,8 @@ pub async fn run(mut options: Options, stop: CancellationToken) -> Result<usize,
     let mut schedule = Schedule::new(&options);
     loop {
         let started = tokio::select! {
-            // Wherever this breaks off, the next worker finds a cursor that is not ahead of the entries.
+            // Wherever this breaks off, the next worker finds a cursor that is not ahead of the
+            // entries.
             () = stop.cancelled() => return Ok(0),
             started = start(&options, &redis, &token, &mut schedule) => started,
         };
@@ -55,8 +56,10 @@ async fn start<'o>(
 ) -> Result<Session<'o>, Error> {
     let schedule = tokio::sync::Mutex::new(schedule);
     let attempt = || async { Session::start(options, redis, token, *schedule.lock().await).await };
-    let pauses =
-        ExponentialBuilder::new().with_min_delay(PAUSE_MIN).with_max_delay(options.pause_max).without_max_times();
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(PAUSE_MIN)
+        .with_max_delay(options.pause_max)
+        .without_max_times();
     attempt.retry(pauses.with_jitter()).notify(tell).await
 }
 

@@ -6,13 +6,15 @@ use super::support::metrics::{free_address, metric};
 use super::support::shop::layout;
 use super::support::{Shop, Worker, eventually, report};
 
-/// Stocks as many SKUs, and waits until the database has told of them: a message that comes late would put right what
-/// is falsified.
+/// Stocks as many SKUs, and waits until the database has told of them: a message that comes late
+/// would put right what is falsified.
 fn stock(shop: &Shop<'_>, skus: usize) {
     shop.stock(skus);
     let mut client = shop.connect();
     let behind = "SELECT coalesce(max(changes_behind), 1) FROM stock.feed_lag";
-    eventually("all is told", || client.query_one(behind, &[]).expect(behind).get::<_, i64>(0) == 0);
+    eventually("all is told", || {
+        client.query_one(behind, &[]).expect(behind).get::<_, i64>(0) == 0
+    });
 }
 
 /// Replaces the units in so many entries, in one step: a check sees all of them or none.
@@ -64,9 +66,12 @@ fn more_than_one_percent_rebuilds_everything_and_tells_the_database() {
     assert!(shop.epoch() > epoch, "a rebuild");
     assert!(worker.log().contains("ERROR"), "{}", worker.log());
     let mut notifications = listener.notifications();
-    let next = notifications.timeout_iter(std::time::Duration::from_secs(5)).next().expect("a connection");
-    let alert: serde_json::Value = serde_json::from_str(next.expect("an alert").payload()).expect("JSON");
-    let expected = serde_json::json!({"alerts": [{"alert": "cache_rebuilt", "checked": 1_000, "wrong": 11}]});
+    let next =
+        notifications.timeout_iter(std::time::Duration::from_secs(5)).next().expect("a connection");
+    let alert: serde_json::Value =
+        serde_json::from_str(next.expect("an alert").payload()).expect("JSON");
+    let expected =
+        serde_json::json!({"alerts": [{"alert": "cache_rebuilt", "checked": 1_000, "wrong": 11}]});
     assert_eq!(alert, expected);
 }
 
@@ -136,7 +141,8 @@ fn a_check_on_demand_goes_on_after_an_error() {
     let shop = Shop::open();
     stock(&shop, 20);
     let mut admin = shop.connect();
-    let sql = "CREATE ROLE alone LOGIN CONNECTION LIMIT 1; SELECT stock.grant_access('alone', 'read')";
+    let sql =
+        "CREATE ROLE alone LOGIN CONNECTION LIMIT 1; SELECT stock.grant_access('alone', 'read')";
     admin.batch_execute(sql).expect("a role");
     let database = shop.database_url().replace("user=cache", "user=alone");
     // The sample is read by a connection of its own, for which there is no room.

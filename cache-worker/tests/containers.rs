@@ -1,7 +1,8 @@
-//! Database, Redis and worker on machines of their own, as far as containers are: each is cut off, and killed.
+//! Database, Redis and worker on machines of their own, as far as containers are: each is cut off,
+//! and killed.
 //!
-//! Needs a Docker engine, and a base image of Debian 12 (`PG_STOCK_BASE_IMAGE`, `debian:bookworm` unless it says otherwise):
-//! `make test-cache` sees to it.
+//! Needs a Docker engine, and a base image of Debian 12 (`PG_STOCK_BASE_IMAGE`, `debian:bookworm`
+//! unless it says otherwise): `make test-cache` sees to it.
 
 use std::process::Command;
 
@@ -24,8 +25,10 @@ fn base() -> String {
 
 /// What the server that the tests use says of itself.
 fn of_server(what: &str) -> String {
-    let programs = std::env::var("PG_STOCK_PROGRAMS").expect("PG_STOCK_PROGRAMS: use `make test-cache`");
-    let output = Command::new(format!("{programs}/pg_config")).arg(what).output().expect("pg_config");
+    let programs =
+        std::env::var("PG_STOCK_PROGRAMS").expect("PG_STOCK_PROGRAMS: use `make test-cache`");
+    let output =
+        Command::new(format!("{programs}/pg_config")).arg(what).output().expect("pg_config");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -60,18 +63,35 @@ impl Machines {
         let image = image();
         let machine = |name: &str, command: &[&str]| -> ContainerRequest<GenericImage> {
             let name = format!("{network}_{name}");
-            image.clone().with_cmd(command.iter().copied()).with_network(&network).with_container_name(name)
+            image
+                .clone()
+                .with_cmd(command.iter().copied())
+                .with_network(&network)
+                .with_container_name(name)
         };
         let start = |machine: ContainerRequest<GenericImage>| machine.start().expect("a container");
-        let database = start(machine("database", &["bash", "-c", DATABASE]).with_mapped_port(0, 5432.tcp()));
-        let redis = ["redis-server", "--appendonly", "yes", "--protected-mode", "no", "--dir", "/tmp"];
+        let database =
+            start(machine("database", &["bash", "-c", DATABASE]).with_mapped_port(0, 5432.tcp()));
+        let redis =
+            ["redis-server", "--appendonly", "yes", "--protected-mode", "no", "--dir", "/tmp"];
         let redis = start(machine("redis", &redis).with_mapped_port(0, 6379.tcp()));
         let worker = start(
             machine(
                 "worker",
-                &["pg-stock-cache", "--heartbeat", "300ms", "--time-limit", "1s", "--pause-max", "500ms"],
+                &[
+                    "pg-stock-cache",
+                    "--heartbeat",
+                    "300ms",
+                    "--time-limit",
+                    "1s",
+                    "--pause-max",
+                    "500ms",
+                ],
             )
-            .with_env_var("PG_STOCK_CACHE_DATABASE", format!("host={network}_database user=cache dbname=postgres"))
+            .with_env_var(
+                "PG_STOCK_CACHE_DATABASE",
+                format!("host={network}_database user=cache dbname=postgres"),
+            )
             .with_env_var("PG_STOCK_CACHE_REDIS", format!("redis://{network}_redis")),
         );
         Machines { network, database, redis, worker }
@@ -82,7 +102,9 @@ impl Machines {
         let mut client = None;
         eventually("the database answers", || {
             let port = self.database.get_host_port_ipv4(5432).unwrap_or(0);
-            let address = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=2");
+            let address = format!(
+                "host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=2"
+            );
             client = Client::connect(&address, NoTls).ok().filter(|client| !client.is_closed());
             client.is_some()
         });
@@ -101,7 +123,9 @@ impl Machines {
         let mut since = None;
         let took = eventually("the cache is in step", || {
             let Ok(mut redis) = self.redis() else { return false };
-            let Ok((seconds, _)) = redis::cmd("TIME").query::<(i64, i64)>(&mut redis) else { return false };
+            let Ok((seconds, _)) = redis::cmd("TIME").query::<(i64, i64)>(&mut redis) else {
+                return false;
+            };
             let since = *since.get_or_insert((seconds + 1) * 1_000);
             let at = redis::cmd("GET").arg(layout().in_step()).query::<Option<i64>>(&mut redis);
             at.is_ok_and(|at| at.is_some_and(|at| at >= since))
@@ -143,15 +167,21 @@ impl Machines {
 /// Runs a command of Docker.
 fn docker(arguments: &[&str]) {
     let output = Command::new("docker").args(arguments).output().expect("docker");
-    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "docker {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 fn each_machine_is_cut_off_and_killed() {
     let machines = Machines::start();
     let mut client = machines.client();
-    let sql = "CREATE EXTENSION pg_stock; CREATE ROLE cache LOGIN; SELECT stock.grant_access('cache', 'read');
-        SELECT count(*) FROM generate_series(0, 999) i, LATERAL stock.receive_stock('stock ' || i, 's' || i, 'main', 1000)";
+    let sql = "CREATE EXTENSION pg_stock; CREATE ROLE cache LOGIN;
+               SELECT stock.grant_access('cache', 'read');
+        SELECT count(*) FROM generate_series(0, 999) i, LATERAL stock.receive_stock('stock ' || i,
+        's' || i, 'main', 1000)";
     client.batch_execute(sql).expect("goods");
     machines.in_step("everything was started");
     machines.cut_off(&machines.worker, "the worker");

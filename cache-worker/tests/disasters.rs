@@ -1,4 +1,5 @@
-//! Whatever ends, is lost, or comes back older than it was: the cache is in step again, and never went back meanwhile.
+//! Whatever ends, is lost, or comes back older than it was: the cache is in step again, and never
+//! went back meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,20 +22,26 @@ impl Monitor {
     fn watch(redis: &RedisServer, skus: usize) -> Monitor {
         let over = Arc::new(AtomicBool::new(false));
         let (client, stop) = (redis.client(), over.clone());
-        let keys: Vec<String> = (0..skus).map(|nth| layout().level(&format!("s{nth}"), "main")).collect();
+        let keys: Vec<String> =
+            (0..skus).map(|nth| layout().level(&format!("s{nth}"), "main")).collect();
         let watching = std::thread::spawn(move || {
             let (mut newest, mut readings) = (HashMap::new(), 0);
             while !stop.load(Ordering::Relaxed) {
                 let Ok(mut connection) = client.get_connection() else { continue };
                 while !stop.load(Ordering::Relaxed) {
-                    let read = redis::cmd("MGET").arg(&keys).query::<Vec<Option<String>>>(&mut connection);
+                    let read =
+                        redis::cmd("MGET").arg(&keys).query::<Vec<Option<String>>>(&mut connection);
                     let Ok(texts) = read else { break };
                     readings += 1;
                     for (key, text) in keys.iter().zip(texts) {
                         let entry = text.and_then(|text| serde_json::from_str(&text).ok());
                         let Some(Entry::Found { level, epoch }) = entry else { continue };
                         let last = newest.entry(key.clone()).or_insert((epoch, level.version));
-                        assert!((epoch, level.version) >= *last, "{key}: {:?} after {last:?}", (epoch, level.version));
+                        assert!(
+                            (epoch, level.version) >= *last,
+                            "{key}: {:?} after {last:?}",
+                            (epoch, level.version)
+                        );
                         *last = (epoch, level.version);
                     }
                 }
@@ -66,9 +73,11 @@ impl Sales {
             let mut sold = 0;
             while !stop.load(Ordering::Relaxed) {
                 let Ok(mut client) = config.connect(postgres::NoTls) else { continue };
-                let sql =
-                    "SELECT 1 FROM stock.sell_stock('sale ' || random()::text || clock_timestamp(), $1, 'main', 1)";
-                while !stop.load(Ordering::Relaxed) && client.query(sql, &[&format!("s{}", sold % 10)]).is_ok() {
+                let sql = "SELECT 1 FROM stock.sell_stock('sale ' || random()::text || \
+                           clock_timestamp(), $1, 'main', 1)";
+                while !stop.load(Ordering::Relaxed)
+                    && client.query(sql, &[&format!("s{}", sold % 10)]).is_ok()
+                {
                     sold += 1;
                 }
             }
@@ -122,7 +131,8 @@ fn the_worker_is_killed_while_it_rebuilds() {
 
 #[test]
 fn redis_is_killed_and_keeps_a_log_of_its_own() {
-    let shop = Shop::at(super::support::shop::cluster(), &["--appendonly yes", "--appendfsync always"]);
+    let shop =
+        Shop::at(super::support::shop::cluster(), &["--appendonly yes", "--appendfsync always"]);
     shop.stock(10);
     let _worker = shop.worker_in_step(&[]);
     let epoch = shop.epoch();
@@ -164,7 +174,11 @@ fn redis_comes_back_as_it_was_some_time_ago() {
     shop.redis.kill();
     shop.redis.resume();
     report("Redis came back as it was 1,000 changes ago", shop.in_step());
-    assert_eq!(shop.epoch(), epoch, "entries and cursor are of the same age: it was caught up, not rebuilt");
+    assert_eq!(
+        shop.epoch(),
+        epoch,
+        "entries and cursor are of the same age: it was caught up, not rebuilt"
+    );
 }
 
 #[test]
@@ -212,7 +226,9 @@ fn the_database_begins_another_life() {
     let epoch = shop.epoch();
     // The same name, other goods, lower versions: as after a restore.
     let mut admin = shop.connect();
-    admin.batch_execute("DROP EXTENSION pg_stock CASCADE; DROP SCHEMA IF EXISTS stock CASCADE").expect("to drop");
+    admin
+        .batch_execute("DROP EXTENSION pg_stock CASCADE; DROP SCHEMA IF EXISTS stock CASCADE")
+        .expect("to drop");
     admin.batch_execute("CREATE EXTENSION pg_stock").expect("to create");
     shop.prepare();
     shop.stock(40);
@@ -246,7 +262,8 @@ fn watch_a_rebuild(shop: &Shop<'_>) {
     together.cmd("GET").arg(layout().in_step());
     eventually("a rebuild begins and ends", || {
         type Seen = ((Option<i64>, Option<String>), Option<i64>);
-        let ((epoch, cursor), in_step): Seen = together.query(&mut connection).expect("the position");
+        let ((epoch, cursor), in_step): Seen =
+            together.query(&mut connection).expect("the position");
         if epoch.is_some() && cursor.is_none() {
             assert_eq!(in_step, None, "it is being rebuilt");
             watched += 1;

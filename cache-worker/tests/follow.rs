@@ -49,7 +49,12 @@ fn notifications_alone_keep_it_in_step_and_move_the_cursor() {
     }
     shows(&shop);
     eventually("the cursor moves", || shop.cursor() != cursor);
-    assert_eq!(metric(&address, "gaps_total"), 1, "the first message, of a life unknown so far\n{}", worker.log());
+    assert_eq!(
+        metric(&address, "gaps_total"),
+        1,
+        "the first message, of a life unknown so far\n{}",
+        worker.log()
+    );
     assert_eq!(metric(&address, "pulls_total"), pulls, "the database was not asked");
     assert!(metric(&address, "messages_total") > 30);
     // The cursor that came by notification is good for a successor.
@@ -90,9 +95,13 @@ fn nonsense_on_the_channel_makes_it_ask_and_a_forged_level_is_found_by_the_check
     let shop = Shop::open();
     shop.stock(200);
     let worker = shop.worker_in_step(&["--check-every", "1s", "--check-percent", "100"]);
-    for text in
-        ["nonsense", "{}", "[]", r#"{"levels":7}"#, r#"{"generation":"x","sequence":5,"part":9,"parts":1,"levels":[]}"#]
-    {
+    for text in [
+        "nonsense",
+        "{}",
+        "[]",
+        r#"{"levels":7}"#,
+        r#"{"generation":"x","sequence":5,"part":9,"parts":1,"levels":[]}"#,
+    ] {
         shop.connect().query("SELECT pg_notify('stock_changed', $1)", &[&text]).expect("a message");
     }
     shop.connect().query("SELECT pg_notify('stock_changed', $1)", &[&FORGED]).expect("a message");
@@ -104,8 +113,10 @@ fn nonsense_on_the_channel_makes_it_ask_and_a_forged_level_is_found_by_the_check
 
 /// Sends a message that is so many emissions ahead, with a cursor that is none.
 fn forge_cursor(shop: &Shop<'_>, ahead: i64) {
-    let sql = "SELECT pg_notify('stock_changed', json_build_object('generation', generation, 'sequence', sequence + $1,
-        'part', 1, 'parts', 1, 'levels', '[]'::json, 'cursor', 'forged')::text) FROM stock.feed_lag";
+    let sql = "SELECT pg_notify('stock_changed', json_build_object('generation', generation,
+               'sequence', sequence + $1,
+        'part', 1, 'parts', 1, 'levels', '[]'::json, 'cursor', 'forged')::text)
+        FROM stock.feed_lag";
     shop.connect().query(sql, &[&ahead]).expect("a message");
 }
 
@@ -160,10 +171,13 @@ fn a_worker_that_is_only_woken_believes_no_message() {
 fn strange_names_show_as_they_are() {
     let shop = Shop::open();
     let _worker = shop.worker_in_step(&[]);
-    let names = ["a:b", "%", "%3A", "ä 'quoted' \"twice\" \\", "\u{1F34E}", "{tag}", "*", "two  blanks"];
+    let names =
+        ["a:b", "%", "%3A", "ä 'quoted' \"twice\" \\", "\u{1F34E}", "{tag}", "*", "two  blanks"];
     for (nth, name) in names.iter().enumerate() {
         let sql = "SELECT 1 FROM stock.receive_stock($1, $2, $3, 5)";
-        shop.connect().query(sql, &[&format!("d{nth}"), name, &names[names.len() - 1 - nth]]).expect("goods");
+        shop.connect()
+            .query(sql, &[&format!("d{nth}"), name, &names[names.len() - 1 - nth]])
+            .expect("goods");
     }
     shop.in_step();
     assert_eq!(shop.in_cache().len(), names.len());
@@ -257,7 +271,8 @@ fn an_absence_gives_way_as_soon_as_the_level_appears() {
     let shop = Shop::open();
     let _worker = shop.worker_in_step(&[]);
     let key = layout().level("s0", "main");
-    let absence = format!(r#"{{"absent":true,"sku":"s0","location":"main","epoch":{}}}"#, shop.epoch());
+    let absence =
+        format!(r#"{{"absent":true,"sku":"s0","location":"main","epoch":{}}}"#, shop.epoch());
     let () = shop.redis.run(&["SET", &key, &absence, "EX", "60"]);
     shop.stock(1);
     shop.in_step();

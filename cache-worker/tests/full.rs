@@ -1,4 +1,5 @@
-//! Redis is full: nothing stale is served, the cursor waits, and when there is room again the cache catches up.
+//! Redis is full: nothing stale is served, the cursor waits, and when there is room again the cache
+//! catches up.
 
 use super::support::metrics::{free_address, metric};
 use super::support::shop::sell;
@@ -17,7 +18,10 @@ fn what_cannot_be_written_is_removed_and_comes_back_when_there_is_room() {
     (0..10).for_each(|nth| sell(&mut client, &format!("s{nth}")));
     eventually("the changed entries are removed", || shop.in_cache().len() == 90);
     let database = shop.in_database();
-    assert!(shop.in_cache().iter().all(|(named, level)| database[named] == *level), "nothing stale is left");
+    assert!(
+        shop.in_cache().iter().all(|(named, level)| database[named] == *level),
+        "nothing stale is left"
+    );
     eventually("it is told", || worker.log().contains("Redis is full"));
     assert!(metric(&address, "redis_full_total") > 0);
     assert_eq!(shop.cursor(), cursor);
@@ -28,7 +32,10 @@ fn what_cannot_be_written_is_removed_and_comes_back_when_there_is_room() {
 
 #[test]
 fn a_cache_that_does_not_fit_is_never_said_to_be_in_step() {
-    let shop = Shop::at(super::support::shop::cluster(), &["--maxmemory 3mb", "--maxmemory-policy noeviction"]);
+    let shop = Shop::at(
+        super::support::shop::cluster(),
+        &["--maxmemory 3mb", "--maxmemory-policy noeviction"],
+    );
     shop.stock(20_000);
     let worker = shop.worker(&[]);
     eventually("it is told", || worker.log().matches("Redis is full").count() >= 3);
@@ -39,7 +46,10 @@ fn a_cache_that_does_not_fit_is_never_said_to_be_in_step() {
 
 #[test]
 fn entries_that_redis_evicts_are_misses_and_the_position_stays() {
-    let shop = Shop::at(super::support::shop::cluster(), &["--maxmemory 3mb", "--maxmemory-policy volatile-lru"]);
+    let shop = Shop::at(
+        super::support::shop::cluster(),
+        &["--maxmemory 3mb", "--maxmemory-policy volatile-lru"],
+    );
     shop.stock(20_000);
     let worker = shop.worker(&[]);
     eventually("it is in step", || shop.is_in_step());

@@ -1,4 +1,5 @@
-//! Tests of the cache: the scripts, readers, the worker as a process, and everything that may break around it.
+//! Tests of the cache: the scripts, readers, the worker as a process, and everything that may break
+//! around it.
 
 mod check;
 mod containers;

@@ -30,7 +30,8 @@ fn between_the_worker_and_the_database() {
     let shop = Shop::open();
     shop.stock(20);
     let proxy = Proxy::to(format!("{}/.s.PGSQL.5432", shop.database.cluster.socket()));
-    let database = format!("host=127.0.0.1 port={} user=cache dbname={}", proxy.port(), shop.database.name());
+    let database =
+        format!("host=127.0.0.1 port={} user=cache dbname={}", proxy.port(), shop.database.name());
     cut(&shop, &proxy, (&database, &shop.redis.url()), "PostgreSQL");
 }
 

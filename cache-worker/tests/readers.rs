@@ -1,4 +1,5 @@
-//! Readers: one call tells what is known and how old that is; a slow one never brings an old value back.
+//! Readers: one call tells what is known and how old that is; a slow one never brings an old value
+//! back.
 
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ use super::support::{RedisServer, wait};
 type Reader = Cache<MultiplexedConnection>;
 
 fn reader(redis: &RedisServer) -> Reader {
-    Cache::new(wait(redis.client().get_multiplexed_async_connection()).expect("a connection"), layout())
+    Cache::new(
+        wait(redis.client().get_multiplexed_async_connection()).expect("a connection"),
+        layout(),
+    )
 }
 
 /// A Redis with a worker's epoch in it.
@@ -46,11 +50,17 @@ fn a_reading_tells_the_values_and_their_age() {
     let (_redis, mut store, mut reader) = kept();
     write(&mut store, level("a", 3, 8));
     let reading = wait(reader.read("a", "main")).expect("a reading");
-    assert_eq!(reading, Reading::Found { level: level("a", 3, 8), age: None }, "never in step so far");
+    assert_eq!(
+        reading,
+        Reading::Found { level: level("a", 3, 8), age: None },
+        "never in step so far"
+    );
     let in_step = Some(wait(store.now()).expect("the time") - 1_500);
     wait(store.write(&[], Some(Move { from: "c1", to: "c2", in_step }))).expect("a write");
     match wait(reader.read("a", "main")).expect("a reading") {
-        Reading::Found { age: Some(age), .. } => assert!(age.as_millis().abs_diff(1_500) < 1_000, "{age:?}"),
+        Reading::Found { age: Some(age), .. } => {
+            assert!(age.as_millis().abs_diff(1_500) < 1_000, "{age:?}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -166,8 +176,10 @@ fn a_full_redis_still_answers() {
 fn any_client_reads_an_entry_and_its_age_with_one_mget() {
     let (redis, mut store, _reader) = kept();
     write(&mut store, level("apple", 7, 8));
-    wait(store.write(&[], Some(Move { from: "c1", to: "c2", in_step: Some(1_700_000_000_000) }))).expect("a write");
-    let (entry, in_step): (String, i64) = redis.run(&["MGET", "stock:level:main:apple", "stock:in_step"]);
+    wait(store.write(&[], Some(Move { from: "c1", to: "c2", in_step: Some(1_700_000_000_000) })))
+        .expect("a write");
+    let (entry, in_step): (String, i64) =
+        redis.run(&["MGET", "stock:level:main:apple", "stock:in_step"]);
     let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
     let expected = serde_json::json!({"sku": "apple", "location": "main", "available": 8, "on_hand": 8, "reserved": 0,
         "safety_stock": 0, "frozen": false, "version": 7, "epoch": store.epoch()});

@@ -1,4 +1,5 @@
-//! The scripts in Redis: older never replaces newer, absence never replaces a value, an epoch that is over writes nothing.
+//! The scripts in Redis: older never replaces newer, absence never replaces a value, an epoch that
+//! is over writes nothing.
 
 use std::time::Duration;
 
@@ -14,12 +15,22 @@ pub const LIMIT: Duration = Duration::from_secs(5);
 /// A level with these units.
 pub fn level(sku: &str, version: i64, on_hand: i64) -> Level {
     let (sku, location) = (sku.to_owned(), "main".to_owned());
-    Level { sku, location, available: on_hand, on_hand, reserved: 0, safety_stock: 0, frozen: false, version }
+    Level {
+        sku,
+        location,
+        available: on_hand,
+        on_hand,
+        reserved: 0,
+        safety_stock: 0,
+        frozen: false,
+        version,
+    }
 }
 
 /// A worker's connection.
 pub fn store(redis: &RedisServer, token: &str) -> Store {
-    wait(Store::connect(&redis.client(), &layout(), Duration::from_secs(3_600), token, LIMIT)).expect("a store")
+    wait(Store::connect(&redis.client(), &layout(), Duration::from_secs(3_600), token, LIMIT))
+        .expect("a store")
 }
 
 /// A worker's connection, in an epoch of its own.
@@ -46,7 +57,8 @@ pub fn version(redis: &RedisServer, sku: &str) -> Option<i64> {
 fn an_older_version_never_replaces_a_newer_one() {
     let redis = RedisServer::start(&[]);
     let mut store = begun(&redis, "one");
-    for (given, kept) in [(5, 5), (4, 5), (6, 6), (1, 6), (6, 6), (1 << 52, 1 << 52), (7, 1 << 52)] {
+    for (given, kept) in [(5, 5), (4, 5), (6, 6), (1, 6), (6, 6), (1 << 52, 1 << 52), (7, 1 << 52)]
+    {
         write(&mut store, &[level("a", given, given)]);
         assert_eq!(version(&redis, "a"), Some(kept), "after {given}");
     }
@@ -76,7 +88,14 @@ fn what_is_no_entry_is_replaced() {
     let redis = RedisServer::start(&[]);
     let mut store = begun(&redis, "one");
     let key = layout().level("a", "main");
-    for other in [r#"{"absent":true,"sku":"a","location":"main","epoch":1}"#, "nonsense", "[]", "7", "{}", ""] {
+    for other in [
+        r#"{"absent":true,"sku":"a","location":"main","epoch":1}"#,
+        "nonsense",
+        "[]",
+        "7",
+        "{}",
+        "",
+    ] {
         let () = redis.run(&["SET", &key, other]);
         write(&mut store, &[level("a", 1, 1)]);
         assert_eq!(version(&redis, "a"), Some(1), "{other}");
@@ -174,7 +193,8 @@ fn the_cursor_moves_only_from_where_it_is_said_to_be() {
     assert_eq!(wait(store.load()).expect("a position"), None);
     wait(store.complete("c1")).expect("an end");
     let mut go = |from: &str, to: &str| {
-        wait(store.write(&[level("a", 1, 1)], Some(Move { from, to, in_step: Some(7) }))).expect("a write")
+        wait(store.write(&[level("a", 1, 1)], Some(Move { from, to, in_step: Some(7) })))
+            .expect("a write")
     };
     assert_eq!(go("c1", "c2"), Written::Done);
     assert_eq!(go("c1", "c3"), Written::Moved(Some("c2".into())));

@@ -1,4 +1,5 @@
-//! Encryption: to both sides where it is asked for, and only with a certificate that proves the server's name.
+//! Encryption: to both sides where it is asked for, and only with a certificate that proves the
+//! server's name.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
@@ -8,17 +9,23 @@ use tempfile::TempDir;
 use super::support::shop::start_cluster;
 use super::support::{Shop, Worker, eventually, free_port};
 
-/// An address of this machine. Servers that listen on all addresses listen on it, too: the ports are free ones.
+/// An address of this machine. Servers that listen on all addresses listen on it, too: the ports
+/// are free ones.
 const HOST: &str = "127.77.54.32";
 
 /// A certificate for that address, signed by nobody but itself; readable for both servers.
 fn certificate() -> (TempDir, String, String) {
-    let folder = tempfile::Builder::new().prefix("pg_stock_tls-").tempdir_in("/tmp").expect("a folder");
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("its permissions");
+    let folder =
+        tempfile::Builder::new().prefix("pg_stock_tls-").tempdir_in("/tmp").expect("a folder");
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))
+        .expect("its permissions");
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (key, certificate) = (path("key.pem"), path("certificate.pem"));
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test", "-addext"])
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+            "-addext",
+        ])
         .args([&format!("subjectAltName=IP:{HOST}"), "-keyout", &key, "-out", &certificate])
         .output()
         .expect("openssl");
@@ -58,16 +65,23 @@ fn both_sides_may_be_encrypted_and_must_prove_their_names() {
         ],
     );
     shop.stock(5);
-    let database =
-        format!("host={HOST} port={database_port} user=cache dbname={} sslmode=require", shop.database.name());
+    let database = format!(
+        "host={HOST} port={database_port} user=cache dbname={} sslmode=require",
+        shop.database.name()
+    );
     let redis = format!("rediss://{HOST}:{redis_port}");
     let distrustful = Worker::start(&database, &shop.redis.url(), &[]);
-    eventually("it does not believe the database", || distrustful.log().contains("certificate verify failed"));
+    eventually("it does not believe the database", || {
+        distrustful.log().contains("certificate verify failed")
+    });
     let distrustful = Worker::start(&shop.database_url(), &redis, &[]);
-    eventually("it does not believe Redis", || distrustful.log().contains("certificate verify failed"));
+    eventually("it does not believe Redis", || {
+        distrustful.log().contains("certificate verify failed")
+    });
     let _worker = Worker::start_with(&database, &redis, &[], &[("SSL_CERT_FILE", &certificate)]);
     shop.in_step();
-    let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'cache' AND ssl";
+    let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = \
+               'cache' AND ssl";
     let encrypted: i64 = shop.connect().query_one(sql, &[]).expect("an answer").get(0);
     assert!(encrypted > 0);
 }

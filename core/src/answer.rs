@@ -9,7 +9,8 @@ use crate::outcome::{Outcome, State};
 pub struct Answer {
     /// The request's place in the batch, from 1.
     pub request: i32,
-    /// The line's place in the request that reserved it, or in this one where that reserves nothing; from 1.
+    /// The line's place in the request that reserved it, or in this one where that reserves
+    /// nothing; from 1.
     pub line: i32,
     /// The key.
     pub key: Name,
@@ -47,13 +48,15 @@ pub struct Report {
 /// Most lines that a report spells out.
 const LINES_SHOWN_MAX: usize = 20;
 
-/// Reports a refusal; the first outcome by precedence gives the SQLSTATE. `None` where no answer is a refusal.
+/// Reports a refusal; the first outcome by precedence gives the SQLSTATE. `None` where no answer is
+/// a refusal.
 pub fn report(answers: &[Answer]) -> Option<Report> {
     let failed: Vec<&Answer> = (answers.iter())
         .filter(|answer| answer.outcome.is_refusal() && answer.outcome != Outcome::NotApplied)
         .collect();
     let worst = failed.iter().min_by_key(|answer| answer.outcome)?;
-    let mut detail: Vec<String> = failed.iter().take(LINES_SHOWN_MAX).map(|answer| answer.show()).collect();
+    let mut detail: Vec<String> =
+        failed.iter().take(LINES_SHOWN_MAX).map(|answer| answer.show()).collect();
     if failed.len() > LINES_SHOWN_MAX {
         detail.push(format!("And {} more lines.", failed.len() - LINES_SHOWN_MAX));
     }
@@ -61,7 +64,8 @@ pub fn report(answers: &[Answer]) -> Option<Report> {
     let (meaning, hint) = match (worst.outcome, worst.state) {
         (Outcome::AlreadyReleased, State::Cancelled) => (
             "nothing was known of this key; it was cancelled before it was reserved",
-            "If that was by mistake, stock.reopen_key(key, reason) makes it usable again; else reserve under a new key.",
+            "If that was by mistake, stock.reopen_key(key, reason) makes it usable again; else \
+             reserve under a new key.",
         ),
         (outcome, _) => (outcome.meaning(), outcome.hint()),
     };
@@ -74,11 +78,15 @@ pub fn report(answers: &[Answer]) -> Option<Report> {
 }
 
 impl Answer {
-    /// True where the answer reports what an earlier transaction did: that must be durable before it is told.
+    /// True where the answer reports what an earlier transaction did: that must be durable before
+    /// it is told.
     pub fn reports_the_past(&self) -> bool {
-        use Outcome::{AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired};
+        use Outcome::{
+            AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired,
+        };
         let judged_by_it =
-            [AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired].contains(&self.outcome);
+            [AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired]
+                .contains(&self.outcome);
         self.replayed || judged_by_it
     }
 
@@ -91,7 +99,10 @@ impl Answer {
             _ => "no such level".into(),
         };
         let LevelId { sku, location } = at;
-        format!("Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}.", self.line, self.quantity)
+        format!(
+            "Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}.",
+            self.line, self.quantity
+        )
     }
 }
 
@@ -117,10 +128,18 @@ mod tests {
 
     #[test]
     fn the_first_outcome_by_precedence_gives_the_sqlstate() {
-        let rows = [row(1, Outcome::NotApplied), row(2, Outcome::InsufficientStock), row(3, Outcome::LevelFrozen)];
+        let rows = [
+            row(1, Outcome::NotApplied),
+            row(2, Outcome::InsufficientStock),
+            row(3, Outcome::LevelFrozen),
+        ];
         let report = report(&rows).expect("a refusal");
         assert_eq!(report.sqlstate, "ST010");
-        assert!(report.detail.contains("Line 2: SKU \"s\" at \"l\": insufficient_stock: 3 asked, 2 available"));
+        assert!(
+            report
+                .detail
+                .contains("Line 2: SKU \"s\" at \"l\": insufficient_stock: 3 asked, 2 available")
+        );
         assert!(report.detail.contains("Line 3"));
         assert!(!report.detail.contains("Line 1"));
     }

@@ -55,7 +55,8 @@ impl Level {
         }
     }
 
-    /// What may be promised without giving back overdue holds; negative when the safety stock is in use.
+    /// What may be promised without giving back overdue holds; negative when the safety stock is in
+    /// use.
     pub fn free(&self) -> i64 {
         self.on_hand - self.reserved - self.safety_stock
     }
@@ -65,13 +66,14 @@ impl Level {
         0 <= self.reserved && self.reserved <= self.on_hand
     }
 
-    /// What may still be promised: overdue holds count as free, and nothing is promised of a frozen level.
+    /// What may still be promised: overdue holds count as free, and nothing is promised of a frozen
+    /// level.
     pub fn available(&self) -> i64 {
         if self.frozen { 0 } else { (self.free() + self.overdue).max(0) }
     }
 
-    /// What may still be promised by the counters alone, so that one version has one value: overdue holds count as held
-    /// until they are given back.
+    /// What may still be promised by the counters alone, so that one version has one value: overdue
+    /// holds count as held until they are given back.
     pub fn announced(&self) -> i64 {
         if self.frozen { 0 } else { self.free().max(0) }
     }
@@ -179,7 +181,8 @@ pub struct Entry {
     pub line: i32,
     /// The level; `None` where a key is cancelled or opened again.
     pub at: Option<LevelId>,
-    /// Units asked: for `adjust` the difference, for `set` the stock counted, 0 where no units are meant.
+    /// Units asked: for `adjust` the difference, for `set` the stock counted, 0 where no units are
+    /// meant.
     pub quantity: i64,
     /// Change of `on_hand`.
     pub on_hand_delta: i64,
@@ -195,8 +198,8 @@ pub struct Entry {
     pub available: Option<i64>,
     /// For whom.
     pub buyer: Option<Name>,
-    /// Of a reserve or an extension: the deadline; `None` on a reserve marks a sale. Of an expiry: the deadline that passed.
-    /// Of a confirm: the deadline it missed, `None` if it came in time.
+    /// Of a reserve or an extension: the deadline; `None` on a reserve marks a sale. Of an expiry:
+    /// the deadline that passed. Of a confirm: the deadline it missed, `None` if it came in time.
     pub expires_at: Option<Micros>,
     /// Why.
     pub reason: Name,
@@ -236,7 +239,8 @@ pub struct Facts {
     pub levels: BTreeMap<LevelId, Level>,
     /// All ledger entries of the keys that the requests name, oldest first.
     pub history: HashMap<Name, Vec<Entry>>,
-    /// Per level, overdue holds in the order of their deadlines: enough of them to cover what is asked, or all.
+    /// Per level, overdue holds in the order of their deadlines: enough of them to cover what is
+    /// asked, or all.
     pub overdue: HashMap<LevelId, VecDeque<Hold>>,
     /// Per level and buyer, held + confirmed - returned; overdue holds are not counted.
     pub bought: HashMap<(LevelId, Name), i64>,

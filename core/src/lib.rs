@@ -1,7 +1,8 @@
 //! The decisions of pg_stock.
 //!
-//! Requests and facts go in; answers and effects come out. Nothing in here knows PostgreSQL, reads a clock or
-//! touches a table: the extension loads the facts, asks [`decide()`], and stores the effects.
+//! Requests and facts go in; answers and effects come out. Nothing in here knows PostgreSQL, reads
+//! a clock or touches a table: the extension loads the facts, asks [`decide()`], and stores the
+//! effects.
 //!
 //! | room | what it holds |
 //! |---|---|

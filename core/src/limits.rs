@@ -1,4 +1,5 @@
-//! The limits on what a caller may send, and the checks that hold them. DESIGN: a limit on everything.
+//! The limits on what a caller may send, and the checks that hold them. DESIGN: a limit on
+//! everything.
 //!
 //! A path is only made text of where there is a fault to name.
 
@@ -12,8 +13,8 @@ use crate::name::Name;
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest reason, in bytes.
 pub const REASON_BYTES_MAX: usize = 1_000;
-/// Largest quantity and largest stock of one level, in units: exact in every language that reads JSON numbers
-/// as doubles.
+/// Largest quantity and largest stock of one level, in units: exact in every language that reads
+/// JSON numbers as doubles.
 pub const QUANTITY_MAX: i64 = 1_000_000_000_000_000;
 /// Most lines in one request.
 pub const LINES_MAX: usize = 10_000;
@@ -21,8 +22,8 @@ pub const LINES_MAX: usize = 10_000;
 pub const REQUESTS_MAX: usize = 10_000;
 /// Most lines in all requests of one batch together.
 pub const BATCH_LINES_MAX: usize = 100_000;
-/// Largest JSON argument, in bytes as PostgreSQL stores it: more than any legal call needs whose names are not all as long
-/// as they may be.
+/// Largest JSON argument, in bytes as PostgreSQL stores it: more than any legal call needs whose
+/// names are not all as long as they may be.
 pub const JSON_BYTES_MAX: usize = 16 << 20;
 /// Microseconds in a second.
 pub const SECOND: Micros = 1_000_000;
@@ -45,8 +46,9 @@ pub fn json_size(path: &str, bytes: usize) -> Result<(), Fault> {
 /// What the keys begin with that pg_stock makes itself; no caller's may.
 pub const OWN_PREFIX: &str = "pg_stock:";
 
-/// Takes a SKU, location or buyer of 1 to 200 bytes: no control characters, and neither a blank nor a byte order mark at
-/// either end, for these come from spreadsheets and forms and make another name that looks the same.
+/// Takes a SKU, location or buyer of 1 to 200 bytes: no control characters, and neither a blank nor
+/// a byte order mark at either end, for these come from spreadsheets and forms and make another
+/// name that looks the same.
 pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     match bytes.len() {
         0 => Err(Fault::invalid(path, format!("{path} must not be empty"))
@@ -74,11 +76,15 @@ pub fn key(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     Ok(name)
 }
 
-/// What makes a name unlike what is seen of it, if anything does. Where the bytes are not UTF-8, ASCII alone is judged.
+/// What makes a name unlike what is seen of it, if anything does. Where the bytes are not UTF-8,
+/// ASCII alone is judged.
 fn blemish(bytes: &[u8]) -> Option<&'static str> {
     let is_blank = |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}');
     let (is_control, is_blank_at_an_end) = match std::str::from_utf8(bytes) {
-        Ok(text) => (text.contains(char::is_control), text.starts_with(is_blank) || text.ends_with(is_blank)),
+        Ok(text) => (
+            text.contains(char::is_control),
+            text.starts_with(is_blank) || text.ends_with(is_blank),
+        ),
         Err(_) => (bytes.iter().any(u8::is_ascii_control), bytes.trim_ascii().len() < bytes.len()),
     };
     match (is_control, is_blank_at_an_end) {
@@ -92,7 +98,10 @@ fn blemish(bytes: &[u8]) -> Option<&'static str> {
 pub fn reason(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     if bytes.len() > REASON_BYTES_MAX {
         return Err(Fault::invalid(path, format!("{path} is too long"))
-            .detail(format!("It has {} bytes; at most {REASON_BYTES_MAX} are allowed.", bytes.len()))
+            .detail(format!(
+                "It has {} bytes; at most {REASON_BYTES_MAX} are allowed.",
+                bytes.len()
+            ))
             .hint("Shorten it."));
     }
     Ok(Name::from(bytes))

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 /// A key, SKU, location or buyer, byte for byte as given.
 ///
-/// Bytes rather than `str`, because a database may be encoded in LATIN1 or SQL_ASCII; ordered by byte, as
-/// `COLLATE "C"` orders, so that locks and claims are taken in the same order on both sides. Copies share the bytes: a key
-/// stands in facts, entries, holds and answers alike.
+/// Bytes rather than `str`, because a database may be encoded in LATIN1 or SQL_ASCII; ordered by
+/// byte, as `COLLATE "C"` orders, so that locks and claims are taken in the same order on both
+/// sides. Copies share the bytes: a key stands in facts, entries, holds and answers alike.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Name(Arc<[u8]>);
 
@@ -41,7 +41,8 @@ impl From<&str> for Name {
     }
 }
 
-/// Shows the text; bytes that are not UTF-8 are escaped, so that a message is sound in every encoding.
+/// Shows the text; bytes that are not UTF-8 are escaped, so that a message is sound in every
+/// encoding.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match std::str::from_utf8(&self.0) {

@@ -2,7 +2,8 @@
 
 /// The named answer to one line of a request.
 ///
-/// The refusals stand in their order of precedence: where several apply to one line, the first is told.
+/// The refusals stand in their order of precedence: where several apply to one line, the first is
+/// told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "meaning() says what each one means")]
 pub enum Outcome {
@@ -62,7 +63,8 @@ const fn refusal(
     Row { outcome, word, sqlstate: Some(sqlstate), meaning, hint }
 }
 
-/// Every outcome: its SQLSTATE (numbers are given once and never change), its word, what it means, and the next step.
+/// Every outcome: its SQLSTATE (numbers are given once and never change), its word, what it means,
+/// and the next step.
 const ROWS: [Row; 31] = [
     success(Outcome::Reserved, "reserved", "the units are held until expires_at"),
     success(Outcome::Sold, "sold", "the units are sold, without a hold in between"),
@@ -73,9 +75,17 @@ const ROWS: [Row; 31] = [
         "the hold had lapsed; the units were still there and have left the stock",
     ),
     success(Outcome::Released, "released", "the held units are free again"),
-    success(Outcome::Cancelled, "cancelled", "nothing was known of the key; a reserve that arrives later is refused"),
+    success(
+        Outcome::Cancelled,
+        "cancelled",
+        "nothing was known of the key; a reserve that arrives later is refused",
+    ),
     success(Outcome::Returned, "returned", "the confirmed units are back in stock"),
-    success(Outcome::Extended, "extended", "the units are held until expires_at, which never moves back"),
+    success(
+        Outcome::Extended,
+        "extended",
+        "the units are held until expires_at, which never moves back",
+    ),
     success(
         Outcome::ExtendedLate,
         "extended_late",
@@ -115,7 +125,8 @@ const ROWS: [Row; 31] = [
         "ST006",
         "reservation_expired",
         "the reservation has expired",
-        "Reserve again under a new key; stock.extend_reservation holds again what is still there, where the settings let it.",
+        "Reserve again under a new key; stock.extend_reservation holds again what is still there, \
+         where the settings let it.",
     ),
     refusal(
         Outcome::UnknownReservation,
@@ -150,7 +161,8 @@ const ROWS: [Row; 31] = [
         "ST002",
         "version_conflict",
         "the level has another version than expected",
-        "Read the level again and decide anew; each hold that comes or goes raises the version, too.",
+        "Read the level again and decide anew; each hold that comes or goes raises the version, \
+         too.",
     ),
     refusal(
         Outcome::BuyerRequired,
@@ -221,7 +233,8 @@ impl Outcome {
         self.sqlstate().is_some()
     }
 
-    /// What it means, in a clause: the message of the raising form and the text of the table in docs/reference.md.
+    /// What it means, in a clause: the message of the raising form and the text of the table in
+    /// docs/reference.md.
     pub fn meaning(self) -> &'static str {
         self.row().meaning
     }

@@ -10,7 +10,8 @@ pub struct Request {
     pub number: i32,
     /// The idempotency key: the reservation's name, or the name of a goods movement.
     pub key: Name,
-    /// Tells several confirms, releases, returns or extensions of one reservation apart; empty unless given.
+    /// Tells several confirms, releases, returns or extensions of one reservation apart; empty
+    /// unless given.
     pub operation_key: Name,
     /// Why, for the ledger; empty unless given.
     pub reason: Name,
@@ -43,7 +44,8 @@ pub enum Action {
     Confirm { lines: Option<Vec<Line>> },
     /// Give held units back; `None`: all that is still held.
     Release { lines: Option<Vec<Line>> },
-    /// Take confirmed units back into the stock; `None`: all that was confirmed and not yet returned.
+    /// Take confirmed units back into the stock; `None`: all that was confirmed and not yet
+    /// returned.
     Return { lines: Option<Vec<Line>> },
     /// Move the deadline of what is still held to `ttl` from now, never earlier than it was.
     Extend { ttl: Micros },
@@ -57,7 +59,8 @@ pub enum Action {
     Set { at: LevelId, on_hand: i64, expected_version: Option<i64> },
     /// Move goods to another location of the same SKU; creates the level there.
     Transfer { from: LevelId, to: LevelId, quantity: i64 },
-    /// Change the safety stock and the limit per buyer; `None` leaves one as it is, a buyer limit of 0 lifts it.
+    /// Change the safety stock and the limit per buyer; `None` leaves one as it is, a buyer limit
+    /// of 0 lifts it.
     SetLimits { at: LevelId, safety_stock: Option<i64>, buyer_limit: Option<i64> },
     /// Stop sales from the level.
     Freeze { at: LevelId },
@@ -90,7 +93,8 @@ impl Action {
         self.acts_on_reservation() || matches!(self, Action::Reserve { .. })
     }
 
-    /// True where the levels follow from what the key holds, so that its entries must be read first.
+    /// True where the levels follow from what the key holds, so that its entries must be read
+    /// first.
     pub fn acts_on_reservation(&self) -> bool {
         matches!(
             self,
@@ -110,7 +114,9 @@ impl Action {
                 lines.as_deref().map(each).unwrap_or_default()
             }
             Action::Extend { .. } | Action::Reopen => Vec::new(),
-            Action::Adjust { at, .. } | Action::Set { at, .. } => vec![(at, crate::limits::QUANTITY_MAX)],
+            Action::Adjust { at, .. } | Action::Set { at, .. } => {
+                vec![(at, crate::limits::QUANTITY_MAX)]
+            }
             Action::Transfer { from, to, quantity } => vec![(from, *quantity), (to, 0)],
             Action::Receive { at, .. }
             | Action::SetLimits { at, .. }

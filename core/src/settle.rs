@@ -1,8 +1,9 @@
 //! Orders against reservations: what the shop says of an order, and whether the stock agrees.
 //!
-//! Orders are paid and never deducted, because the call that should have confirmed them was lost (ARCHITECTURE, A4);
-//! old holds stay behind, and only the order table knows what became of them (ARCHITECTURE, D4). So each order is
-//! first carried out as a confirm or a release, and then judged by what its reservation has come to.
+//! Orders are paid and never deducted, because the call that should have confirmed them was lost
+//! (ARCHITECTURE, A4); old holds stay behind, and only the order table knows what became of them
+//! (ARCHITECTURE, D4). So each order is first carried out as a confirm or a release, and then
+//! judged by what its reservation has come to.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,8 @@ use crate::outcome::Outcome;
 use crate::request::{Action, Request};
 use crate::standing::{Claim, LineStanding, Standing};
 
-/// Operation key of what a settlement does: it claims its own confirm and release, once for each order.
+/// Operation key of what a settlement does: it claims its own confirm and release, once for each
+/// order.
 const OPERATION_KEY: &str = "pg_stock:settle";
 /// Its reason.
 const REASON: &str = "settle";
@@ -37,7 +39,9 @@ impl Status {
 
     /// The status of a word.
     pub fn from_word(word: &[u8]) -> Option<Status> {
-        [Status::Paid, Status::Cancelled].into_iter().find(|status| status.word().as_bytes() == word)
+        [Status::Paid, Status::Cancelled]
+            .into_iter()
+            .find(|status| status.word().as_bytes() == word)
     }
 }
 
@@ -123,7 +127,8 @@ impl Mismatch {
 /// What is said of one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What the confirm or release came to: the first refusal by precedence, else the outcome of its first line.
+    /// What the confirm or release came to: the first refusal by precedence, else the outcome of
+    /// its first line.
     pub outcome: Outcome,
     /// How the stock disagreed when the call began, or still does; `None`: it agreed.
     pub mismatch: Option<Mismatch>,
@@ -142,15 +147,21 @@ pub fn requests(orders: &[Order]) -> Vec<Request> {
     orders.iter().zip(1..).map(|(order, number)| order.request(number)).collect()
 }
 
-/// Judges orders whose [`requests`] have run: by the standing of each key afterwards, and by the answers of all. A key
-/// that is damaged has no standing.
-pub fn verdicts(orders: &[Order], standings: &[Option<Standing>], answers: &[Answer]) -> Vec<Verdict> {
+/// Judges orders whose [`requests`] have run: by the standing of each key afterwards, and by the
+/// answers of all. A key that is damaged has no standing.
+pub fn verdicts(
+    orders: &[Order],
+    standings: &[Option<Standing>],
+    answers: &[Answer],
+) -> Vec<Verdict> {
     let of: HashMap<i32, &[Answer]> = (answers.chunk_by(|one, next| one.request == next.request))
         .filter_map(|rows| Some((rows.first()?.request, rows)))
         .collect();
     (orders.iter().zip(standings).zip(1..))
         .map(|((order, standing), number)| match standing {
-            Some(standing) => judge(order.status, standing, of.get(&number).copied().unwrap_or_default()),
+            Some(standing) => {
+                judge(order.status, standing, of.get(&number).copied().unwrap_or_default())
+            }
             None => Verdict::DAMAGED,
         })
         .collect()
@@ -171,7 +182,9 @@ fn paid(standing: &Standing, answers: &[Answer]) -> (Option<Mismatch>, bool) {
     match standing.claim {
         Claim::Free => (Some(Mismatch::PaidButUnknown), false),
         Claim::Cancelled => (Some(Mismatch::PaidButReleased), false),
-        _ if any(|line| line.confirmed < line.quantity) => (Some(missing(standing, answers)), false),
+        _ if any(|line| line.confirmed < line.quantity) => {
+            (Some(missing(standing, answers)), false)
+        }
         _ if any(|line| line.returned > 0) => (Some(Mismatch::PaidButReturned), false),
         _ if done(answers, Outcome::ConfirmedLate) => (Some(Mismatch::PaidButExpired), true),
         _ if done(answers, Outcome::Confirmed) => (Some(Mismatch::PaidNotConfirmed), true),
@@ -194,7 +207,8 @@ fn missing(standing: &Standing, answers: &[Answer]) -> Mismatch {
     }
 }
 
-/// A cancelled order agrees once no unit of it is gone. What lapsed is free, and so is what was never reserved.
+/// A cancelled order agrees once no unit of it is gone. What lapsed is free, and so is what was
+/// never reserved.
 fn cancelled(standing: &Standing, answers: &[Answer]) -> (Option<Mismatch>, bool) {
     if standing.lines.iter().any(|line| line.returnable() > 0) {
         (Some(Mismatch::CancelledButConfirmed), false)
@@ -208,7 +222,8 @@ fn done(answers: &[Answer], outcome: Outcome) -> bool {
     answers.iter().any(|answer| answer.outcome == outcome && !answer.replayed)
 }
 
-/// One outcome for all lines. `not_applied` comes last by precedence, so that it is told only where it is alone.
+/// One outcome for all lines. `not_applied` comes last by precedence, so that it is told only where
+/// it is alone.
 fn told(answers: &[Answer]) -> Outcome {
     let outcomes = || answers.iter().map(|answer| answer.outcome);
     let refusal = outcomes().filter(|outcome| outcome.is_refusal()).min();

@@ -43,7 +43,8 @@ pub struct LineStanding {
     pub confirmed: i64,
     /// Units released.
     pub released: i64,
-    /// Units whose hold was closed because it was overdue, less those that were confirmed late or held again.
+    /// Units whose hold was closed because it was overdue, less those that were confirmed late or
+    /// held again.
     pub expired: i64,
     /// Confirmed units that came back.
     pub returned: i64,
@@ -56,16 +57,22 @@ pub struct LineStanding {
 }
 
 impl Standing {
-    /// The standing at `now` of the key whose entries are given, in any order: where a ledger was replicated or restored
-    /// by hand, their positions need not be that in which they were written.
+    /// The standing at `now` of the key whose entries are given, in any order: where a ledger was
+    /// replicated or restored by hand, their positions need not be that in which they were written.
     pub fn at<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone, now: Micros) -> Standing {
         let mut standing = Standing { claim: Claim::Free, lines: Vec::new() };
         // Each cancellation but the last was taken back.
-        let count = |operation| entries.clone().into_iter().filter(|entry| entry.operation == operation).count();
+        let count = |operation| {
+            entries.clone().into_iter().filter(|entry| entry.operation == operation).count()
+        };
         let is_cancelled = count(Operation::Cancel) > count(Operation::Reopen);
-        let makes_lines = |entry: &&Entry| matches!(entry.operation, Operation::Reserve | Operation::Cancel);
+        let makes_lines =
+            |entry: &&Entry| matches!(entry.operation, Operation::Reserve | Operation::Cancel);
         entries.clone().into_iter().filter(makes_lines).for_each(|entry| standing.take(entry));
-        entries.into_iter().filter(|entry| !makes_lines(entry)).for_each(|entry| standing.take(entry));
+        entries
+            .into_iter()
+            .filter(|entry| !makes_lines(entry))
+            .for_each(|entry| standing.take(entry));
         if standing.claim == Claim::Cancelled && !is_cancelled {
             standing.claim = Claim::Free;
         }
@@ -88,7 +95,9 @@ impl Standing {
                 self.lines.extend(LineStanding::reserved(entry));
             }
             _ => {
-                if let Some(line) = self.lines.iter_mut().find(|line| Some(&line.at) == entry.at.as_ref()) {
+                if let Some(line) =
+                    self.lines.iter_mut().find(|line| Some(&line.at) == entry.at.as_ref())
+                {
                     line.take(entry);
                 }
             }

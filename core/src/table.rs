@@ -1,6 +1,7 @@
 //! The table of outcome by operation and state, made by running the rules.
 //!
-//! docs/reference.md contains it (a test compares), and a test from outside plays every cell against a real server.
+//! docs/reference.md contains it (a test compares), and a test from outside plays every cell
+//! against a real server.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -73,9 +74,15 @@ pub fn level_cells() -> Vec<Cell> {
         ("receive", Action::Receive { at: there.clone(), quantity: 1 }),
         ("adjust by -1", Action::Adjust { at: there.clone(), delta: -1, expected_version: None }),
         ("set to 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: None }),
-        ("set to 1, expecting version 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1) }),
+        (
+            "set to 1, expecting version 1",
+            Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1) },
+        ),
         ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1 }),
-        ("set_limits", Action::SetLimits { at: there.clone(), safety_stock: Some(1), buyer_limit: None }),
+        (
+            "set_limits",
+            Action::SetLimits { at: there.clone(), safety_stock: Some(1), buyer_limit: None },
+        ),
         ("freeze", Action::Freeze { at: there.clone() }),
         ("unfreeze", Action::Unfreeze { at: there }),
     ]
@@ -96,7 +103,8 @@ fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
     let long = || run(reserve(UNITS, Some(3600 * SECOND)));
     let short = || run(reserve(UNITS, Some(SHORT)));
     let resold = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
-    let (confirm, release) = (run(Action::Confirm { lines: None }), run(Action::Release { lines: None }));
+    let (confirm, release) =
+        (run(Action::Confirm { lines: None }), run(Action::Release { lines: None }));
     let returned = run(Action::Return { lines: None });
     [
         ("unknown", vec![]),
@@ -126,7 +134,10 @@ fn level_states() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-fn cells(operations: &[(&'static str, Request)], states: &[(&'static str, Vec<Step>)]) -> Vec<Cell> {
+fn cells(
+    operations: &[(&'static str, Request)],
+    states: &[(&'static str, Vec<Step>)],
+) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (operation, request) in operations {
         for (state, steps) in states {
@@ -154,13 +165,22 @@ fn outcome(steps: &[Step], request: &Request) -> String {
         true => format!("{} (replay)", answer.outcome.word()),
         false => answer.outcome.word().to_owned(),
     };
-    shelf.run(request).iter().find(|answer| answer.outcome.word() != "not_applied").map(told).unwrap_or_default()
+    shelf
+        .run(request)
+        .iter()
+        .find(|answer| answer.outcome.word() != "not_applied")
+        .map(told)
+        .unwrap_or_default()
 }
 
 fn table(corner: &str, cells: &[Cell]) -> String {
-    let states: Vec<&str> =
-        cells.iter().take_while(|cell| cell.operation == cells[0].operation).map(|cell| cell.state).collect();
-    let mut text = format!("| {corner} | {} |\n|---{}|\n", states.join(" | "), "|---".repeat(states.len()));
+    let states: Vec<&str> = cells
+        .iter()
+        .take_while(|cell| cell.operation == cells[0].operation)
+        .map(|cell| cell.state)
+        .collect();
+    let mut text =
+        format!("| {corner} | {} |\n|---{}|\n", states.join(" | "), "|---".repeat(states.len()));
     for row in cells.chunks(states.len()) {
         let outcomes: Vec<&str> = row.iter().map(|cell| cell.outcome.as_str()).collect();
         text.push_str(&format!("| **{}** | {} |\n", row[0].operation, outcomes.join(" | ")));
@@ -182,10 +202,20 @@ fn reserve(quantity: i64, ttl: Option<Micros>) -> Action {
 
 fn request(key: &str, action: Action) -> Request {
     let reason = match action {
-        Action::Adjust { .. } | Action::Freeze { .. } | Action::Unfreeze { .. } | Action::Reopen => "why".into(),
+        Action::Adjust { .. }
+        | Action::Freeze { .. }
+        | Action::Unfreeze { .. }
+        | Action::Reopen => "why".into(),
         _ => Name::default(),
     };
-    Request { number: 1, key: key.into(), operation_key: Name::default(), reason, context: Name::default(), action }
+    Request {
+        number: 1,
+        key: key.into(),
+        operation_key: Name::default(),
+        reason,
+        context: Name::default(),
+        action,
+    }
 }
 
 /// A few levels, holds and entries: as much of a database as the table needs.
@@ -199,9 +229,12 @@ struct Shelf {
 
 impl Shelf {
     fn run(&mut self, request: &Request) -> Vec<Answer> {
-        let Ok(decision) = decide(self.facts(request), std::slice::from_ref(request)) else { return Vec::new() };
+        let Ok(decision) = decide(self.facts(request), std::slice::from_ref(request)) else {
+            return Vec::new();
+        };
         self.entries.extend(decision.effects.entries);
-        self.levels.extend(decision.effects.levels.into_iter().map(|(at, change)| (at, change.after)));
+        self.levels
+            .extend(decision.effects.levels.into_iter().map(|(at, change)| (at, change.after)));
         for change in decision.effects.changed {
             self.holds.retain(|hold| change.after.is_some() || hold.key != change.key);
         }
@@ -214,9 +247,13 @@ impl Shelf {
         for hold in self.holds.iter().filter(|hold| hold.expires_at <= self.now) {
             overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
         }
-        let units = |at: &LevelId| overdue.get(at).into_iter().flatten().map(|hold| hold.quantity).sum();
-        let level = |(at, level): (&LevelId, &Level)| (at.clone(), Level { overdue: units(at), ..level.clone() });
-        let entries = self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
+        let units =
+            |at: &LevelId| overdue.get(at).into_iter().flatten().map(|hold| hold.quantity).sum();
+        let level = |(at, level): (&LevelId, &Level)| {
+            (at.clone(), Level { overdue: units(at), ..level.clone() })
+        };
+        let entries =
+            self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
         Facts {
             now: self.now,
             retake_lapsed: true,

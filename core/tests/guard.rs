@@ -16,7 +16,10 @@ fn guard() -> Guard {
 #[test]
 fn a_guard_admits_a_level_that_still_has_the_units() {
     assert!(guard().admits(&level()));
-    assert!(guard().admits(&Level { version: 9, next_due: NEVER, ..level() }), "others sold meanwhile");
+    assert!(
+        guard().admits(&Level { version: 9, next_due: NEVER, ..level() }),
+        "others sold meanwhile"
+    );
     assert!(!guard().admits(&Level { reserved: 4, ..level() }), "a unit short");
     assert!(!guard().admits(&Level { safety_stock: 3, ..level() }), "a unit short");
     assert!(!guard().admits(&Level { frozen: true, ..level() }));
@@ -41,8 +44,10 @@ fn a_guard_that_counted_overdue_holds_admits_the_very_level_alone() {
 
 #[test]
 fn a_change_is_made_on_top_of_what_others_made_of_the_level() {
-    let change = LevelChange { before: Some(level()), after: Level { reserved: 5, version: 8, ..level() } };
-    let actual = Level { on_hand: 20, reserved: 6, safety_stock: 1, version: 11, next_due: 400, ..level() };
+    let change =
+        LevelChange { before: Some(level()), after: Level { reserved: 5, version: 8, ..level() } };
+    let actual =
+        Level { on_hand: 20, reserved: 6, safety_stock: 1, version: 11, next_due: 400, ..level() };
     let after = change.onto(&actual, 300);
     assert_eq!((after.on_hand, after.reserved, after.safety_stock, after.version), (20, 8, 1, 12));
     assert_eq!(after.next_due, 300);
@@ -53,8 +58,10 @@ fn a_change_is_made_on_top_of_what_others_made_of_the_level() {
 
 #[test]
 fn what_is_taken_back_leaves_what_others_made_of_the_level() {
-    let change = LevelChange { before: Some(level()), after: Level { reserved: 5, version: 8, ..level() } };
-    let actual = Level { on_hand: 20, reserved: 6, safety_stock: 1, version: 11, next_due: 400, ..level() };
+    let change =
+        LevelChange { before: Some(level()), after: Level { reserved: 5, version: 8, ..level() } };
+    let actual =
+        Level { on_hand: 20, reserved: 6, safety_stock: 1, version: 11, next_due: 400, ..level() };
     let back = change.off(&change.onto(&actual, 450));
     assert_eq!(back, actual, "an earlier deadline of theirs stays, though it was not read");
     assert_eq!(change.off(&change.onto(&actual, 300)).next_due, 300, "a bound may lie too early");

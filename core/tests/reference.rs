@@ -25,13 +25,19 @@ fn the_reference_says_what_the_rules_say() {
     let mut reference = std::fs::read_to_string(path).expect("docs/reference.md");
     for name in ["outcomes", "outcome table"] {
         let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
-        let from = reference.find(&begin).unwrap_or_else(|| panic!("docs/reference.md has no {begin}")) + begin.len();
+        let from =
+            reference.find(&begin).unwrap_or_else(|| panic!("docs/reference.md has no {begin}"))
+                + begin.len();
         let to = reference.find(&end).unwrap_or_else(|| panic!("docs/reference.md has no {end}"));
         if std::env::var_os("UPDATE_REFERENCE").is_some() {
             reference.replace_range(from..to, &section(name));
             std::fs::write(path, &reference).expect("docs/reference.md");
         } else {
-            assert_eq!(&reference[from..to], section(name), "run this test with UPDATE_REFERENCE=1");
+            assert_eq!(
+                &reference[from..to],
+                section(name),
+                "run this test with UPDATE_REFERENCE=1"
+            );
         }
     }
 }

@@ -5,7 +5,8 @@ use pg_stock_core::settle::{Mismatch, Order, Status, Verdict, judge, requests, v
 use pg_stock_core::standing::{Claim, LineStanding, Standing};
 use pg_stock_core::{Answer, Outcome, State};
 
-/// A line of which so many units were reserved, confirmed, released, expired and returned; the rest is held.
+/// A line of which so many units were reserved, confirmed, released, expired and returned; the rest
+/// is held.
 fn line(quantity: i64, confirmed: i64, released: i64, expired: i64, returned: i64) -> LineStanding {
     LineStanding {
         line: 1,
@@ -40,7 +41,11 @@ fn answer(request: i32, outcome: Outcome, replayed: bool) -> Answer {
 }
 
 /// The mismatch of a reservation with these lines, and whether it agrees.
-fn judged(status: Status, lines: Vec<LineStanding>, answers: &[Answer]) -> (Option<Mismatch>, bool) {
+fn judged(
+    status: Status,
+    lines: Vec<LineStanding>,
+    answers: &[Answer],
+) -> (Option<Mismatch>, bool) {
     let verdict = judge(status, &Standing { claim: Claim::Reserved, lines }, answers);
     (verdict.mismatch, verdict.agrees)
 }
@@ -53,9 +58,16 @@ fn a_paid_order_that_this_call_confirmed_agrees_from_now_on() {
     let late = [answer(1, Outcome::Confirmed, false), answer(1, Outcome::ConfirmedLate, false)];
     assert_eq!(judged(Status::Paid, all(), &late), (Some(Mismatch::PaidButExpired), true));
     for outcome in [Outcome::Confirmed, Outcome::ConfirmedLate] {
-        assert_eq!(judged(Status::Paid, all(), &[answer(1, outcome, true)]), (None, true), "a repeat");
+        assert_eq!(
+            judged(Status::Paid, all(), &[answer(1, outcome, true)]),
+            (None, true),
+            "a repeat"
+        );
     }
-    assert_eq!(judged(Status::Paid, all(), &[answer(1, Outcome::AlreadyConfirmed, false)]), (None, true));
+    assert_eq!(
+        judged(Status::Paid, all(), &[answer(1, Outcome::AlreadyConfirmed, false)]),
+        (None, true)
+    );
 }
 
 #[test]
@@ -73,7 +85,11 @@ fn a_paid_order_that_cannot_be_put_right_says_why() {
     ];
     for (lines, mismatch) in cases {
         let answers = [answer(1, Outcome::Confirmed, false)];
-        assert_eq!(judged(Status::Paid, lines.clone(), &answers), (Some(mismatch), false), "{lines:?}");
+        assert_eq!(
+            judged(Status::Paid, lines.clone(), &answers),
+            (Some(mismatch), false),
+            "{lines:?}"
+        );
     }
     let unknown = [answer(1, Outcome::UnknownReservation, false)];
     let meanwhile = vec![line(3, 0, 0, 0, 0)];
@@ -86,7 +102,8 @@ fn a_paid_order_without_a_reservation_never_agrees() {
         (Claim::Free, Outcome::UnknownReservation, Mismatch::PaidButUnknown),
         (Claim::Cancelled, Outcome::AlreadyReleased, Mismatch::PaidButReleased),
     ] {
-        let verdict = judge(Status::Paid, &Standing { claim, lines: vec![] }, &[answer(1, outcome, false)]);
+        let verdict =
+            judge(Status::Paid, &Standing { claim, lines: vec![] }, &[answer(1, outcome, false)]);
         assert_eq!(verdict, Verdict { outcome, mismatch: Some(mismatch), agrees: false });
     }
 }
@@ -95,21 +112,39 @@ fn a_paid_order_without_a_reservation_never_agrees() {
 fn a_cancelled_order_agrees_unless_units_are_gone() {
     let released = [answer(1, Outcome::Released, false)];
     let held = vec![line(3, 0, 3, 0, 0)];
-    assert_eq!(judged(Status::Cancelled, held.clone(), &released), (Some(Mismatch::CancelledButHeld), true));
-    assert_eq!(judged(Status::Cancelled, held, &[answer(1, Outcome::Released, true)]), (None, true));
+    assert_eq!(
+        judged(Status::Cancelled, held.clone(), &released),
+        (Some(Mismatch::CancelledButHeld), true)
+    );
+    assert_eq!(
+        judged(Status::Cancelled, held, &[answer(1, Outcome::Released, true)]),
+        (None, true)
+    );
     let gone = vec![line(3, 1, 2, 0, 0)];
-    assert_eq!(judged(Status::Cancelled, gone, &released), (Some(Mismatch::CancelledButConfirmed), false));
+    assert_eq!(
+        judged(Status::Cancelled, gone, &released),
+        (Some(Mismatch::CancelledButConfirmed), false)
+    );
     let back = vec![line(3, 3, 0, 0, 3)];
-    assert_eq!(judged(Status::Cancelled, back, &[answer(1, Outcome::AlreadyConfirmed, false)]), (None, true));
+    assert_eq!(
+        judged(Status::Cancelled, back, &[answer(1, Outcome::AlreadyConfirmed, false)]),
+        (None, true)
+    );
     let lapsed = vec![line(3, 0, 0, 3, 0)];
-    assert_eq!(judged(Status::Cancelled, lapsed, &[answer(1, Outcome::ReservationExpired, false)]), (None, true));
+    assert_eq!(
+        judged(Status::Cancelled, lapsed, &[answer(1, Outcome::ReservationExpired, false)]),
+        (None, true)
+    );
 }
 
 #[test]
 fn one_outcome_is_told_the_first_refusal_by_precedence() {
     let told = |outcomes: &[Outcome]| {
-        let answers: Vec<Answer> = outcomes.iter().map(|outcome| answer(1, *outcome, false)).collect();
-        judge(Status::Paid, &Standing { claim: Claim::Reserved, lines: vec![] }, &answers).outcome.word()
+        let answers: Vec<Answer> =
+            outcomes.iter().map(|outcome| answer(1, *outcome, false)).collect();
+        judge(Status::Paid, &Standing { claim: Claim::Reserved, lines: vec![] }, &answers)
+            .outcome
+            .word()
     };
     assert_eq!(told(&[Outcome::Confirmed, Outcome::ConfirmedLate]), "confirmed");
     let refused = [Outcome::NotApplied, Outcome::LevelFrozen, Outcome::ReservationExpired];
@@ -120,19 +155,29 @@ fn one_outcome_is_told_the_first_refusal_by_precedence() {
 #[test]
 fn each_order_is_judged_by_its_own_answers() {
     let order = |key: &str, status| Order { key: key.into(), status };
-    let orders = [order("a", Status::Paid), order("b", Status::Cancelled), order("c", Status::Paid)];
+    let orders =
+        [order("a", Status::Paid), order("b", Status::Cancelled), order("c", Status::Paid)];
     let requests = requests(&orders);
     assert_eq!(requests.iter().map(|request| request.number).collect::<Vec<_>>(), [1, 2, 3]);
     assert!(requests.iter().all(|request| request.operation_key == "pg_stock:settle".into()));
     let standing = |line| Standing { claim: Claim::Reserved, lines: vec![line] };
-    let standings = [standing(line(1, 1, 0, 0, 0)), standing(line(1, 0, 1, 0, 0)), standing(line(1, 1, 0, 0, 0))];
+    let standings = [
+        standing(line(1, 1, 0, 0, 0)),
+        standing(line(1, 0, 1, 0, 0)),
+        standing(line(1, 1, 0, 0, 0)),
+    ];
     let answers = [
         answer(1, Outcome::Confirmed, true),
         answer(2, Outcome::Released, false),
         answer(3, Outcome::Confirmed, false),
         answer(3, Outcome::ConfirmedLate, false),
     ];
-    let mismatches: Vec<_> =
-        verdicts(&orders, &standings.map(Some), &answers).iter().map(|verdict| verdict.mismatch).collect();
-    assert_eq!(mismatches, [None, Some(Mismatch::CancelledButHeld), Some(Mismatch::PaidButExpired)]);
+    let mismatches: Vec<_> = verdicts(&orders, &standings.map(Some), &answers)
+        .iter()
+        .map(|verdict| verdict.mismatch)
+        .collect();
+    assert_eq!(
+        mismatches,
+        [None, Some(Mismatch::CancelledButHeld), Some(Mismatch::PaidButExpired)]
+    );
 }

@@ -1,4 +1,5 @@
-//! Reads the arguments of a call. PostgreSQL has checked their types; their values are checked here.
+//! Reads the arguments of a call. PostgreSQL has checked their types; their values are checked
+//! here.
 
 use pg_stock_core::limits;
 use pg_stock_core::parse::{self, Options};
@@ -69,7 +70,8 @@ impl Arguments {
     pub fn reason(&self, place: usize) -> Result<Name, Fault> {
         let reason = limits::reason("reason", self.bytes(place).ok_or_else(|| missing("reason"))?)?;
         if reason.is_empty() {
-            return Err(Fault::invalid("reason", "reason must not be empty").hint("Say why, for the ledger."));
+            return Err(Fault::invalid("reason", "reason must not be empty")
+                .hint("Say why, for the ledger."));
         }
         Ok(reason)
     }
@@ -89,7 +91,10 @@ impl Arguments {
 
     /// A time to live that must be given.
     pub fn required_ttl(&self, place: usize) -> Result<Micros, Fault> {
-        settings::check_ttl("ttl", limits::ttl("ttl", span(self.datum(place).ok_or_else(|| missing("ttl"))?))?)
+        settings::check_ttl(
+            "ttl",
+            limits::ttl("ttl", span(self.datum(place).ok_or_else(|| missing("ttl"))?))?,
+        )
     }
 
     /// Lines that must be given.
@@ -109,16 +114,19 @@ impl Arguments {
 
     /// Options of a sale; NULL means none.
     pub fn options_of_sale(&self, place: usize) -> Result<Options, Fault> {
-        self.json(place, "options")?.map_or(Ok(Options::default()), |json| parse::options_of_sale(&json))
+        self.json(place, "options")?
+            .map_or(Ok(Options::default()), |json| parse::options_of_sale(&json))
     }
 
-    /// A jsonb argument as JSON text, in the encoding of the database. All encodings of a server contain ASCII, so
-    /// that its structure can be read byte by byte. One that is too large is refused before it is copied.
+    /// A jsonb argument as JSON text, in the encoding of the database. All encodings of a server
+    /// contain ASCII, so that its structure can be read byte by byte. One that is too large is
+    /// refused before it is copied.
     pub fn json(&self, place: usize, name: &str) -> Result<Option<Vec<u8>>, Fault> {
         let Some(datum) = self.datum(place) else { return Ok(None) };
         // SAFETY: the argument is a varlena.
         limits::json_size(name, unsafe { pg_sys::toast_raw_datum_size(datum) })?;
-        // SAFETY: the argument is jsonb; its root follows the varlena header, and the size counts both.
+        // SAFETY: the argument is jsonb; its root follows the varlena header, and the size counts
+        // both.
         unsafe {
             let jsonb = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             let root = jsonb.cast::<u8>().add(pg_sys::VARHDRSZ).cast();
@@ -131,10 +139,12 @@ impl Arguments {
 
 /// The fault of an argument that must not be NULL.
 pub fn missing(name: &str) -> Fault {
-    Fault::invalid(name, format!("{name} must not be null")).hint(format!("Give a value for {name}."))
+    Fault::invalid(name, format!("{name} must not be null"))
+        .hint(format!("Give a value for {name}."))
 }
 
-/// An interval in microseconds; a month has 30 days and a day 24 hours, as where PostgreSQL compares intervals.
+/// An interval in microseconds; a month has 30 days and a day 24 hours, as where PostgreSQL
+/// compares intervals.
 fn span(interval: pg_sys::Datum) -> i128 {
     const DAY: i128 = 24 * 3600 * limits::SECOND as i128;
     // SAFETY: the argument is an interval.

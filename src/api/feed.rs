@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::arguments::{Arguments, missing};
 use super::rows::{self, Column};
 use crate::error::{Error, or_raise};
-use crate::feed::{self, Page, LevelRow};
+use crate::feed::{self, LevelRow, Page};
 use crate::fields::Call;
 
 /// Most ledger rows or levels of one call.
@@ -19,7 +19,11 @@ const CALL_ROWS_MAX: i64 = 100_000;
 fn changes_since(fcinfo: pg_sys::FunctionCallInfo) {
     let _call = Call::begin();
     let page = cursor_of_changes(&Arguments::of(fcinfo)).map_err(Error::from);
-    send(fcinfo, "changed", &or_raise(page.and_then(|(cursor, most)| feed::changes_since(cursor, most))));
+    send(
+        fcinfo,
+        "changed",
+        &or_raise(page.and_then(|(cursor, most)| feed::changes_since(cursor, most))),
+    );
 }
 
 /// `snapshot(cursor, max_rows)`: outcome, the level, next_cursor.
@@ -37,7 +41,8 @@ fn emit_changes(fcinfo: pg_sys::FunctionCallInfo) {
     let most = most(&Arguments::of(fcinfo), 0).map_err(Error::from);
     let told = or_raise(most.and_then(feed::emit));
     let [changes, levels, alerts, messages] =
-        [told.changes, told.levels, told.alerts, told.messages].map(|count| rows::int(count as i64));
+        [told.changes, told.levels, told.alerts, told.messages]
+            .map(|count| rows::int(count as i64));
     rows::send(fcinfo, [[changes, levels, alerts, messages, rows::flag(told.more)]].into_iter());
 }
 
@@ -49,7 +54,8 @@ fn begin_generation() -> String {
 }
 
 fn cursor_of_changes(args: &Arguments) -> Result<(Cursor, usize), Fault> {
-    let cursor = args.bytes(0).ok_or_else(|| missing("cursor").hint("Call stock.snapshot() to get one."))?;
+    let cursor =
+        args.bytes(0).ok_or_else(|| missing("cursor").hint("Call stock.snapshot() to get one."))?;
     Ok((Cursor::of_changes(cursor)?, most(args, 1)?))
 }
 
@@ -60,9 +66,11 @@ fn cursor_of_levels(args: &Arguments) -> Result<(Option<Cursor>, usize), Fault> 
 fn most(args: &Arguments, place: usize) -> Result<usize, Fault> {
     match args.int(place, "max_rows")? {
         most @ 1..=CALL_ROWS_MAX => Ok(most as usize),
-        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {CALL_ROWS_MAX}"))
-            .detail(format!("It is {most}."))
-            .hint("Call again for more.")),
+        most => {
+            Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {CALL_ROWS_MAX}"))
+                .detail(format!("It is {most}."))
+                .hint("Call again for more."))
+        }
     }
 }
 

@@ -78,9 +78,8 @@ fn read_transfer(args: &Arguments) -> Result<(Action, Name), Fault> {
     let from = LevelId { sku: sku.clone(), location: args.name(2, "from_location")? };
     let to = LevelId { sku, location: args.name(3, "to_location")? };
     if from == to {
-        return Err(
-            Fault::invalid("to_location", "to_location is the same as from_location").hint("Name two locations.")
-        );
+        return Err(Fault::invalid("to_location", "to_location is the same as from_location")
+            .hint("Name two locations."));
     }
     let quantity = limits::quantity("quantity", args.int(4, "quantity")?)?;
     Ok((Action::Transfer { from, to, quantity }, args.opt_reason(5)?))
@@ -99,11 +98,15 @@ fn try_set_limits(fcinfo: pg_sys::FunctionCallInfo) {
 }
 
 fn read_set_limits(args: &Arguments) -> Result<(Action, Name), Fault> {
-    let limit = |place, name| args.opt_int(place).map(|value| limits::stock(name, value)).transpose();
+    let limit =
+        |place, name| args.opt_int(place).map(|value| limits::stock(name, value)).transpose();
     let (safety_stock, buyer_limit) = (limit(3, "safety_stock")?, limit(4, "buyer_limit")?);
     if safety_stock.is_none() && buyer_limit.is_none() {
-        return Err(Fault::invalid("safety_stock", "neither safety_stock nor buyer_limit was given")
-            .hint("Give the one to change; a buyer_limit of 0 lifts the limit."));
+        return Err(Fault::invalid(
+            "safety_stock",
+            "neither safety_stock nor buyer_limit was given",
+        )
+        .hint("Give the one to change; a buyer_limit of 0 lifts the limit."));
     }
     Ok((Action::SetLimits { at: args.level(1)?, safety_stock, buyer_limit }, Name::default()))
 }
@@ -141,7 +144,11 @@ fn read_unfreeze(args: &Arguments) -> Result<(Action, Name), Fault> {
 }
 
 /// Runs the action that the arguments after the key make, for the reason they give.
-fn run(fcinfo: pg_sys::FunctionCallInfo, form: Form, read: fn(&Arguments) -> Result<(Action, Name), Fault>) {
+fn run(
+    fcinfo: pg_sys::FunctionCallInfo,
+    form: Form,
+    read: fn(&Arguments) -> Result<(Action, Name), Fault>,
+) {
     answer(fcinfo, form, |args| {
         let key = args.key(0)?;
         let (action, reason) = read(args)?;

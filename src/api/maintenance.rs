@@ -55,9 +55,11 @@ fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {
 fn most(args: &Arguments) -> Result<usize, Fault> {
     match args.int(0, "max_rows")? {
         most @ 1..=CALL_HOLDS_MAX => Ok(most as usize),
-        most => Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {CALL_HOLDS_MAX}"))
-            .detail(format!("It is {most}."))
-            .hint("Call again, or CALL stock.expire_all(), for more.")),
+        most => {
+            Err(Fault::invalid("max_rows", format!("max_rows must be from 1 to {CALL_HOLDS_MAX}"))
+                .detail(format!("It is {most}."))
+                .hint("Call again, or CALL stock.expire_all(), for more."))
+        }
     }
 }
 
@@ -67,7 +69,10 @@ fn settle(fcinfo: pg_sys::FunctionCallInfo) {
     let _call = Call::begin();
     let orders = or_raise(orders(&Arguments::of(fcinfo)).map_err(Error::from));
     let verdicts = or_raise(carry_out(&orders));
-    rows::send(fcinfo, orders.iter().zip(&verdicts).map(|(order, verdict)| columns(order, verdict)));
+    rows::send(
+        fcinfo,
+        orders.iter().zip(&verdicts).map(|(order, verdict)| columns(order, verdict)),
+    );
 }
 
 /// The orders to settle; NULL is none, for that is what `jsonb_agg` makes of no rows.
@@ -75,12 +80,13 @@ fn orders(args: &Arguments) -> Result<Vec<Order>, Fault> {
     args.json(0, "orders")?.map_or(Ok(Vec::new()), |json| parse::orders(&json))
 }
 
-/// Confirms and releases all orders in one batch, with one order of locks, and judges each by what came of it. An order
-/// whose key is damaged is left out, and says so; the others are settled.
+/// Confirms and releases all orders in one batch, with one order of locks, and judges each by what
+/// came of it. An order whose key is damaged is left out, and says so; the others are settled.
 fn carry_out(orders: &[Order]) -> Result<Vec<Verdict>, Error> {
     let (answers, damaged) = store::run_what_is_sound(&settle::requests(orders))?;
     let is_sound = |place: &usize| !damaged.contains(place);
-    let keys: Vec<&Name> = (0..orders.len()).filter(is_sound).map(|place| &orders[place].key).collect();
+    let keys: Vec<&Name> =
+        (0..orders.len()).filter(is_sound).map(|place| &orders[place].key).collect();
     let mut standings = store::standings(&keys)?.into_iter();
     let standing = |place| if is_sound(&place) { standings.next() } else { None };
     let standings: Vec<Option<Standing>> = (0..orders.len()).map(standing).collect();

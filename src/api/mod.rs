@@ -1,7 +1,7 @@
 //! The functions that SQL calls. Their SQL signatures stand in sql/functions.sql.
 //!
-//! Each reads its arguments, has the store run the request, and sends the rows. Most have two forms: one raises a
-//! refusal, the other (`try_`) sends it as rows.
+//! Each reads its arguments, has the store run the request, and sends the rows. Most have two
+//! forms: one raises a refusal, the other (`try_`) sends it as rows.
 
 mod arguments;
 mod feed;
@@ -30,7 +30,11 @@ enum Form {
 }
 
 /// Runs the requests that the arguments make, and sends their answers.
-fn answer(fcinfo: pg_sys::FunctionCallInfo, form: Form, read: impl Fn(&Arguments) -> Result<Vec<Request>, Fault>) {
+fn answer(
+    fcinfo: pg_sys::FunctionCallInfo,
+    form: Form,
+    read: impl Fn(&Arguments) -> Result<Vec<Request>, Fault>,
+) {
     let _call = Call::begin();
     let requests = read(&Arguments::of(fcinfo)).map_err(Error::from);
     let answers = or_raise(requests.and_then(|requests| store::run(&requests)));
@@ -45,5 +49,12 @@ fn answer(fcinfo: pg_sys::FunctionCallInfo, form: Form, read: impl Fn(&Arguments
 /// A single request without operation key or reason.
 fn request(key: Name, action: Action) -> Request {
     let none = Name::default();
-    Request { number: 1, key, operation_key: none.clone(), reason: none.clone(), context: none, action }
+    Request {
+        number: 1,
+        key,
+        operation_key: none.clone(),
+        reason: none.clone(),
+        context: none,
+        action,
+    }
 }

@@ -12,7 +12,8 @@ use crate::error::{Error, or_raise};
 use crate::fields::Call;
 use crate::store;
 
-/// `available(sku, location)`: units that may still be promised; NULL for an unknown level, or where a name is NULL.
+/// `available(sku, location)`: units that may still be promised; NULL for an unknown level, or
+/// where a name is NULL.
 #[pg_extern(sql = false)]
 fn available(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
     let _call = Call::begin();
@@ -21,8 +22,8 @@ fn available(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
     or_raise(store::available(LevelId { sku: Name::from(sku), location: Name::from(location) }))
 }
 
-/// `reservation(key)`: line, sku, location, buyer, quantity, held, confirmed, released, expired, returned, state,
-/// expires_at.
+/// `reservation(key)`: line, sku, location, buyer, quantity, held, confirmed, released, expired,
+/// returned, state, expires_at.
 #[pg_extern(sql = false)]
 fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     let _call = Call::begin();

@@ -44,7 +44,10 @@ fn read_reserve_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
     let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2)?);
     let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
     let context = options.context;
-    Ok(vec![Request { context, ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer }) }])
+    Ok(vec![Request {
+        context,
+        ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer })
+    }])
 }
 
 /// `sell_stock(key, sku, location, quantity, buyer, expected_version)`
@@ -92,7 +95,11 @@ fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
         let reserve = |(place, asked): (usize, parse::BatchRequest)| {
             let ttl = Some(ttl_of(format_args!("requests[{place}].ttl"), &asked.options)?);
             let action = Action::Reserve { lines: asked.lines, ttl, buyer: asked.options.buyer };
-            Ok(Request { number: place as i32 + 1, context: asked.options.context, ..request(asked.key, action) })
+            Ok(Request {
+                number: place as i32 + 1,
+                context: asked.options.context,
+                ..request(asked.key, action)
+            })
         };
         batch.into_iter().enumerate().map(reserve).collect()
     });

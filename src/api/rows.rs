@@ -1,4 +1,5 @@
-//! Sends rows: the whole result at once, in a tuplestore, as set-returning functions in FROM want it.
+//! Sends rows: the whole result at once, in a tuplestore, as set-returning functions in FROM want
+//! it.
 
 use pg_stock_core::{Answer, Name};
 use pgrx::IntoDatum;
@@ -56,9 +57,13 @@ fn columns(answer: &Answer) -> [Column; 12] {
 }
 
 /// Sends rows whose columns are those of the function's result type.
-pub fn send<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, rows: impl Iterator<Item = [Column; N]>) {
-    // SAFETY: PostgreSQL calls a set-returning function with a ReturnSetInfo that describes the rows it expects; what
-    // outlives the call is made in the memory context of the query, as for every function that materializes its result.
+pub fn send<const N: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    rows: impl Iterator<Item = [Column; N]>,
+) {
+    // SAFETY: PostgreSQL calls a set-returning function with a ReturnSetInfo that describes the
+    // rows it expects; what outlives the call is made in the memory context of the query, as for
+    // every function that materializes its result.
     unsafe {
         let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let query_context = (*(*info).econtext).ecxt_per_query_memory;
@@ -70,7 +75,12 @@ pub fn send<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, rows: impl Iterato
         for row in rows {
             let mut values = row.map(|column| column.unwrap_or(pg_sys::Datum::null()));
             let mut nulls = row.map(|column| column.is_none());
-            pg_sys::tuplestore_putvalues(store, (*info).expectedDesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::tuplestore_putvalues(
+                store,
+                (*info).expectedDesc,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
         }
     }
 }

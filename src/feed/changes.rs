@@ -36,11 +36,16 @@ pub struct Changes {
     pub more: bool,
 }
 
-/// Reads what came to be seen since, in the order of transactions, about `most` ledger rows; `None` where `since` is
-/// ahead of this database, an error where it is only ahead of an old snapshot.
+/// Reads what came to be seen since, in the order of transactions, about `most` ledger rows; `None`
+/// where `since` is ahead of this database, an error where it is only ahead of an old snapshot.
 ///
-/// The new snapshot is taken before the rows are read: what is committed in between is left for the next time.
-pub fn since(generation: &Generation, since: Snapshot, most: usize) -> Result<Option<Changes>, Error> {
+/// The new snapshot is taken before the rows are read: what is committed in between is left for the
+/// next time.
+pub fn since(
+    generation: &Generation,
+    since: Snapshot,
+    most: usize,
+) -> Result<Option<Changes>, Error> {
     let Some(changes) = between(generation, since, now()?, most)? else {
         // SAFETY: a variable of the transaction.
         let is_old = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
@@ -49,7 +54,8 @@ pub fn since(generation: &Generation, since: Snapshot, most: usize) -> Result<Op
     Ok(Some(changes))
 }
 
-/// As [`since`], but no further than a snapshot that was taken before; `None` where `since` is ahead of it.
+/// As [`since`], but no further than a snapshot that was taken before; `None` where `since` is
+/// ahead of it.
 pub fn between(
     generation: &Generation,
     since: Snapshot,
@@ -73,12 +79,15 @@ pub fn between(
             }
         }
     }
-    let counted = rows.iter().filter(|row| window.contains(row.xact) && generation.counts(row.position, row.xact));
+    let counted = rows
+        .iter()
+        .filter(|row| window.contains(row.xact) && generation.counts(row.position, row.xact));
     let levels = counted.filter_map(|row| row.at.clone()).collect();
     Ok(Some(Changes { rows: rows.len(), levels, seen, more }))
 }
 
-/// The rows of a window, at most so many. Those of transactions that are still running may be among them.
+/// The rows of a window, at most so many. Those of transactions that are still running may be among
+/// them.
 fn rows(window: &Window, most: usize) -> SpiResult<Vec<Change>> {
     let late = window.late();
     let mut rows = if late.is_empty() { Vec::new() } else { of_transactions(&late, most)? };

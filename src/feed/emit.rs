@@ -33,10 +33,11 @@ pub struct Emitted {
     pub more: bool,
 }
 
-/// Tells of about `most` ledger rows' changes when this transaction commits. Writes nothing where there are none.
+/// Tells of about `most` ledger rows' changes when this transaction commits. Writes nothing where
+/// there are none.
 ///
-/// Standbys are waited for before the first message: a commit that tells something holds a lock that every other one that
-/// does must take, in all databases, and should find them ready.
+/// Standbys are waited for before the first message: a commit that tells something holds a lock
+/// that every other one that does must take, in all databases, and should find them ready.
 pub fn emit(most: usize) -> Result<Emitted, Error> {
     let Some(news) = look()? else { return Ok(Emitted::default()) };
     settings::commit_durably();
@@ -44,8 +45,8 @@ pub fn emit(most: usize) -> Result<Emitted, Error> {
     tell(&news, most)
 }
 
-/// What is committed and was not told yet: all that this snapshot sees. `None`: nothing. Once the log is flushed, and the
-/// standbys have it, it may be told.
+/// What is committed and was not told yet: all that this snapshot sees. `None`: nothing. Once the
+/// log is flushed, and the standbys have it, it may be told.
 pub fn look() -> Result<Option<Snapshot>, Error> {
     moment::check()?;
     if store::is_subscribed()? {
@@ -54,7 +55,8 @@ pub fn look() -> Result<Option<Snapshot>, Error> {
     let Some(generation) = Generation::current_or_new()? else { return Ok(None) };
     let now = moment::now()?;
     let news = changes::between(&generation, generation.sent.clone(), now.clone(), 1)?;
-    let news = news.ok_or_else(|| Error::Corrupted("stock.feed is ahead of the database".into()))?;
+    let news =
+        news.ok_or_else(|| Error::Corrupted("stock.feed is ahead of the database".into()))?;
     Ok((news.rows > 0).then_some(now))
 }
 
@@ -76,10 +78,13 @@ fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> 
     // A generation begins with levels of which nobody knows what was announced of them.
     let others = if generation.sequence == 0 { levels::alarming()? } else { Vec::new() };
     let known: BTreeSet<&LevelId> = states.iter().map(|state| &state.at).collect();
-    let others: Vec<LevelRow> = others.into_iter().filter(|state| !known.contains(&state.at)).collect();
+    let others: Vec<LevelRow> =
+        others.into_iter().filter(|state| !known.contains(&state.at)).collect();
     let crossings = crossings(states.iter().chain(&others))?;
-    let named: Vec<_> = states.iter().filter_map(|state| notify::level_state(&state.at, &state.level)).collect();
-    let cursor = Cursor { generation: generation.id.clone(), seen: changes.seen.clone(), after: None };
+    let named: Vec<_> =
+        states.iter().filter_map(|state| notify::level_state(&state.at, &state.level)).collect();
+    let cursor =
+        Cursor { generation: generation.id.clone(), seen: changes.seen.clone(), after: None };
     let emission = Emission {
         generation: &generation.id,
         sequence: generation.sequence + i64::from(!states.is_empty()),
@@ -87,11 +92,18 @@ fn tell_of(generation: &Generation, changes: Changes) -> Result<Emitted, Error> 
     };
     let alerts: Vec<AlertState> = crossings.iter().filter_map(Crossing::state).collect();
     let levels = notify::send(Channel::Changed, &message::of_levels(Some(&emission), &named))?;
-    let messages = levels + notify::send(Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
+    let messages =
+        levels + notify::send(Channel::Alert, &message::of_alerts(Some(&emission), &alerts))?;
     remember(&crossings)?;
     let seen = changes.seen.to_string();
     sql::ADVANCE.execute(&[word(&seen), int(emission.sequence)])?;
-    Ok(Emitted { changes: changes.rows, levels: named.len(), alerts: alerts.len(), messages, more: changes.more })
+    Ok(Emitted {
+        changes: changes.rows,
+        levels: named.len(),
+        alerts: alerts.len(),
+        messages,
+        more: changes.more,
+    })
 }
 
 /// A level that entered or left a state that somebody should know of.
@@ -109,16 +121,20 @@ impl Crossing<'_> {
 }
 
 /// Compares levels with what was announced of them.
-fn crossings<'a>(states: impl Iterator<Item = &'a LevelRow> + Clone) -> SpiResult<Vec<Crossing<'a>>> {
+fn crossings<'a>(
+    states: impl Iterator<Item = &'a LevelRow> + Clone,
+) -> SpiResult<Vec<Crossing<'a>>> {
     let levels: BTreeSet<LevelId> = states.clone().map(|state| state.at.clone()).collect();
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    let announced = sql::ALERTS
-        .query_each(&[], &names(&levels), |row| (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)))?;
+    let announced = sql::ALERTS.query_each(&[], &names(&levels), |row| {
+        (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
+    })?;
     let announced: HashSet<(LevelId, Name)> = announced.into_iter().collect();
     let of = |state: &'a LevelRow| {
-        let before = |alert: Alert| announced.contains(&(state.at.clone(), Name::from(alert.word())));
+        let before =
+            |alert: Alert| announced.contains(&(state.at.clone(), Name::from(alert.word())));
         let crossed = alert::crossings(before, &state.level).into_iter();
         crossed.map(move |(alert, begins)| Crossing { state, alert, begins })
     };

@@ -1,8 +1,8 @@
 //! The life of the database that cursors belong to.
 //!
-//! After a failover, a restore, or in a copy, transaction numbers are used again: what a cursor says of them is then
-//! false. So a cursor names its generation, and a generation the place where it began: the cluster, its timeline, the
-//! database. In another place another generation begins.
+//! After a failover, a restore, or in a copy, transaction numbers are used again: what a cursor
+//! says of them is then false. So a cursor names its generation, and a generation the place where
+//! it began: the cluster, its timeline, the database. In another place another generation begins.
 
 use pg_stock_core::feed::{Snapshot, Xid};
 use pgrx::pg_sys;
@@ -28,11 +28,12 @@ pub struct Generation {
     first_xact: Xid,
 }
 
-/// In place of a name: nothing has happened in the database yet, or its data is still being restored. A cursor of it is
-/// good until something has happened.
+/// In place of a name: nothing has happened in the database yet, or its data is still being
+/// restored. A cursor of it is good until something has happened.
 pub const NONE: &str = "00000000-0000-0000-0000-000000000000";
 
-/// A generation that begins tells of so many of the last ledger rows again: nobody misses the first changes.
+/// A generation that begins tells of so many of the last ledger rows again: nobody misses the first
+/// changes.
 const TOLD_AGAIN_ROWS: i64 = 1_000;
 /// How long a reader waits for somebody who is beginning a generation.
 const LOCK_WAIT_MAX_MS: i32 = 100;
@@ -48,8 +49,9 @@ impl Generation {
         Generation::read(&sql::LOCK_GENERATION)
     }
 
-    /// The current one, begun if there is none; `None` while nothing has happened yet, or the data is being restored
-    /// (a dump sets the ledger's sequence last): what is then there would belong to no generation.
+    /// The current one, begun if there is none; `None` while nothing has happened yet, or the data
+    /// is being restored (a dump sets the ledger's sequence last): what is then there would belong
+    /// to no generation.
     pub fn current_or_new() -> Result<Option<Generation>, Error> {
         if let Some(generation) = Generation::current()? {
             return Ok(Some(generation));
@@ -63,18 +65,28 @@ impl Generation {
 
     fn begin(how: Beginning) -> Result<(), Error> {
         let anew = how == Beginning::Anew;
-        // First the position, then the number of this transaction: rows of later transactions have later positions.
+        // First the position, then the number of this transaction: rows of later transactions have
+        // later positions.
         let last = last_position()?;
-        let sent = if anew && last > TOLD_AGAIN_ROWS { moment::now()? } else { recently(last)? }.to_string();
+        let sent = if anew && last > TOLD_AGAIN_ROWS { moment::now()? } else { recently(last)? }
+            .to_string();
         let [system, timeline, database] = place();
         let name = (!anew).then(Generation::to_begin);
         let name = name.as_deref().and_then(word);
-        sql::BEGIN_GENERATION.execute(&[system, timeline, database, int(last), word(&sent), flag(anew), name])?;
+        sql::BEGIN_GENERATION.execute(&[
+            system,
+            timeline,
+            database,
+            int(last),
+            word(&sent),
+            flag(anew),
+            name,
+        ])?;
         Ok(())
     }
 
-    /// Begins one for a reader, who waits for nobody and in whose way nobody is to be: not in a transaction that may stay
-    /// open, and not where somebody else is just beginning one.
+    /// Begins one for a reader, who waits for nobody and in whose way nobody is to be: not in a
+    /// transaction that may stay open, and not where somebody else is just beginning one.
     pub fn begin_if_free() -> Result<(), Error> {
         // SAFETY: asks for the state of the transaction.
         if unsafe { pg_sys::IsTransactionBlock() || pg_sys::XactReadOnly } {
@@ -91,8 +103,8 @@ impl Generation {
         }
     }
 
-    /// The name of the generation that begins in this life of the database, unless it is begun anew: it follows from the
-    /// place, so that a cursor can be given out before it has begun.
+    /// The name of the generation that begins in this life of the database, unless it is begun
+    /// anew: it follows from the place, so that a cursor can be given out before it has begun.
     pub fn to_begin() -> String {
         let [system, timeline, database] = coordinates();
         let low = (database << 32 | u64::from(own_table())) ^ (timeline << 16);
@@ -103,7 +115,13 @@ impl Generation {
     /// One that has not begun, though cursors of it were given out.
     pub fn not_begun() -> Generation {
         let id = Generation::to_begin();
-        Generation { id, sent: Snapshot::beginning(), sequence: 0, first_position: 0, first_xact: 0 }
+        Generation {
+            id,
+            sent: Snapshot::beginning(),
+            sequence: 0,
+            first_position: 0,
+            first_xact: 0,
+        }
     }
 
     fn read(statement: &Statement) -> Result<Option<Generation>, Error> {
@@ -117,10 +135,15 @@ impl Generation {
             })
         };
         let unreadable = || Error::Corrupted("the snapshot in stock.feed cannot be read".into());
-        statement.query(&place(), generation)?.pop().map(|row| row.ok_or_else(unreadable)).transpose()
+        statement
+            .query(&place(), generation)?
+            .pop()
+            .map(|row| row.ok_or_else(unreadable))
+            .transpose()
     }
 
-    /// False for what was written in an earlier life, and restored: its transaction's number says nothing here.
+    /// False for what was written in an earlier life, and restored: its transaction's number says
+    /// nothing here.
     pub fn counts(&self, position: i64, xact: Xid) -> bool {
         position > self.first_position || xact < self.first_xact
     }
@@ -138,8 +161,8 @@ pub fn last_position() -> SpiResult<i64> {
     Ok(sql::LAST_POSITION.query(&[], |row| row.int(0))?.pop().unwrap_or(0))
 }
 
-/// What a generation that begins may take for told: all but the last changes. Cursors may have been given out a moment
-/// before it begins, and who waits for messages would miss what came in between.
+/// What a generation that begins may take for told: all but the last changes. Cursors may have been
+/// given out a moment before it begins, and who waits for messages would miss what came in between.
 fn recently(last: i64) -> Result<Snapshot, Error> {
     let now = moment::now()?;
     if last <= TOLD_AGAIN_ROWS {
@@ -147,7 +170,8 @@ fn recently(last: i64) -> Result<Snapshot, Error> {
     }
     let recent = sql::RECENT_XACT.query(&[int(TOLD_AGAIN_ROWS)], |row| row.int(0) as Xid)?.pop();
     // Numbers that a restore brought along may lie ahead of this database.
-    let before = recent.filter(|xact| *xact < now.oldest()).and_then(|xact| Snapshot::new(xact, Vec::new()));
+    let before =
+        recent.filter(|xact| *xact < now.oldest()).and_then(|xact| Snapshot::new(xact, Vec::new()));
     Ok(before.unwrap_or(now))
 }
 

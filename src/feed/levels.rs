@@ -24,22 +24,23 @@ pub fn of(levels: &BTreeSet<LevelId>) -> SpiResult<Vec<LevelRow>> {
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    sql::STATES.query_each(&[], &names(levels), state)
+    sql::LEVEL_ROWS.query_each(&[], &names(levels), level_row)
 }
 
-/// Levels in a state that somebody should know of, and those of which it was announced that they are.
+/// Levels in a state that somebody should know of, and those that were announced to be in one.
 pub fn alarming() -> SpiResult<Vec<LevelRow>> {
-    sql::ALARMING_STATES.query(&[], state)
+    sql::ALARMING_LEVEL_ROWS.query(&[], level_row)
 }
 
-fn state(row: Row<'_>) -> LevelRow {
+fn level_row(row: Row<'_>) -> LevelRow {
     LevelRow { at: level::id(row), level: level::level(row), updated_at: level::updated_at(row) }
 }
 
 /// Levels from one on, at most so many, in their order.
 pub fn after(after: Option<&LevelId>, most: usize) -> SpiResult<Vec<LevelRow>> {
     match after {
-        None => sql::FIRST_STATES.query(&[int(most as i64)], state),
-        Some(at) => sql::STATES_AFTER.query(&[text(&at.sku), text(&at.location), int(most as i64)], state),
+        None => sql::FIRST_LEVEL_ROWS.query(&[int(most as i64)], level_row),
+        Some(at) => sql::LEVEL_ROWS_AFTER
+            .query(&[text(&at.sku), text(&at.location), int(most as i64)], level_row),
     }
 }

@@ -11,7 +11,8 @@ use crate::store::sql;
 pub fn now() -> Result<Snapshot, Error> {
     let text = sql::CURRENT_SNAPSHOT.query(&[], |row| row.name(0).to_string())?.pop();
     let snapshot = text.as_deref().and_then(Snapshot::parse);
-    let snapshot = snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
+    let snapshot =
+        snapshot.ok_or_else(|| Error::Corrupted("pg_current_snapshot() cannot be read".into()))?;
     Ok(match own_xid() {
         Some(own) => snapshot.with_running(own),
         None => snapshot,
@@ -20,20 +21,22 @@ pub fn now() -> Result<Snapshot, Error> {
 
 /// Refuses where cursors cannot be given out.
 ///
-/// A standby's snapshots leave out running transactions: a cursor from there would skip what they commit.
+/// A standby's snapshots leave out running transactions: a cursor from there would skip what they
+/// commit.
 fn check_place() -> Result<(), Error> {
     // SAFETY: asks for the state of the server.
     if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::Standby) } else { Ok(()) }
 }
 
-/// Refuses where, besides, this transaction has written: its own rows are not to be seen before it commits, and then
-/// they must be new to everybody.
+/// Refuses where, besides, this transaction has written: its own rows are not to be seen before it
+/// commits, and then they must be new to everybody.
 pub fn check() -> Result<(), Error> {
     check_place()?;
     if own_xid().is_some() { Err(Error::Written) } else { Ok(()) }
 }
 
-/// Refuses where this transaction has changed levels: what it sees of them nobody else may ever see.
+/// Refuses where this transaction has changed levels: what it sees of them nobody else may ever
+/// see.
 pub fn check_levels() -> Result<(), Error> {
     check_place()?;
     if board::has_changed_levels() { Err(Error::Written) } else { Ok(()) }

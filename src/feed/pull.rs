@@ -48,7 +48,8 @@ pub struct Page {
 }
 
 impl Page {
-    const RESYNCHRONISE: Page = Page { levels: Vec::new(), outcome: Outcome::Resynchronise, cursor: None };
+    const RESYNCHRONISE: Page =
+        Page { levels: Vec::new(), outcome: Outcome::Resynchronise, cursor: None };
 }
 
 /// What changed since a cursor was given out.
@@ -65,9 +66,11 @@ pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
     Ok(Page { levels, outcome, cursor: Some(cursor) })
 }
 
-/// All levels, a page at a time. The snapshot is that of the first page: what changes later is among the changes since.
+/// All levels, a page at a time. The snapshot is that of the first page: what changes later is
+/// among the changes since.
 pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
-    // Later pages may be part of the transaction that has begun the generation, but not of one that changes levels.
+    // Later pages may be part of the transaction that has begun the generation, but not of one that
+    // changes levels.
     if cursor.is_none() {
         moment::check()?;
     } else {
@@ -75,7 +78,11 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
     }
     let mut cursor = match begin_or_go_on(cursor)? {
         Some(cursor) if cursor.generation == NONE => {
-            return Ok(Page { levels: Vec::new(), outcome: Outcome::Complete, cursor: Some(cursor) });
+            return Ok(Page {
+                levels: Vec::new(),
+                outcome: Outcome::Complete,
+                cursor: Some(cursor),
+            });
         }
         Some(cursor) => cursor,
         None => return Ok(Page::RESYNCHRONISE),
@@ -90,7 +97,9 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
 fn begin_or_go_on(cursor: Option<Cursor>) -> Result<Option<Cursor>, Error> {
     match cursor {
         Some(cursor) => Ok(current(&cursor)?.map(|_| cursor)),
-        None => Ok(Some(Cursor { generation: name_for_a_reader()?, seen: moment::now()?, after: None })),
+        None => {
+            Ok(Some(Cursor { generation: name_for_a_reader()?, seen: moment::now()?, after: None }))
+        }
     }
 }
 
@@ -106,8 +115,8 @@ fn name_for_a_reader() -> Result<String, Error> {
     Ok(Generation::current()?.map_or_else(Generation::to_begin, |generation| generation.id))
 }
 
-/// The answer to a cursor that is not of this generation: it is still good where it was given out before anything had
-/// happened, and nothing has happened since.
+/// The answer to a cursor that is not of this generation: it is still good where it was given out
+/// before anything had happened, and nothing has happened since.
 fn still_nothing(cursor: Cursor) -> Result<Page, Error> {
     if cursor.generation == NONE && Generation::current_or_new()?.is_none() {
         return Ok(Page { levels: Vec::new(), outcome: Outcome::CaughtUp, cursor: Some(cursor) });

@@ -68,7 +68,16 @@ impl Number {
     pub fn define(&'static self) {
         let (Setting { name, meaning, more, by, value }, range) = (&self.setting, &self.range);
         let (least, most) = (*range.start(), *range.end());
-        GucRegistry::define_int_guc(name, meaning, more, value, least, most, (*by).into(), self.unit);
+        GucRegistry::define_int_guc(
+            name,
+            meaning,
+            more,
+            value,
+            least,
+            most,
+            (*by).into(),
+            self.unit,
+        );
     }
 }
 

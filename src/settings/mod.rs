@@ -15,8 +15,16 @@ pub use self::postgres::{commit_durably, commit_locally, limit_lock_waits};
 
 /// Makes the settings known to PostgreSQL.
 pub fn define() {
-    let numbers =
-        [&DEFAULT_TTL, &MIN_TTL, &MAX_TTL, &MAX_HOLD, &MAX_BATCH_LINES, &EXPIRE_BATCH, &POLL_INTERVAL, &EMIT_INTERVAL];
+    let numbers = [
+        &DEFAULT_TTL,
+        &MIN_TTL,
+        &MAX_TTL,
+        &MAX_HOLD,
+        &MAX_BATCH_LINES,
+        &EXPIRE_BATCH,
+        &POLL_INTERVAL,
+        &EMIT_INTERVAL,
+    ];
     numbers.into_iter().for_each(Number::define);
     [&RETAKE_LAPSED, &DIRECT_ACCESS].into_iter().for_each(Setting::define_switch);
     [&CONTEXT, &CHANNEL_PREFIX, &DATABASES].into_iter().for_each(Setting::define_text);
@@ -24,8 +32,8 @@ pub fn define() {
     EARLY_LOCK_RELEASE.define_choice();
     #[cfg(debug_assertions)]
     CLOCK_OFFSET.define();
-    // SAFETY: a variable that does not change while a library is loaded; called once from _PG_init with a constant,
-    // NUL-terminated prefix.
+    // SAFETY: a variable that does not change while a library is loaded; called once from _PG_init
+    // with a constant, NUL-terminated prefix.
     unsafe {
         if pg_sys::process_shared_preload_libraries_in_progress {
             MAX_DATABASES.define();
@@ -46,13 +54,25 @@ static DEFAULT_TTL: Number = Number {
     },
 };
 
-/// How long a reservation holds its units unless the call says so: every session may set that, within what a DBA allows.
+/// How long a reservation holds its units unless the call says so: every session may set that,
+/// within what a DBA allows.
 pub fn default_ttl() -> Micros {
     let most = max_ttl().min(max_hold().unwrap_or(TTL_MAX));
     (Micros::from(DEFAULT_TTL.get()) * SECOND).max(min_ttl()).min(most)
 }
 
-static MIN_TTL: Number = Number { unit: GucFlags::UNIT_MS, range: 0..=i32::MAX, setting: Setting { name: c"pg_stock.min_ttl", meaning: c"The shortest time to live that a call may ask for.", more: c"A number without a unit is taken for seconds, in an interval too: this finds callers who meant minutes. 0: no limit.", by: By::Superuser, value: GucSetting::<i32>::new(0) } };
+static MIN_TTL: Number = Number {
+    unit: GucFlags::UNIT_MS,
+    range: 0..=i32::MAX,
+    setting: Setting {
+        name: c"pg_stock.min_ttl",
+        meaning: c"The shortest time to live that a call may ask for.",
+        more: c"A number without a unit is taken for seconds, in an interval too: this finds \
+                callers who meant minutes. 0: no limit.",
+        by: By::Superuser,
+        value: GucSetting::<i32>::new(0),
+    },
+};
 
 fn min_ttl() -> Micros {
     Micros::from(MIN_TTL.get()) * (SECOND / 1_000)
@@ -79,7 +99,8 @@ static MAX_HOLD: Number = Number {
     range: 0..=i32::MAX,
     setting: Setting {
         name: c"pg_stock.max_hold",
-        meaning: c"The longest time from a reserve to its last deadline, however often it is extended.",
+        meaning: c"The longest time from a reserve to its last deadline, however often it is \
+                   extended.",
         more: c"An extension gets no further. 0: no limit.",
         by: By::Superuser,
         value: GucSetting::<i32>::new(0),
@@ -103,7 +124,14 @@ pub fn check_first_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Resu
     limits::ttl_between(path, ttl, ("pg_stock.min_ttl", min_ttl()), most)
 }
 
-static RETAKE_LAPSED: Switch = Setting { name: c"pg_stock.retake_lapsed", meaning: c"Whether a confirm or an extension that comes after the deadline takes the units again if they are still there.", more: c"If off, it is refused as reservation_expired.", by: By::Everybody, value: GucSetting::<bool>::new(true) };
+static RETAKE_LAPSED: Switch = Setting {
+    name: c"pg_stock.retake_lapsed",
+    meaning: c"Whether a confirm or an extension that comes after the deadline takes the units \
+               again if they are still there.",
+    more: c"If off, it is refused as reservation_expired.",
+    by: By::Everybody,
+    value: GucSetting::<bool>::new(true),
+};
 
 /// Whether a late confirm or extension may take units again.
 pub fn retake_lapsed() -> bool {
@@ -143,22 +171,42 @@ pub fn context() -> Option<Vec<u8>> {
 /// Most bytes of `pg_stock.context` that a ledger row keeps.
 const CONTEXT_BYTES_MAX: usize = 1_000;
 
-/// As much of a context as a ledger row keeps: cut between characters, so that it never fails a sale.
+/// As much of a context as a ledger row keeps: cut between characters, so that it never fails a
+/// sale.
 pub fn short_context(text: Vec<u8>) -> Option<Vec<u8>> {
     let length = text.len().min(CONTEXT_BYTES_MAX);
     // SAFETY: `text` has at least `length` bytes and is in the encoding of the database.
-    let kept = unsafe { pg_sys::pg_mbcliplen(text.as_ptr().cast(), text.len() as i32, length as i32) };
+    let kept =
+        unsafe { pg_sys::pg_mbcliplen(text.as_ptr().cast(), text.len() as i32, length as i32) };
     (kept > 0).then(|| text[..kept as usize].to_vec())
 }
 
-static DIRECT_ACCESS: Switch = Setting { name: c"pg_stock.direct_access", meaning: c"Whether rows are read and written without SQL statements, where that means the same.", more: c"It comes sooner. Off: each change is an SQL statement inside the call, which pg_stat_statements (track = all) and auto_explain (log_nested_statements) see.", by: By::Everybody, value: GucSetting::<bool>::new(true) };
+static DIRECT_ACCESS: Switch = Setting {
+    name: c"pg_stock.direct_access",
+    meaning: c"Whether rows are read and written without SQL statements, where that means the \
+               same.",
+    more: c"It comes sooner. Off: each change is an SQL statement inside the call, which \
+            pg_stat_statements (track = all) and auto_explain (log_nested_statements) see.",
+    by: By::Everybody,
+    value: GucSetting::<bool>::new(true),
+};
 
 /// Whether the short way to the tables may be taken.
 pub fn direct_access() -> bool {
     DIRECT_ACCESS.value.get()
 }
 
-static EARLY_LOCK_RELEASE: Setting<EarlyLockRelease> = Setting { name: c"pg_stock.early_lock_release", meaning: c"Whether a level that others wait for is unlocked while the commit is still being flushed.", more: c"auto: where a single statement commits, and no synchronous standby is waited for. statement: where a single statement commits. transaction: also where BEGIN … COMMIT does. The client hears of the commit only when it is durable; others may see the change before. Never under remote_apply.", by: By::Superuser, value: GucSetting::<EarlyLockRelease>::new(EarlyLockRelease::Auto) };
+static EARLY_LOCK_RELEASE: Setting<EarlyLockRelease> = Setting {
+    name: c"pg_stock.early_lock_release",
+    meaning: c"Whether a level that others wait for is unlocked while the commit is still being \
+               flushed.",
+    more: c"auto: where a single statement commits, and no synchronous standby is waited for. \
+            statement: where a single statement commits. transaction: also where BEGIN … COMMIT \
+            does. The client hears of the commit only when it is durable; others may see the \
+            change before. Never under remote_apply.",
+    by: By::Superuser,
+    value: GucSetting::<EarlyLockRelease>::new(EarlyLockRelease::Auto),
+};
 
 /// Whether levels are unlocked before the commit is flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -182,7 +230,16 @@ pub fn early_lock_release() -> EarlyLockRelease {
     EARLY_LOCK_RELEASE.value.get()
 }
 
-static NOTIFY: Setting<Notify> = Setting { name: c"pg_stock.notify", meaning: c"Who tells by NOTIFY that levels have changed.", more: c"worker: the background worker, where the library is preloaded, some milliseconds after the commit. transaction: each transaction for itself, which makes commits queue. off: nobody but stock.emit_changes().", by: By::Superuser, value: GucSetting::<Notify>::new(Notify::Worker) };
+static NOTIFY: Setting<Notify> = Setting {
+    name: c"pg_stock.notify",
+    meaning: c"Who tells by NOTIFY that levels have changed.",
+    more:
+        c"worker: the background worker, where the library is preloaded, some milliseconds after \
+          the commit. transaction: each transaction for itself, which makes commits queue. off: \
+          nobody but stock.emit_changes().",
+    by: By::Superuser,
+    value: GucSetting::<Notify>::new(Notify::Worker),
+};
 
 /// Who tells by NOTIFY that levels have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -214,7 +271,8 @@ static CHANNEL_PREFIX: Text = Setting {
 /// How the names of the channels begin. PostgreSQL takes names of at most 63 bytes.
 pub fn channel_prefix() -> String {
     let prefix = CHANNEL_PREFIX.text();
-    let kept = prefix.char_indices().take_while(|(place, letter)| place + letter.len_utf8() <= 48).count();
+    let kept =
+        prefix.char_indices().take_while(|(place, letter)| place + letter.len_utf8() <= 48).count();
     let prefix: String = prefix.chars().take(kept).collect();
     if prefix.is_empty() { "stock".into() } else { prefix }
 }
@@ -236,7 +294,14 @@ pub fn emit_interval() -> std::time::Duration {
     std::time::Duration::from_millis(EMIT_INTERVAL.get() as u64)
 }
 
-static DATABASES: Text = Setting { name: c"pg_stock.databases", meaning: c"The databases in which the background worker expires holds.", more: c"A list of names, separated by commas; * stands for every database that has the extension, an empty list for none.", by: By::File, value: GucSetting::<Option<CString>>::new(Some(c"*")) };
+static DATABASES: Text = Setting {
+    name: c"pg_stock.databases",
+    meaning: c"The databases in which the background worker expires holds.",
+    more: c"A list of names, separated by commas; * stands for every database that has the \
+            extension, an empty list for none.",
+    by: By::File,
+    value: GucSetting::<Option<CString>>::new(Some(c"*")),
+};
 
 /// The databases that the background worker serves.
 pub enum Databases {
@@ -267,8 +332,11 @@ impl Databases {
 /// The databases that the background worker serves.
 pub fn databases() -> Databases {
     let value = DATABASES.text();
-    let names: Vec<String> =
-        value.split(',').map(|name| name.trim().trim_matches('"').to_owned()).filter(|name| !name.is_empty()).collect();
+    let names: Vec<String> = value
+        .split(',')
+        .map(|name| name.trim().trim_matches('"').to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
     if names.iter().any(|name| name == "*") { Databases::All } else { Databases::Named(names) }
 }
 
@@ -290,7 +358,8 @@ static MAX_DATABASES: Number = Number {
     setting: Setting {
         name: c"pg_stock.max_databases",
         meaning: c"In how many databases the extension may have a background worker.",
-        more: c"Each takes 600 bytes of shared memory, and a worker slot of max_worker_processes once it has a worker.",
+        more: c"Each takes 600 bytes of shared memory, and a worker slot of max_worker_processes \
+                once it has a worker.",
         by: By::Start,
         value: GucSetting::<i32>::new(128),
     },
@@ -324,7 +393,8 @@ static POLL_INTERVAL: Number = Number {
     setting: Setting {
         name: c"pg_stock.poll_interval",
         meaning: c"How long the background worker sleeps at most.",
-        more: c"It wakes by itself when a hold is due; only what a prepared transaction held must be looked for.",
+        more: c"It wakes by itself when a hold is due; only what a prepared transaction held must \
+                be looked for.",
         by: By::File,
         value: GucSetting::<i32>::new(60),
     },
@@ -342,7 +412,8 @@ static CLOCK_OFFSET: Number = Number {
     range: i32::MIN..=i32::MAX,
     setting: Setting {
         name: c"pg_stock.clock_offset",
-        meaning: c"Seconds that are added to the clock; only for tests, and not in a release build.",
+        meaning: c"Seconds that are added to the clock; only for tests, and not in a release \
+                   build.",
         more: c"",
         by: By::Superuser,
         value: GucSetting::<i32>::new(0),

@@ -15,7 +15,8 @@ pub fn limit_lock_waits(milliseconds: i32) {
     }
 }
 
-/// Lets this transaction flush its commit and wait for no standby, whatever was asked for; gives what was.
+/// Lets this transaction flush its commit and wait for no standby, whatever was asked for; gives
+/// what was.
 pub fn commit_locally() -> i32 {
     // SAFETY: a variable of this backend.
     let asked = unsafe { pg_sys::synchronous_commit };
@@ -23,7 +24,8 @@ pub fn commit_locally() -> i32 {
     asked
 }
 
-/// Lets this transaction wait for its commit to be flushed, whatever the session asks for; a higher demand stands.
+/// Lets this transaction wait for its commit to be flushed, whatever the session asks for; a higher
+/// demand stands.
 pub fn commit_durably() {
     use pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
     // SAFETY: a variable of this backend.
@@ -40,5 +42,16 @@ fn set_synchronous_commit(value: &CStr) {
 fn set(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
     let (role, source) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
     // SAFETY: C strings, which PostgreSQL copies.
-    unsafe { pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), role, source, action, true, 0, false) };
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            role,
+            source,
+            action,
+            true,
+            0,
+            false,
+        )
+    };
 }

@@ -16,7 +16,8 @@ use super::{crowd, sql};
 use crate::early;
 use crate::error::Error;
 
-/// How many levels or holds are dealt with directly at most; of more, one statement costs less for each.
+/// How many levels or holds are dealt with directly at most; of more, one statement costs less for
+/// each.
 const DIRECT_ROWS_MAX: usize = 16;
 
 /// The way to the tables.
@@ -39,24 +40,36 @@ impl Access {
         self.direct.as_ref().and_then(verb)
     }
 
-    fn directly_if_few<T>(&self, count: usize, verb: impl FnOnce(&Tables) -> Option<T>) -> Option<T> {
+    fn directly_if_few<T>(
+        &self,
+        count: usize,
+        verb: impl FnOnce(&Tables) -> Option<T>,
+    ) -> Option<T> {
         if count <= DIRECT_ROWS_MAX { self.directly(verb) } else { None }
     }
 
     /// The level as it is by now, if the key is not known.
     pub fn glance(&self, at: &LevelId, key: &Name, now: Micros) -> SpiResult<Option<Level>> {
-        if let Some(level) = self.directly(|tables| tables.glance(at, key)).filter(|level| level.next_due > now) {
+        if let Some(level) =
+            self.directly(|tables| tables.glance(at, key)).filter(|level| level.next_due > now)
+        {
             return Ok(Some(level));
         }
         let is_known = |row: Row<'_>| row.flag(level::WIDTH + 1);
-        let found = sql::GLANCE.query(&[time(now), text(&at.sku), text(&at.location), text(key)], |row| {
-            (!is_known(row)).then(|| with_overdue(row).1)
-        })?;
+        let found = sql::GLANCE
+            .query(&[time(now), text(&at.sku), text(&at.location), text(key)], |row| {
+                (!is_known(row)).then(|| with_overdue(row).1)
+            })?;
         Ok(found.into_iter().flatten().next())
     }
 
-    /// Levels as they are, and what is overdue on them by `now`, which is counted only where something may be.
-    pub fn levels(&self, levels: &BTreeSet<LevelId>, now: Micros) -> SpiResult<Vec<(LevelId, Level)>> {
+    /// Levels as they are, and what is overdue on them by `now`, which is counted only where
+    /// something may be.
+    pub fn levels(
+        &self,
+        levels: &BTreeSet<LevelId>,
+        now: Micros,
+    ) -> SpiResult<Vec<(LevelId, Level)>> {
         if levels.is_empty() {
             return Ok(Vec::new());
         }
@@ -66,15 +79,16 @@ impl Access {
         }
     }
 
-    /// Locks levels in their one order, and says which there were to be locked and how they are, but for what is overdue:
-    /// nobody else changes these or their holds until the transaction ends. A level that is created afterwards is not
-    /// among them.
+    /// Locks levels in their one order, and says which there were to be locked and how they are,
+    /// but for what is overdue: nobody else changes these or their holds until the transaction
+    /// ends. A level that is created afterwards is not among them.
     pub fn lock(&self, levels: &BTreeSet<LevelId>) -> SpiResult<Vec<(LevelId, Level)>> {
         if let Some(locked) = self.directly_if_few(levels.len(), |tables| tables.lock(levels)) {
             return Ok(locked);
         }
         let locked = |row: Row<'_>| (level::id(row), level::level(row));
-        let (rows, has_waited) = early::watch(|| sql::LOCK_LEVELS.query_each(&[], &names(levels), locked));
+        let (rows, has_waited) =
+            early::watch(|| sql::LOCK_LEVELS.query_each(&[], &names(levels), locked));
         levels.iter().take(DIRECT_ROWS_MAX).for_each(|at| crowd::note(at, has_waited));
         rows
     }
@@ -92,42 +106,52 @@ impl Access {
         entries.into_iter().collect()
     }
 
-    /// Whether nothing but a claim that fails need tell that a key was used.
-    pub fn has_claims(&self) -> bool {
-        self.direct.as_ref().is_some_and(Tables::has_claims)
-    }
-
-    /// Overdue holds by `now`, earliest first, of levels with the earliest deadline on each: enough to have the units that
-    /// are needed there.
+    /// Overdue holds by `now`, earliest first, of levels with the earliest deadline on each: enough
+    /// to have the units that are needed there.
     pub fn overdue(&self, needed: &[(&LevelId, i64, Micros)], now: Micros) -> SpiResult<Vec<Hold>> {
-        let rows =
-            each(needed, |(at, units, next_due)| [text(&at.sku), text(&at.location), int(*units), time(*next_due)]);
+        let rows = each(needed, |(at, units, next_due)| {
+            [text(&at.sku), text(&at.location), int(*units), time(*next_due)]
+        });
         sql::OVERDUE.query_each(&[time(now)], &rows, hold::hold)
     }
 
     /// What buyers hold by `now` and have bought, of levels with the earliest deadline on each.
-    pub fn bought(&self, asked: &[(&LevelId, Name, Micros)], now: Micros) -> SpiResult<Vec<((LevelId, Name), i64)>> {
-        let rows =
-            each(asked, |(at, buyer, next_due)| [text(&at.sku), text(&at.location), text(buyer), time(*next_due)]);
-        let bought = |row: Row<'_>| ((LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)), row.int(3));
+    pub fn bought(
+        &self,
+        asked: &[(&LevelId, Name, Micros)],
+        now: Micros,
+    ) -> SpiResult<Vec<((LevelId, Name), i64)>> {
+        let rows = each(asked, |(at, buyer, next_due)| {
+            [text(&at.sku), text(&at.location), text(buyer), time(*next_due)]
+        });
+        let bought = |row: Row<'_>| {
+            ((LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)), row.int(3))
+        };
         sql::BOUGHT.query_each(&[time(now)], &rows, bought)
     }
 
-    /// Changes one level if the guard admits it as it is then, and says how it is afterwards. `due` is the deadline of a
-    /// hold that is about to be opened there.
-    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Result<Option<Level>, Error> {
+    /// Changes one level if the guard admits it as it is then, and says how it is afterwards. `due`
+    /// is the deadline of a hold that is about to be opened there.
+    pub fn change_guarded(
+        &self,
+        guard: &Guard,
+        change: &LevelChange,
+        due: Micros,
+    ) -> Result<Option<Level>, Error> {
         if let Some(done) = self.directly(|tables| tables.change_guarded(guard, change, due)) {
             return Ok(done);
         }
         let locked = Access::by_statements().lock(&BTreeSet::from([guard.at.clone()]))?.pop();
-        let Some((at, before)) = locked.filter(|(_, level)| guard.admits(level)) else { return Ok(None) };
+        let Some((at, before)) = locked.filter(|(_, level)| guard.admits(level)) else {
+            return Ok(None);
+        };
         let after = change.onto(&before, due);
         let is_changed = change_by_statement(&[(&at, &before, &after)], guard.now)? == 1;
         Ok(is_changed.then_some(after))
     }
 
-    /// Writes ledger rows, which claim their keys; says how many were written, fewer than given where a key was taken. Of
-    /// one key none is written where the first is taken.
+    /// Writes ledger rows, which claim their keys; says how many were written, fewer than given
+    /// where a key was taken. Of one key none is written where the first is taken.
     pub fn claim(&self, entries: &[&Entry]) -> SpiResult<usize> {
         let context = Context::of_session();
         let rows = || entries.iter().map(|entry| ledger::row(entry, &context));
@@ -162,40 +186,59 @@ impl Access {
 
     fn close_holds(&self, mut holds: Vec<&HoldChange>) -> SpiResult<usize> {
         let count = holds.len();
-        holds.retain(|hold| self.directly_if_few(count, |tables| tables.close_hold(hold)).is_none());
+        holds
+            .retain(|hold| self.directly_if_few(count, |tables| tables.close_hold(hold)).is_none());
         let directly = count - holds.len();
         if holds.is_empty() {
             return Ok(directly);
         }
-        let rows = each(&holds, |hold| [text(&hold.key), line(hold.line), int(hold.quantity_before)]);
+        let rows =
+            each(&holds, |hold| [text(&hold.key), line(hold.line), int(hold.quantity_before)]);
         Ok(directly + sql::CLOSE_HOLDS.execute_each(&[], &rows)?)
     }
 
     /// Creates levels; says how many there were not.
     pub fn create_levels(&self, levels: &[(&LevelId, &Level)], now: Micros) -> SpiResult<usize> {
-        sql::CREATE_LEVELS.execute_each(&[], &each(levels, |(at, level)| level::row(at, level, now)))
+        sql::CREATE_LEVELS
+            .execute_each(&[], &each(levels, |(at, level)| level::row(at, level, now)))
     }
 
-    /// Changes levels that are locked, from what they were to what they will be; says how many were as they must be.
-    pub fn change_levels(&self, levels: &[(&LevelId, &Level, &Level)], now: Micros) -> SpiResult<usize> {
+    /// Changes levels that are locked, from what they were to what they will be; says how many were
+    /// as they must be.
+    pub fn change_levels(
+        &self,
+        levels: &[(&LevelId, &Level, &Level)],
+        now: Micros,
+    ) -> SpiResult<usize> {
         let directly = |(at, before, after): &(&LevelId, &Level, &Level)| {
-            self.directly_if_few(levels.len(), |tables| tables.change_locked(at, before, after, now)).is_some()
+            self.directly_if_few(levels.len(), |tables| {
+                tables.change_locked(at, before, after, now)
+            })
+            .is_some()
         };
         let rest: Vec<_> = levels.iter().filter(|level| !directly(level)).copied().collect();
         let done = levels.len() - rest.len();
         if rest.is_empty() { Ok(done) } else { Ok(done + change_by_statement(&rest, now)?) }
     }
 
-    /// The earliest deadline of the holds of levels, of which none lies before the bound of its level.
-    pub fn first_due(&self, bounds: &BTreeMap<&LevelId, Micros>) -> SpiResult<BTreeMap<LevelId, Micros>> {
+    /// The earliest deadline of the holds of levels, of which none lies before the bound of its
+    /// level.
+    pub fn first_due(
+        &self,
+        bounds: &BTreeMap<&LevelId, Micros>,
+    ) -> SpiResult<BTreeMap<LevelId, Micros>> {
         if bounds.is_empty() {
             return Ok(BTreeMap::new());
         }
         if let Some(first) = self.directly_if_few(bounds.len(), |tables| tables.first_due(bounds)) {
             return Ok(first);
         }
-        let rows: Vec<_> = bounds.iter().map(|(at, bound)| [text(&at.sku), text(&at.location), time(*bound)]).collect();
-        let first = |row: Row<'_>| (LevelId { sku: row.name(0), location: row.name(1) }, row.int(2));
+        let rows: Vec<_> = bounds
+            .iter()
+            .map(|(at, bound)| [text(&at.sku), text(&at.location), time(*bound)])
+            .collect();
+        let first =
+            |row: Row<'_>| (LevelId { sku: row.name(0), location: row.name(1) }, row.int(2));
         Ok(sql::FIRST_DUE.query_each(&[], &rows, first)?.into_iter().collect())
     }
 
@@ -205,7 +248,10 @@ impl Access {
     }
 
     /// Adds to what buyers hold and have bought.
-    pub fn add_bought<'a>(&self, bought: impl Iterator<Item = (&'a (LevelId, Name), &'a i64)>) -> SpiResult<()> {
+    pub fn add_bought<'a>(
+        &self,
+        bought: impl Iterator<Item = (&'a (LevelId, Name), &'a i64)>,
+    ) -> SpiResult<()> {
         let row = |((at, buyer), units): (&(LevelId, Name), &i64)| {
             [text(&at.sku), text(&at.location), text(buyer), int(*units)]
         };
@@ -213,7 +259,8 @@ impl Access {
     }
 }
 
-/// Whether entries claim one key for one operation. Their lines are from 1 on, so that the first one finds what is taken.
+/// Whether entries claim one key for one operation. Their lines are from 1 on, so that the first
+/// one finds what is taken.
 pub fn is_of_one_key(entries: &[&Entry]) -> bool {
     let mut keys = entries.iter().map(|entry| (&entry.key, entry.operation));
     keys.next().is_some_and(|first| keys.all(|key| key == first))
@@ -240,7 +287,13 @@ fn history_by_statement(keys: &[&Name]) -> SpiResult<Vec<Result<Entry, Error>>> 
 fn keep_holds(holds: &[&HoldChange]) -> SpiResult<usize> {
     let row = |hold: &&HoldChange| {
         let (quantity, deadline) = hold.after?;
-        Some([text(&hold.key), line(hold.line), int(hold.quantity_before), int(quantity), time(deadline)])
+        Some([
+            text(&hold.key),
+            line(hold.line),
+            int(hold.quantity_before),
+            int(quantity),
+            time(deadline),
+        ])
     };
     let rows: Vec<_> = holds.iter().filter_map(row).collect();
     if rows.is_empty() { Ok(0) } else { sql::CHANGE_HOLDS.execute_each(&[], &rows) }

@@ -1,8 +1,9 @@
 //! Which levels others wanted a moment ago, as far as this backend knows.
 //!
-//! A crowd that lets go of a level early leaves it free most of the time: it flushes together, is answered together, and
-//! comes back together. The first who comes back finds nobody there yet; did he hold the level while he flushes, all the
-//! others would wait for his flush. So who was in a crowd a moment ago takes it to be there still.
+//! A crowd that lets go of a level early leaves it free most of the time: it flushes together, is
+//! answered together, and comes back together. The first who comes back finds nobody there yet; did
+//! he hold the level while he flushes, all the others would wait for his flush. So who was in a
+//! crowd a moment ago takes it to be there still.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,7 +22,8 @@ thread_local! {
     static SEEN: RefCell<HashMap<LevelId, Instant>> = RefCell::new(HashMap::new());
 }
 
-/// Notes whether others want a level which this transaction takes: there is a sign of them, or they were there a moment ago.
+/// Notes whether others want a level which this transaction takes: there is a sign of them, or they
+/// were there a moment ago.
 pub fn note(at: &LevelId, is_seen: bool) {
     if is_seen {
         remember(at);

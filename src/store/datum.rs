@@ -19,7 +19,8 @@ pub fn opt_text(value: Option<&Name>) -> Value {
     value.and_then(text)
 }
 
-/// A text in the encoding of the database. Text and bytea share one representation, a varlena of bytes.
+/// A text in the encoding of the database. Text and bytea share one representation, a varlena of
+/// bytes.
 pub fn bytes(value: &[u8]) -> Value {
     value.into_datum()
 }
@@ -76,7 +77,8 @@ pub fn array(values: impl Iterator<Item = Value>, of: Oid) -> Value {
         values.map(|value| (value.unwrap_or(Datum::null()), value.is_none())).unzip();
     let mut length = [datums.len() as i32];
     let mut lower = [1];
-    // SAFETY: datums and nulls have `length` elements of the type that `element` describes; PostgreSQL copies them.
+    // SAFETY: datums and nulls have `length` elements of the type that `element` describes;
+    // PostgreSQL copies them.
     unsafe {
         let array = pg_sys::construct_md_array(
             datums.as_mut_ptr(),
@@ -109,9 +111,15 @@ struct Element {
 fn element(of: Oid) -> Element {
     let eight_bytes = |array| Element { array, length: 8, by_value: true, align: b'd' };
     match of {
-        pg_sys::TEXTOID => Element { array: pg_sys::TEXTARRAYOID, length: -1, by_value: false, align: b'i' },
-        pg_sys::INT4OID => Element { array: pg_sys::INT4ARRAYOID, length: 4, by_value: true, align: b'i' },
-        pg_sys::BOOLOID => Element { array: pg_sys::BOOLARRAYOID, length: 1, by_value: true, align: b'c' },
+        pg_sys::TEXTOID => {
+            Element { array: pg_sys::TEXTARRAYOID, length: -1, by_value: false, align: b'i' }
+        }
+        pg_sys::INT4OID => {
+            Element { array: pg_sys::INT4ARRAYOID, length: 4, by_value: true, align: b'i' }
+        }
+        pg_sys::BOOLOID => {
+            Element { array: pg_sys::BOOLARRAYOID, length: 1, by_value: true, align: b'c' }
+        }
         pg_sys::INT8OID => eight_bytes(pg_sys::INT8ARRAYOID),
         pg_sys::TIMESTAMPTZOID => eight_bytes(pg_sys::TIMESTAMPTZARRAYOID),
         pg_sys::XID8OID => eight_bytes(pg_sys::XID8ARRAYOID),

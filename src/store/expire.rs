@@ -46,7 +46,8 @@ use crate::settings;
 
 /// Earlier than every deadline: PostgreSQL's `-infinity`.
 const EARLIEST: Micros = Micros::MIN;
-/// How often everything is looked at: a hold whose transaction took longer than its time to live lies below the mark.
+/// How often everything is looked at: a hold whose transaction took longer than its time to live
+/// lies below the mark.
 const FULL_LOOK_INTERVAL: Micros = 3_600 * SECOND;
 /// How long a level is waited for.
 const LOCK_WAIT_MAX_MS: i32 = 1_000;
@@ -58,7 +59,8 @@ const CHUNK_LEVELS_MIN: usize = 16;
 const PAGES_MAX: usize = 100;
 /// How many levels that were passed over are tried again in one sweep.
 const PENDING_MAX: usize = 500;
-/// SQLSTATE classes that speak of the moment and not of a hold: transactions, resources, operators, the system.
+/// SQLSTATE classes that speak of the moment and not of a hold: transactions, resources, operators,
+/// the system.
 const PASSING_CLASSES: [&str; 6] = ["25", "40", "53", "55", "57", "58"];
 
 /// What one sweep did.
@@ -74,7 +76,8 @@ pub struct Swept {
     pub errors: i64,
     /// The text of the first of these errors.
     pub message: Option<String>,
-    /// The next deadline; not later than now where holds are due already; [`NEVER`] where nothing is held.
+    /// The next deadline; not later than now where holds are due already; [`NEVER`] where nothing
+    /// is held.
     pub next_due: Micros,
     /// When a hold that was set aside is tried again; [`NEVER`] if there is none.
     pub retry_at: Micros,
@@ -85,7 +88,8 @@ pub struct Swept {
 struct Progress {
     /// When everything was looked at last; `None`: not yet.
     looked_at_all: Option<Micros>,
-    /// Every hold with an earlier deadline was dealt with, or its level is in `pending`, or it was set aside.
+    /// Every hold with an earlier deadline was dealt with, or its level is in `pending`, or it was
+    /// set aside.
     mark: Micros,
     /// No hold is due between the mark and this moment, but for those that the caller is told of.
     quiet_until: Micros,
@@ -100,8 +104,8 @@ thread_local! {
 
 /// Closes up to `most` overdue holds.
 ///
-/// `told` is for a caller who hears of every hold with an early deadline that is committed: the earliest of them since
-/// the last sweep ([`NEVER`]: none). Others pass `None`.
+/// `told` is for a caller who hears of every hold with an early deadline that is committed: the
+/// earliest of them since the last sweep ([`NEVER`]: none). Others pass `None`.
 pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
     refuse_on_standby()?;
     refuse_where_distributed()?;
@@ -138,8 +142,8 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
     wait_for_stubborn(progress, &mut swept)?;
     let mut levels = in_turn(progress, retry);
     let mut full = false;
-    // A page of levels that are all locked keeps the next from nothing. (Nothing is held then: no lock of ours is kept
-    // longer for it.)
+    // A page of levels that are all locked keeps the next from nothing. (Nothing is held then: no
+    // lock of ours is kept longer for it.)
     for _ in 0..PAGES_MAX {
         let page = due_holds(progress, started, most)?;
         full = page.len() >= most;
@@ -148,7 +152,8 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
         let levels = distinct(std::mem::take(&mut levels));
         let left = close_in_chunks(progress, &levels, started, most, &mut swept)?;
         // What was not reached is found again from its earliest deadline on.
-        progress.mark = levels[left..].iter().map(|(_, due)| *due).find(|due| *due < NEVER).unwrap_or(until);
+        progress.mark =
+            levels[left..].iter().map(|(_, due)| *due).find(|due| *due < NEVER).unwrap_or(until);
         full |= left < levels.len();
         if !full || swept.holds + swept.errors > 0 {
             break;
@@ -175,8 +180,12 @@ impl Progress {
         // A mark in the future: the clock was stepped back.
         let all = self.looked_at_all.is_none_or(due) || started < self.mark;
         if all {
-            *self =
-                Progress { looked_at_all: Some(started), mark: EARLIEST, quiet_until: EARLIEST, ..Progress::default() };
+            *self = Progress {
+                looked_at_all: Some(started),
+                mark: EARLIEST,
+                quiet_until: EARLIEST,
+                ..Progress::default()
+            };
         }
         let told = told.unwrap_or(NEVER);
         self.mark = self.mark.min(told);
@@ -185,44 +194,53 @@ impl Progress {
     }
 }
 
-/// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made without it. The ledger
-/// entries of what would be swept may not be there yet.
+/// True while a dump is being restored: it sets the ledger's sequence last, and no hold is made
+/// without it. The ledger entries of what would be swept may not be there yet.
 pub fn is_restoring() -> Result<bool, Error> {
     Ok(sql::RESTORING.query(&[], |row| row.flag(0))?.contains(&true))
 }
 
-/// Raises the ledger's sequence where logical replication or a restore by hand has left it behind: positions would be
-/// handed out again.
+/// Raises the ledger's sequence where logical replication or a restore by hand has left it behind:
+/// positions would be handed out again.
 fn raise_sequence() -> SpiResult<()> {
     for position in sql::RAISE_SEQUENCE.query(&[], |row| row.int(0))? {
-        let text = format!("pg_stock has raised the sequence stock.ledger_position_seq to {position}");
-        let hint =
-            "It was behind the ledger. Set it with setval() where tables are filled by other means than pg_dump.";
+        let text =
+            format!("pg_stock has raised the sequence stock.ledger_position_seq to {position}");
+        let hint = "It was behind the ledger. Set it with setval() where tables are filled by \
+                    other means than pg_dump.";
         ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
     }
     Ok(())
 }
 
-/// True while a subscription fills the tables: the holds are the publisher's to end, and what we wrote would be in the way
-/// of what it sends.
+/// True while a subscription fills the tables: the holds are the publisher's to end, and what we
+/// wrote would be in the way of what it sends.
 pub fn is_subscribed() -> Result<bool, Error> {
     Ok(sql::SUBSCRIBED.query(&[], |row| row.flag(0))?.contains(&true))
 }
 
-/// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are pending and holds
-/// that were set aside are looked after elsewhere.
-fn due_holds(progress: &Progress, started: Micros, most: usize) -> SpiResult<Vec<(LevelId, Micros)>> {
+/// The levels of the holds that are due next, with their deadlines, earliest first. Levels that are
+/// pending and holds that were set aside are looked after elsewhere.
+fn due_holds(
+    progress: &Progress,
+    started: Micros,
+    most: usize,
+) -> SpiResult<Vec<(LevelId, Micros)>> {
     let args = [time(progress.mark), time(started), int(most as i64)];
     sql::DUE_HOLDS.query_each(&args, &names(progress.pending.keys()), level_due)
 }
 
-/// The levels to visit before those that are due by their deadlines: those of holds that were set aside and are tried
-/// again, and some of those that are pending, each in its turn. What is pending lies above the bound of its level; its
-/// deadlines are not known here.
+/// The levels to visit before those that are due by their deadlines: those of holds that were set
+/// aside and are tried again, and some of those that are pending, each in its turn. What is pending
+/// lies above the bound of its level; its deadlines are not known here.
 fn in_turn(progress: &Progress, retry: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
-    let mut pending: Vec<(&LevelId, u32)> = progress.pending.iter().map(|(at, times)| (at, *times)).collect();
+    let mut pending: Vec<(&LevelId, u32)> =
+        progress.pending.iter().map(|(at, times)| (at, *times)).collect();
     pending.sort_by_key(|(_, passed_over)| *passed_over);
-    retry.into_iter().chain(pending.into_iter().take(PENDING_MAX).map(|(at, _)| (at.clone(), NEVER))).collect()
+    retry
+        .into_iter()
+        .chain(pending.into_iter().take(PENDING_MAX).map(|(at, _)| (at.clone(), NEVER)))
+        .collect()
 }
 
 /// Each level once, at its first place.
@@ -231,8 +249,8 @@ fn distinct(levels: Vec<(LevelId, Micros)>) -> Vec<(LevelId, Micros)> {
     levels.into_iter().filter(|(at, _)| seen.insert(at.clone())).collect()
 }
 
-/// Visits levels in turn, ever more at once, and closes all that is overdue on each, until `most` holds are closed.
-/// Gives the place of the first level that was not visited.
+/// Visits levels in turn, ever more at once, and closes all that is overdue on each, until `most`
+/// holds are closed. Gives the place of the first level that was not visited.
 fn close_in_chunks(
     progress: &mut Progress,
     levels: &[(LevelId, Micros)],
@@ -258,9 +276,13 @@ fn close_in_chunks(
     Ok(place)
 }
 
-/// Locks what can be locked, and remembers what could not. Nothing is waited for, so that nothing can deadlock with the
-/// sweep.
-fn lock(progress: &mut Progress, due: &BTreeMap<LevelId, Micros>, swept: &mut Swept) -> SpiResult<BTreeSet<LevelId>> {
+/// Locks what can be locked, and remembers what could not. Nothing is waited for, so that nothing
+/// can deadlock with the sweep.
+fn lock(
+    progress: &mut Progress,
+    due: &BTreeMap<LevelId, Micros>,
+    swept: &mut Swept,
+) -> SpiResult<BTreeSet<LevelId>> {
     let held = sql::LOCK_FREE_LEVELS.query_each(&[], &names(due.keys()), level_id)?;
     let held: BTreeSet<LevelId> = held.into_iter().collect();
     for at in due.keys() {
@@ -307,22 +329,30 @@ fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<usize>, Error> {
 
 /// Sets the overdue holds of a level that does not exist aside: somebody deleted its row.
 fn orphans(at: &LevelId, swept: &mut Swept) -> Result<(), Error> {
-    let holds =
-        sql::ORPHANS.query(&[text(&at.sku), text(&at.location), time(now())], |row| (row.name(0), row.line(1)))?;
+    let holds = sql::ORPHANS.query(&[text(&at.sku), text(&at.location), time(now())], |row| {
+        (row.name(0), row.line(1))
+    })?;
     for (key, line) in holds {
-        let error =
-            Error::Corrupted(format!("the hold is on an unknown level (SKU \"{}\" at \"{}\")", at.sku, at.location));
+        let error = Error::Corrupted(format!(
+            "the hold is on an unknown level (SKU \"{}\" at \"{}\")",
+            at.sku, at.location
+        ));
         set_aside(&key, line, error.into(), swept)?;
     }
     Ok(())
 }
 
 /// Reads the overdue holds of levels that are locked, at most `most`.
-fn overdue_holds(due: &BTreeMap<LevelId, Micros>, started: Micros, most: usize) -> SpiResult<Vec<Hold>> {
+fn overdue_holds(
+    due: &BTreeMap<LevelId, Micros>,
+    started: Micros,
+    most: usize,
+) -> SpiResult<Vec<Hold>> {
     if due.is_empty() {
         return Ok(Vec::new());
     }
-    let levels: Vec<_> = due.iter().map(|(at, due)| [text(&at.sku), text(&at.location), time(*due)]).collect();
+    let levels: Vec<_> =
+        due.iter().map(|(at, due)| [text(&at.sku), text(&at.location), time(*due)]).collect();
     sql::OVERDUE_HOLDS.query_each(&[time(started), int(most as i64)], &levels, hold::hold)
 }
 
@@ -331,7 +361,8 @@ pub fn is_lasting(sqlstate: &str) -> bool {
     !PASSING_CLASSES.contains(&&sqlstate[..2])
 }
 
-/// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to the one that is bad.
+/// Closes holds whose levels are locked. Where that fails, each half is tried by itself, down to
+/// the one that is bad.
 fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
     if holds.is_empty() {
         return Ok(());
@@ -339,7 +370,8 @@ fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
     match subtransaction::attempt(is_lasting, || close_together(&holds)) {
         Ok(closed) => {
             swept.holds += closed.len() as i64;
-            swept.units = closed.iter().fold(swept.units, |units, quantity| units.saturating_add(*quantity));
+            swept.units =
+                closed.iter().fold(swept.units, |units, quantity| units.saturating_add(*quantity));
             Ok(())
         }
         Err(setback) if holds.len() == 1 => {
@@ -354,8 +386,8 @@ fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
     }
 }
 
-/// Closes holds, all or none, and gives the units in each. One that is not due after all (the clock was stepped back)
-/// stays open.
+/// Closes holds, all or none, and gives the units in each. One that is not due after all (the clock
+/// was stepped back) stays open.
 fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
@@ -373,7 +405,9 @@ fn set_aside(key: &Name, number: i32, setback: Setback, swept: &mut Swept) -> Re
     let (sqlstate, message) = match setback {
         Setback::Caught(Caught { sqlstate, message }) => (sqlstate, message),
         Setback::Failed(error) => (error.sqlstate(), error.to_string()),
-        Setback::Outrun => ("23505".into(), "the ledger says already that this hold has expired".into()),
+        Setback::Outrun => {
+            ("23505".into(), "the ledger says already that this hold has expired".into())
+        }
         Setback::Settled(_) => unreachable!("a sweep answers nobody"),
     };
     let message = storable(&message);
@@ -384,8 +418,14 @@ fn set_aside(key: &Name, number: i32, setback: Setback, swept: &mut Swept) -> Re
     Ok(())
 }
 
-/// Finds out when there is something to do again. Whoever is told of new holds need not read again where none was.
-fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: Option<Micros>) -> SpiResult<()> {
+/// Finds out when there is something to do again. Whoever is told of new holds need not read again
+/// where none was.
+fn find_next(
+    progress: &mut Progress,
+    swept: &mut Swept,
+    started: Micros,
+    told: Option<Micros>,
+) -> SpiResult<()> {
     let from = if told.is_some() { started.max(progress.quiet_until) } else { started };
     let next = sql::NEXT_DUE.query(&[time(from)], |row| (row.opt_int(0), row.opt_int(1)))?.pop();
     let (due, retry) = next.unwrap_or_default();
@@ -396,16 +436,21 @@ fn find_next(progress: &mut Progress, swept: &mut Swept, started: Micros, told: 
 
 fn log(started: Micros, swept: &Swept) -> SpiResult<()> {
     let message = swept.message.as_deref().and_then(|message| bytes(message.as_bytes()));
-    sql::LOG_RUN.execute(&[time(started), int(swept.holds), int(swept.units), int(swept.errors), message]).map(drop)
+    sql::LOG_RUN
+        .execute(&[time(started), int(swept.holds), int(swept.units), int(swept.errors), message])
+        .map(drop)
 }
 
 /// Keeps the log and the errors bounded. Where that fails, holds are given back all the same.
 fn tidy(started: Micros) -> Result<(), Error> {
     for statement in [&sql::SUM_UP_RUNS, &sql::FORGET_RUNS, &sql::FORGET_ERRORS] {
-        match subtransaction::attempt(is_lasting, || statement.execute(&[time(started)]).map_err(Setback::from)) {
+        match subtransaction::attempt(is_lasting, || {
+            statement.execute(&[time(started)]).map_err(Setback::from)
+        }) {
             Ok(_) => {}
             Err(Setback::Caught(Caught { message, .. })) => {
-                let text = format!("pg_stock could not tidy what it writes down of expiry: {message}");
+                let text =
+                    format!("pg_stock could not tidy what it writes down of expiry: {message}");
                 ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text);
             }
             Err(Setback::Failed(error)) => return Err(error),
@@ -424,10 +469,12 @@ fn level_id(row: Row<'_>) -> LevelId {
     LevelId { sku: row.name(0), location: row.name(1) }
 }
 
-/// Forgets how far the sweeps have come where a transaction is rolled back, or prepared: its holds are there again.
+/// Forgets how far the sweeps have come where a transaction is rolled back, or prepared: its holds
+/// are there again.
 fn watch_for_aborts() {
     if !WATCHING.replace(true) {
-        // SAFETY: the callbacks have the signatures that PostgreSQL asks for, and live as long as the library.
+        // SAFETY: the callbacks have the signatures that PostgreSQL asks for, and live as long as
+        // the library.
         unsafe {
             pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());

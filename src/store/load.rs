@@ -20,9 +20,12 @@ pub fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }.saturating_add(settings::clock_offset())
 }
 
-/// The levels that requests concern: those they name, and those their reservations have lines on; and the entries that
-/// told so.
-pub fn levels_of(access: &Access, requests: &[Request]) -> Result<(BTreeSet<LevelId>, History), Error> {
+/// The levels that requests concern: those they name, and those their reservations have lines on;
+/// and the entries that told so.
+pub fn levels_of(
+    access: &Access,
+    requests: &[Request],
+) -> Result<(BTreeSet<LevelId>, History), Error> {
     let named = requests.iter().flat_map(|request| request.action.named_levels());
     let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
     let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
@@ -31,37 +34,42 @@ pub fn levels_of(access: &Access, requests: &[Request]) -> Result<(BTreeSet<Leve
     Ok((levels, history))
 }
 
-/// True where a reservation that the requests act on has lines at levels that were not read: it was made between the
-/// reads.
+/// True where a reservation that the requests act on has lines at levels that were not read: it was
+/// made between the reads.
 pub fn outgrown(facts: &Facts, requests: &[Request], levels: &BTreeSet<LevelId>) -> bool {
     let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
     let entries = acting.filter_map(|request| facts.history.get(&request.key)).flatten();
     entries.filter_map(|entry| entry.at.as_ref()).any(|at| !levels.contains(at))
 }
 
-/// True where the facts were read by several statements that matter to a refusal, and so may never have been true
-/// together: overdue holds and buyers' counts are read after their levels.
+/// True where the facts were read by several statements that matter to a refusal, and so may never
+/// have been true together: overdue holds and buyers' counts are read after their levels.
 pub fn pieced_together(facts: &Facts) -> bool {
     facts.levels.values().any(|level| level.overdue > 0) || !facts.bought.is_empty()
 }
 
-/// True where levels still have the versions that were read first: then nothing on them changed in between, and what
-/// was read meanwhile belongs together. True also where nothing need be compared.
+/// True where levels still have the versions that were read first: then nothing on them changed in
+/// between, and what was read meanwhile belongs together. True also where nothing need be compared.
 pub fn unchanged(access: &Access, seen: Option<&BTreeMap<LevelId, Level>>) -> SpiResult<bool> {
     let Some(seen) = seen else { return Ok(true) };
     let again = access.levels(&seen.keys().cloned().collect(), now())?;
-    let same = |at, level: &Level| seen.get(at).is_some_and(|before| before.version == level.version);
+    let same =
+        |at, level: &Level| seen.get(at).is_some_and(|before| before.version == level.version);
     Ok(again.len() == seen.len() && again.iter().all(|(at, level)| same(at, level)))
 }
 
-/// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known and without a limit
-/// per buyer, the key is new, and no overdue hold need give way: there are units enough without, or too few with. `None`
-/// in every other case.
+/// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known
+/// and without a limit per buyer, the key is new, and no overdue hold need give way: there are
+/// units enough without, or too few with. `None` in every other case.
 pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Option<Facts>> {
-    let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else { return Ok(None) };
+    let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else {
+        return Ok(None);
+    };
     let [line] = lines.as_slice() else { return Ok(None) };
     let facts = moment();
-    let settled = |level: &Level| level.free() >= line.quantity || level.free() + level.overdue < line.quantity;
+    let settled = |level: &Level| {
+        level.free() >= line.quantity || level.free() + level.overdue < line.quantity
+    };
     let level = access.glance(&line.at, key, facts.now)?;
     Ok(level.filter(|level| level.buyer_limit.is_none() && settled(level)).map(|level| Facts {
         levels: [(line.at.clone(), level)].into(),
@@ -71,43 +79,34 @@ pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Option<Facts>>
 }
 
 /// Everything that deciding the requests needs.
-pub fn facts(access: &Access, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
-    let facts = facts_of_levels(access, levels)?;
-    let history = histories(access, requests.iter().map(|request| &request.key))?;
-    facts_about(access, requests, Facts { history, ..facts })
-}
-
-/// As [`facts`], where nothing is known of the keys.
-pub fn facts_of_new_keys(access: &Access, requests: &[Request], levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
-    let facts = facts_of_levels(access, levels)?;
-    let history = unknown(requests.iter().map(|request| &request.key));
-    facts_about(access, requests, Facts { history, ..facts })
-}
-
-/// True where nothing was known of the keys, and the requests do not act on what is.
-pub fn are_keys_new(facts: &Facts, requests: &[Request]) -> bool {
-    facts.history.values().all(Vec::is_empty) && !requests.iter().any(|request| request.action.acts_on_reservation())
-}
-
-/// The facts of this moment: the time and the settings.
-fn moment() -> Facts {
-    Facts { now: now(), retake_lapsed: settings::retake_lapsed(), max_hold: settings::max_hold(), ..Facts::default() }
-}
-
-fn facts_of_levels(access: &Access, levels: &BTreeSet<LevelId>) -> Result<Facts, Error> {
-    let facts = moment();
-    let levels = access.levels(levels, facts.now)?.into_iter().collect();
-    Ok(Facts { levels, ..facts })
-}
-
-fn facts_about(access: &Access, requests: &[Request], mut facts: Facts) -> Result<Facts, Error> {
+pub fn facts(
+    access: &Access,
+    requests: &[Request],
+    levels: &BTreeSet<LevelId>,
+) -> Result<Facts, Error> {
+    let mut facts = moment();
+    facts.levels = access.levels(levels, facts.now)?.into_iter().collect();
+    facts.history = histories(access, requests.iter().map(|request| &request.key))?;
     facts.overdue = overdue(access, requests, &facts)?;
     facts.bought = bought(access, requests, &facts)?;
     Ok(facts)
 }
 
+/// The facts of this moment: the time and the settings.
+fn moment() -> Facts {
+    Facts {
+        now: now(),
+        retake_lapsed: settings::retake_lapsed(),
+        max_hold: settings::max_hold(),
+        ..Facts::default()
+    }
+}
+
 /// The ledger entries of keys, oldest first; none for a key that nothing is known of.
-pub fn histories<'a>(access: &Access, keys: impl Iterator<Item = &'a Name>) -> Result<History, Error> {
+pub fn histories<'a>(
+    access: &Access,
+    keys: impl Iterator<Item = &'a Name>,
+) -> Result<History, Error> {
     let mut history = unknown(keys);
     let entries = access.history(&history.keys().collect::<Vec<_>>())?;
     for entry in entries {
@@ -122,22 +121,28 @@ fn unknown<'a>(keys: impl Iterator<Item = &'a Name>) -> History {
 }
 
 /// Overdue holds of the levels that have some: enough for what may be asked of each.
-fn overdue(access: &Access, requests: &[Request], facts: &Facts) -> SpiResult<HashMap<LevelId, VecDeque<Hold>>> {
+fn overdue(
+    access: &Access,
+    requests: &[Request],
+    facts: &Facts,
+) -> SpiResult<HashMap<LevelId, VecDeque<Hold>>> {
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     if facts.levels.values().all(|level| level.overdue <= 0) {
         return Ok(overdue);
     }
     let need = needed(requests, facts);
     let due = facts.levels.iter().filter(|(_, level)| level.overdue > 0);
-    let needed: Vec<_> = due.map(|(at, level)| (at, need.get(at).copied().unwrap_or(1), level.next_due)).collect();
+    let needed: Vec<_> =
+        due.map(|(at, level)| (at, need.get(at).copied().unwrap_or(1), level.next_due)).collect();
     for hold in access.overdue(&needed, facts.now)? {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
     Ok(overdue)
 }
 
-/// The most units that may have to come from overdue holds: what is asked, what the level is short of anyway, and
-/// as much again as the asking reservation has there itself, for its own holds do not count.
+/// The most units that may have to come from overdue holds: what is asked, what the level is short
+/// of anyway, and as much again as the asking reservation has there itself, for its own holds do
+/// not count.
 fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
     let mut need: HashMap<LevelId, i64> = HashMap::new();
     for request in requests {
@@ -162,8 +167,13 @@ fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
 }
 
 /// What the buyers hold and have bought of the levels that limit it.
-fn bought(access: &Access, requests: &[Request], facts: &Facts) -> SpiResult<HashMap<(LevelId, Name), i64>> {
-    let asked: BTreeSet<(&LevelId, Name)> = requests.iter().flat_map(|request| buyers(request, facts)).collect();
+fn bought(
+    access: &Access,
+    requests: &[Request],
+    facts: &Facts,
+) -> SpiResult<HashMap<(LevelId, Name), i64>> {
+    let asked: BTreeSet<(&LevelId, Name)> =
+        requests.iter().flat_map(|request| buyers(request, facts)).collect();
     let limited = |(at, buyer): (_, Name)| {
         let level = facts.levels.get(at).filter(|level| level.buyer_limit.is_some())?;
         Some((at, buyer, level.next_due))
@@ -183,7 +193,10 @@ fn buyers<'a>(request: &'a Request, facts: &'a Facts) -> Vec<(&'a LevelId, Name)
         }
         Action::Extend { .. } => {
             let entries = facts.history.get(&request.key).map(Vec::as_slice).unwrap_or_default();
-            entries.iter().filter_map(|entry| Some((entry.at.as_ref()?, entry.buyer.clone()?))).collect()
+            entries
+                .iter()
+                .filter_map(|entry| Some((entry.at.as_ref()?, entry.buyer.clone()?)))
+                .collect()
         }
         _ => Vec::new(),
     }

@@ -1,4 +1,5 @@
-//! Sends NOTIFY: the channels, the encoding, and the messages of a transaction that tells of itself.
+//! Sends NOTIFY: the channels, the encoding, and the messages of a transaction that tells of
+//! itself.
 
 use pg_stock_core::feed::message::{self, AlertState, LevelState};
 use pg_stock_core::feed::{Alert, alert};
@@ -44,18 +45,20 @@ pub fn send(channel: Channel, messages: &[String]) -> SpiResult<usize> {
     Ok(messages.len())
 }
 
-/// Tells of what this transaction changes, where the setting `pg_stock.notify` says that it does so itself.
+/// Tells of what this transaction changes, where the setting `pg_stock.notify` says that it does so
+/// itself.
 pub fn announce(effects: &Effects) -> SpiResult<()> {
     if settings::notify() != Notify::Transaction {
         return Ok(());
     }
     let named = |at: &LevelId, level: &Level| level_state(at, level);
-    let levels: Vec<_> = effects.levels.iter().filter_map(|(at, change)| named(at, &change.after)).collect();
+    let levels: Vec<_> =
+        effects.levels.iter().filter_map(|(at, change)| named(at, &change.after)).collect();
     let crossed = effects.levels.iter().flat_map(|(at, change)| {
         let before = |alert: Alert| change.before.as_ref().is_some_and(|level| alert.holds(level));
-        alert::crossings(before, &change.after)
-            .into_iter()
-            .filter_map(move |(alert, begins)| Some(AlertState::new(alert, begins, named(at, &change.after)?)))
+        alert::crossings(before, &change.after).into_iter().filter_map(move |(alert, begins)| {
+            Some(AlertState::new(alert, begins, named(at, &change.after)?))
+        })
     });
     send(Channel::Changed, &message::of_levels(None, &levels))?;
     send(Channel::Alert, &message::of_alerts(None, &crossed.collect::<Vec<_>>()))?;
@@ -75,9 +78,14 @@ fn utf8(name: &Name) -> Option<String> {
     }
     let convert = || {
         let to = pg_sys::pg_enc::PG_UTF8 as i32;
-        // SAFETY: the name is text of the database; the result is a C string, for the encodings differ.
+        // SAFETY: the name is text of the database; the result is a C string, for the encodings
+        // differ.
         let text = unsafe {
-            std::ffi::CStr::from_ptr(pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, to))
+            std::ffi::CStr::from_ptr(pg_sys::pg_server_to_any(
+                bytes.as_ptr().cast(),
+                bytes.len() as i32,
+                to,
+            ))
         };
         text.to_str().ok().map(str::to_owned)
     };

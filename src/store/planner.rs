@@ -1,18 +1,21 @@
 //! Plans that stay right, whatever PostgreSQL knows or believes of the tables.
 //!
-//! A plan is kept for the life of a backend. It may be made while a table is empty, or was restored and never analysed,
-//! or when statistics say that all keys are alike; PostgreSQL then finds a sequential scan, or any index, as good as the
-//! right one. So a statement of the engine is planned under conditions that are always the same:
+//! A plan is kept for the life of a backend. It may be made while a table is empty, or was restored
+//! and never analysed, or when statistics say that all keys are alike; PostgreSQL then finds a
+//! sequential scan, or any index, as good as the right one. So a statement of the engine is planned
+//! under conditions that are always the same:
 //!
-//! - every table and index has a fixed size, and no statistics ([`describe`], [`has_no_statistics`], [`width`]);
-//! - costs and allowed kinds of plan are fixed, whatever the session has set: no sequential or bitmap scan, no hash or
-//!   merge join ([`Conditions`]);
-//! - values of parameters are not looked at, and plans are generic, so that a plan is made once ([`plan`]).
+//! - every table and index has a fixed size, and no statistics ([`describe`],
+//!   [`has_no_statistics`], [`width`]);
+//! - costs and allowed kinds of plan are fixed, whatever the session has set: no sequential or
+//!   bitmap scan, no hash or merge join ([`Conditions`]);
+//! - values of parameters are not looked at, and plans are generic, so that a plan is made once
+//!   ([`plan`]).
 //!
-//! So the same plan comes out on every database, and that can be tested (pgrx-tests/plans.rs). What is planned meanwhile
-//! for others, in triggers say, is planned as ever: a statement of the engine is known by the [`MARK`] that its text
-//! begins with. The price: a table that really is small must not be joined, but looked up by key (`OFFSET 0` in
-//! `sql/expiry.rs`).
+//! So the same plan comes out on every database, and that can be tested (pgrx-tests/plans.rs). What
+//! is planned meanwhile for others, in triggers say, is planned as ever: a statement of the engine
+//! is known by the [`MARK`] that its text begins with. The price: a table that really is small must
+//! not be joined, but looked up by key (`OFFSET 0` in `sql/expiry.rs`).
 //!
 //! Seen without it: batches that read the whole ledger for each call, a DELETE by key that walked
 //! the whole primary key, the holds of one level looked for among all deadlines. What is taken for
@@ -26,7 +29,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
-/// What the text of every statement of the engine begins with, where PostgreSQL sees it; pg_stat_statements shows it.
+/// What the text of every statement of the engine begins with, where PostgreSQL sees it;
+/// pg_stat_statements shows it.
 pub const MARK: &str = "/* pg_stock */ ";
 
 /// Rows that every table is taken to have.
@@ -54,7 +58,8 @@ static mut EARLIER_WIDTH: pg_sys::get_attavgwidth_hook_type = None;
 
 /// Puts the hooks in place; once, when the library is loaded.
 pub fn register() {
-    // SAFETY: a backend has one thread; PostgreSQL calls the hooks with the arguments of their types.
+    // SAFETY: a backend has one thread; PostgreSQL calls the hooks with the arguments of their
+    // types.
     unsafe {
         EARLIER_PLANNER = pg_sys::planner_hook;
         pg_sys::planner_hook = Some(plan);
@@ -69,8 +74,8 @@ pub fn register() {
     }
 }
 
-/// Plans a query. Those of others go on as they came, by a way on which nothing of an error is lost: no guard, and nothing
-/// here that an error must not jump over.
+/// Plans a query. Those of others go on as they came, by a way on which nothing of an error is
+/// lost: no guard, and nothing here that an error must not jump over.
 unsafe extern "C-unwind" fn plan(
     query: *mut pg_sys::Query,
     text: *const c_char,
@@ -88,7 +93,8 @@ unsafe extern "C-unwind" fn plan(
     }
     // SAFETY: a C string or null; the arguments are passed on as they came.
     unsafe {
-        let is_ours = !text.is_null() && CStr::from_ptr(text).to_bytes().starts_with(MARK.as_bytes());
+        let is_ours =
+            !text.is_null() && CStr::from_ptr(text).to_bytes().starts_with(MARK.as_bytes());
         match EARLIER_PLANNER {
             _ if is_ours || IS_OURS.get() => plan_guarded(query, text, options, params, is_ours),
             Some(earlier) => earlier(query, text, options, params),
@@ -97,8 +103,8 @@ unsafe extern "C-unwind" fn plan(
     }
 }
 
-/// Plans a query: one of the engine under its conditions and without the values of its parameters; or one of somebody
-/// else's while one of the engine is being planned.
+/// Plans a query: one of the engine under its conditions and without the values of its parameters;
+/// or one of somebody else's while one of the engine is being planned.
 #[pg_guard]
 unsafe extern "C-unwind" fn plan_guarded(
     query: *mut pg_sys::Query,
@@ -120,7 +126,8 @@ unsafe extern "C-unwind" fn plan_guarded(
     }
 }
 
-/// Puts back whose statement is being planned: planning may call functions, which plan statements of their own.
+/// Puts back whose statement is being planned: planning may call functions, which plan statements
+/// of their own.
 struct Ours {
     before: bool,
 }
@@ -173,7 +180,8 @@ fn costs() -> [(*mut f64, f64); COSTS] {
     ]
 }
 
-/// How much is in memory, and how many tables are joined in any order, as PostgreSQL has it by default.
+/// How much is in memory, and how many tables are joined in any order, as PostgreSQL has it by
+/// default.
 fn limits() -> [(*mut c_int, c_int); LIMITS] {
     [
         (&raw mut pg_sys::effective_cache_size, 524_288),
@@ -200,9 +208,15 @@ impl Drop for Conditions {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe {
-            switches().iter().zip(self.switches).for_each(|((variable, _), before)| **variable = before);
+            switches()
+                .iter()
+                .zip(self.switches)
+                .for_each(|((variable, _), before)| **variable = before);
             costs().iter().zip(self.costs).for_each(|((variable, _), before)| **variable = before);
-            limits().iter().zip(self.limits).for_each(|((variable, _), before)| **variable = before);
+            limits()
+                .iter()
+                .zip(self.limits)
+                .for_each(|((variable, _), before)| **variable = before);
         }
     }
 }
@@ -215,7 +229,8 @@ unsafe extern "C-unwind" fn describe(
     inhparent: bool,
     rel: *mut pg_sys::RelOptInfo,
 ) {
-    // SAFETY: PostgreSQL has filled `rel` in for this relation; its list of indexes holds IndexOptInfo.
+    // SAFETY: PostgreSQL has filled `rel` in for this relation; its list of indexes holds
+    // IndexOptInfo.
     unsafe {
         if let Some(earlier) = EARLIER_INFO {
             pg_guard_ffi_boundary(|| earlier(root, relation, inhparent, rel));
@@ -226,7 +241,8 @@ unsafe extern "C-unwind" fn describe(
         ((*rel).tuples, (*rel).pages, (*rel).allvisfrac) = (TUPLES, PAGES, 0.0);
         (*rel).statlist = null_mut();
         for index in pgrx::PgList::<pg_sys::IndexOptInfo>::from_pg((*rel).indexlist).iter_ptr() {
-            ((*index).tuples, (*index).pages, (*index).tree_height) = (TUPLES, INDEX_PAGES, INDEX_HEIGHT);
+            ((*index).tuples, (*index).pages, (*index).tree_height) =
+                (TUPLES, INDEX_PAGES, INDEX_HEIGHT);
         }
     }
 }

@@ -19,7 +19,8 @@ pub fn standing(key: &Name) -> Result<Standing, Error> {
     Ok(standings(&[key])?.pop().unwrap_or_else(|| Standing::at(&[], load::now())))
 }
 
-/// What has become of the reservations of keys by now, in the order of the keys. What is told is durable.
+/// What has become of the reservations of keys by now, in the order of the keys. What is told is
+/// durable.
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
     let entries = load::histories(&Access::by_statements(), keys.iter().copied())?;
     durable::flush_before_an_answer()?;

@@ -9,7 +9,8 @@ use super::setback::Setback;
 use super::subtransaction;
 use crate::error::Error;
 
-/// As [`run`], but requests on keys on which the tables contradict each other are left out; gives their places.
+/// As [`run`], but requests on keys on which the tables contradict each other are left out; gives
+/// their places.
 pub fn run_what_is_sound(requests: &[Request]) -> Result<(Vec<Answer>, BTreeSet<usize>), Error> {
     match subtransaction::attempt(is_damage, || run(requests).map_err(Setback::from)) {
         Ok(answers) => return Ok((answers, BTreeSet::new())),
@@ -24,13 +25,18 @@ pub fn run_what_is_sound(requests: &[Request]) -> Result<(Vec<Answer>, BTreeSet<
     Ok((answers, damaged))
 }
 
-/// Whether an error with this SQLSTATE says that the tables contradict each other: a constraint, or PostgreSQL's own word.
+/// Whether an error with this SQLSTATE says that the tables contradict each other: a constraint, or
+/// PostgreSQL's own word.
 fn is_damage(sqlstate: &str) -> bool {
     sqlstate.starts_with("23") || sqlstate.starts_with("XX")
 }
 
 /// Finds requests that fail by themselves, by halves. Whatever is tried is undone, with its locks.
-fn find_damaged(requests: &[Request], first: usize, damaged: &mut BTreeSet<usize>) -> Result<(), Error> {
+fn find_damaged(
+    requests: &[Request],
+    first: usize,
+    damaged: &mut BTreeSet<usize>,
+) -> Result<(), Error> {
     let tried = subtransaction::attempt(is_damage, || {
         run(requests)?;
         Err::<(), _>(Setback::Outrun)

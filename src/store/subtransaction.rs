@@ -18,15 +18,18 @@ use pgrx::pg_sys::panic::CaughtError;
 
 use crate::fields;
 
-/// Runs `work` in a subtransaction, which stands if it succeeds and leaves no trace, not even its locks, if not.
+/// Runs `work` in a subtransaction, which stands if it succeeds and leaves no trace, not even its
+/// locks, if not.
 ///
-/// An error of PostgreSQL's ends the subtransaction before it travels on: an EXCEPTION block of the caller's would
-/// otherwise roll back ours instead of its own.
+/// An error of PostgreSQL's ends the subtransaction before it travels on: an EXCEPTION block of the
+/// caller's would otherwise roll back ours instead of its own.
 pub fn run<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    // SAFETY: the sequence of PL/pgSQL's exec_stmt_block: begin, stay in the caller's memory context; at the end
-    // release or roll back, and return to the caller's memory context and resource owner.
+    // SAFETY: the sequence of PL/pgSQL's exec_stmt_block: begin, stay in the caller's memory
+    // context; at the end release or roll back, and return to the caller's memory context and
+    // resource owner.
     unsafe {
-        let caller = Caller { context: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
+        let caller =
+            Caller { context: pg_sys::CurrentMemoryContext, owner: pg_sys::CurrentResourceOwner };
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(caller.context);
         let result = PgTryBuilder::new(AssertUnwindSafe(work))
@@ -63,7 +66,10 @@ pub struct Caught {
 }
 
 /// As [`run`], but an error of PostgreSQL's that `expected` accepts by its SQLSTATE ends here.
-pub fn attempt<T, E: From<Caught>>(expected: fn(&str) -> bool, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub fn attempt<T, E: From<Caught>>(
+    expected: fn(&str) -> bool,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let end = move |error: CaughtError| match &error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
             let caught = Caught {

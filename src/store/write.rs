@@ -11,12 +11,15 @@ use super::setback::Setback;
 use crate::error::Error;
 use crate::{board, early};
 
-/// Stores a one-line reserve or sale under its guard; `None` where the guard failed or the key was taken.
+/// Stores a one-line reserve or sale under its guard; `None` where the guard failed or the key was
+/// taken.
 ///
-/// What changes the level checks it: waiting buyers queue for the row once, and need no lock in order to look. If another
-/// connection turns out to have used the key, the level is put back; nobody has seen it.
+/// What changes the level checks it: waiting buyers queue for the row once, and need no lock in
+/// order to look. If another connection turns out to have used the key, the level is put back;
+/// nobody has seen it.
 pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
-    let (Some(guard), Some(change)) = (&decision.guard, decision.effects.levels.values().next()) else {
+    let (Some(guard), Some(change)) = (&decision.guard, decision.effects.levels.values().next())
+    else {
         return Ok(None);
     };
     let (at, now, change) = (guard.at.clone(), guard.now, change.clone());
@@ -34,8 +37,8 @@ pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Ans
     Ok(Some(decision.answers))
 }
 
-/// Writes the ledger rows of a guarded decision, the claim of the key first: where that fails nothing else is written.
-/// False where the key was taken.
+/// Writes the ledger rows of a guarded decision, the claim of the key first: where that fails
+/// nothing else is written. False where the key was taken.
 fn claim_in_turn(access: &Access, entries: &[Entry]) -> SpiResult<bool> {
     for entry in entries {
         if access.claim(&[entry])? == 0 {
@@ -45,8 +48,8 @@ fn claim_in_turn(access: &Access, entries: &[Entry]) -> SpiResult<bool> {
     Ok(true)
 }
 
-/// Whether effects that cannot be stored because others were first leave nothing behind: they claim one key and create
-/// no level.
+/// Whether effects that cannot be stored because others were first leave nothing behind: they claim
+/// one key and create no level.
 pub fn is_outrun_at_once_or_never(effects: &Effects) -> bool {
     let entries: Vec<&Entry> = effects.entries.iter().collect();
     effects.levels.values().all(|change| change.before.is_some()) && is_of_one_key(&entries)
@@ -94,7 +97,8 @@ fn change_holds_and_buyers(access: &Access, effects: &Effects) -> Result<(), Err
         let changed = access.change_holds(&effects.changed)?;
         expect(changed, effects.changed.len(), "holds disagree with the ledger")?;
     }
-    let put_off = effects.changed.iter().filter_map(|change| change.after.map(|(_, deadline)| deadline));
+    let put_off =
+        effects.changed.iter().filter_map(|change| change.after.map(|(_, deadline)| deadline));
     effects.opened.iter().map(|hold| hold.expires_at).chain(put_off).for_each(board::opened);
     if !effects.bought.is_empty() {
         access.add_bought(effects.bought.iter())?;
@@ -102,18 +106,27 @@ fn change_holds_and_buyers(access: &Access, effects: &Effects) -> Result<(), Err
     Ok(())
 }
 
-/// Changes levels, after their holds have changed: where the earliest of these ended or moved, the next one is found.
+/// Changes levels, after their holds have changed: where the earliest of these ended or moved, the
+/// next one is found.
 fn change_levels(access: &Access, effects: &Effects, now: Micros) -> Result<(), Error> {
-    let changed =
-        || effects.levels.iter().filter_map(|(at, change)| Some((at, change.before.as_ref()?, &change.after)));
+    let changed = || {
+        effects
+            .levels
+            .iter()
+            .filter_map(|(at, change)| Some((at, change.before.as_ref()?, &change.after)))
+    };
     let bounds = changed().filter(|(at, ..)| effects.bounds.contains(*at));
-    let first_due = access.first_due(&bounds.map(|(at, _, after)| (at, after.next_due)).collect())?;
-    let after: Vec<Level> = changed().map(|(at, _, after)| due_from(after, first_due.get(at))).collect();
-    let levels: Vec<_> = changed().zip(&after).map(|((at, before, _), after)| (at, before, after)).collect();
+    let first_due =
+        access.first_due(&bounds.map(|(at, _, after)| (at, after.next_due)).collect())?;
+    let after: Vec<Level> =
+        changed().map(|(at, _, after)| due_from(after, first_due.get(at))).collect();
+    let levels: Vec<_> =
+        changed().zip(&after).map(|((at, before, _), after)| (at, before, after)).collect();
     let done = access.change_levels(&levels, now)?;
     expect(done, levels.len(), "levels that were locked could not be changed")?;
     let is_changed = |at: &&LevelId| effects.levels.contains_key(*at);
-    let others: BTreeSet<LevelId> = effects.bounds.iter().filter(|at| !is_changed(at)).cloned().collect();
+    let others: BTreeSet<LevelId> =
+        effects.bounds.iter().filter(|at| !is_changed(at)).cloned().collect();
     if others.is_empty() { Ok(()) } else { Ok(access.raise_bounds(&others)?) }
 }
 
@@ -129,5 +142,9 @@ fn tell(effects: &Effects) -> SpiResult<()> {
 }
 
 fn expect(done: usize, expected: usize, what: &str) -> Result<(), Error> {
-    if done == expected { Ok(()) } else { Err(Error::Corrupted(format!("{what} ({done} of {expected})"))) }
+    if done == expected {
+        Ok(())
+    } else {
+        Err(Error::Corrupted(format!("{what} ({done} of {expected})")))
+    }
 }

@@ -1,5 +1,5 @@
-//! Between the sweeps: tells those who listen what has changed. An emission is a transaction of its own, and one that
-//! fails stops nothing: it is written down, and tried again with growing pauses.
+//! Between the sweeps: tells those who listen what has changed. An emission is a transaction of its
+//! own, and one that fails stops nothing: it is written down, and tried again with growing pauses.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,15 @@ use crate::{durable, feed};
 
 /// Most ledger rows of one emission, about.
 const EMISSION_ROWS_MAX: usize = 5_000;
-/// How often the worker looks where nobody has woken it, for changes (a prepared transaction that is committed wakes
-/// nobody) and whether it is in somebody's way.
+/// How often the worker looks where nobody has woken it, for changes (a prepared transaction that
+/// is committed wakes nobody) and whether it is in somebody's way.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after an emission failed; doubled with each failure more, up to a minute.
 const FAILURE_PAUSE_MIN: Duration = Duration::from_secs(1);
 const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// After an emission the worker rests as long as that took, so that telling takes no more than half of the time, but never
-/// longer than this. Three times as long gave buyers nothing that could be measured (bench/RESULTS.md).
+/// After an emission the worker rests as long as that took, so that telling takes no more than half
+/// of the time, but never longer than this. Three times as long gave buyers nothing that could be
+/// measured (bench/RESULTS.md).
 const REST_MAX: Duration = Duration::from_secs(1);
 
 /// How long standbys are waited for.
@@ -54,22 +55,24 @@ impl Emitter {
         Emitter { post, not_before: now, look_at: now, failures: 0 }
     }
 
-    /// Tells what there is to tell, if it is time; says after what time to do so again, unless woken. `None` where the
-    /// worker may not stay.
+    /// Tells what there is to tell, if it is time; says after what time to do so again, unless
+    /// woken. `None` where the worker may not stay.
     pub fn turn(&mut self) -> Option<Duration> {
         let now = Instant::now();
         let may_tell = self.not_before <= now && settings::notify() == Notify::Worker;
         if may_tell && self.post.has_changed() || self.look_at <= now {
             self.look_at = now + LOOK_INTERVAL;
-            // First the mark is taken, then the rows are read: what is committed in between is looked for once more.
-            // While nothing may be told the mark stays, and nobody wakes the worker.
+            // First the mark is taken, then the rows are read: what is committed in between is
+            // looked for once more. While nothing may be told the mark stays, and nobody wakes the
+            // worker.
             if may_tell {
                 self.post.take_changed();
             }
             match emit(may_tell) {
                 Ok(Sent::NotHere) => return None,
                 Ok(Sent::Sent(more)) if may_tell => self.succeeded(more, now.elapsed()),
-                // Only looked around; or somebody reads or sends the feed in a transaction of his own.
+                // Only looked around; or somebody reads or sends the feed in a transaction of his
+                // own.
                 Ok(Sent::Sent(_)) | Err(Failure::Locked) => {}
                 Err(Failure::Error(error)) => self.failed(&error),
             }
@@ -91,27 +94,34 @@ impl Emitter {
     }
 
     fn failed(&mut self, error: &str) {
-        let pause = (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures.min(6))).min(FAILURE_PAUSE_MAX);
+        let pause =
+            (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures.min(6))).min(FAILURE_PAUSE_MAX);
         self.failures += 1;
         self.not_before = Instant::now() + pause;
         ereport!(
             PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("pg_stock could not send the change feed: {error}"),
-            format!("It is tried again in {} s; nothing is lost. See stock.feed_lag.", pause.as_secs())
+            format!(
+                "It is tried again in {} s; nothing is lost. See stock.feed_lag.",
+                pause.as_secs()
+            )
         );
         let note = || {
             if extension_is_here() {
-                process::active(c"pg_stock: noting a failure", || or_raise(feed::note_failure(error)));
+                process::active(c"pg_stock: noting a failure", || {
+                    or_raise(feed::note_failure(error))
+                });
             }
         };
-        // That it could not be written down either matters less than the error, which is in the log.
+        // That it could not be written down either matters less than the error, which is in the
+        // log.
         drop(process::attempt_impatiently(note));
     }
 }
 
-/// Looks whether the worker may stay, and makes one emission, if it may: in two transactions, and between them, while
-/// nothing is locked, waits until what it is to tell is durable.
+/// Looks whether the worker may stay, and makes one emission, if it may: in two transactions, and
+/// between them, while nothing is locked, waits until what it is to tell is durable.
 fn emit(may_tell: bool) -> Result<Sent, Failure> {
     // SAFETY: a variable of this process, as the server has it.
     let level = unsafe { pg_sys::synchronous_commit };
@@ -123,7 +133,8 @@ fn emit(may_tell: bool) -> Result<Sent, Failure> {
     if !durable::flush_within(STANDBY_WAIT_MAX, level) {
         let seconds = STANDBY_WAIT_MAX.as_secs();
         return Err(Failure::Error(format!(
-            "the standbys of synchronous_standby_names did not confirm within {seconds} s what is to be told"
+            "the standbys of synchronous_standby_names did not confirm within {seconds} s what is \
+             to be told"
         )));
     }
     process::attempt_impatiently(|| {
@@ -131,8 +142,10 @@ fn emit(may_tell: bool) -> Result<Sent, Failure> {
             return Sent::NotHere;
         }
         Sent::Sent(
-            process::active(c"pg_stock: sending the change feed", || or_raise(feed::tell(&news, EMISSION_ROWS_MAX)))
-                .more,
+            process::active(c"pg_stock: sending the change feed", || {
+                or_raise(feed::tell(&news, EMISSION_ROWS_MAX))
+            })
+            .more,
         )
     })
 }

@@ -6,10 +6,11 @@ use pgrx::pg_sys;
 
 const EXTENSION: &CStr = c"pg_stock";
 
-/// True unless somebody holds the lock that is needed to drop, rename, move or copy this database. Those commands wait
-/// some five seconds for others to leave.
+/// True unless somebody holds the lock that is needed to drop, rename, move or copy this database.
+/// Those commands wait some five seconds for others to leave.
 pub fn database_is_free() -> bool {
-    // SAFETY: the lock that every new connection takes for a moment; released at the end of the transaction.
+    // SAFETY: the lock that every new connection takes for a moment; released at the end of the
+    // transaction.
     unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: 0,
@@ -24,7 +25,8 @@ pub fn database_is_free() -> bool {
     }
 }
 
-/// True if the extension is created here; it then stays for the transaction, for DROP EXTENSION waits.
+/// True if the extension is created here; it then stays for the transaction, for DROP EXTENSION
+/// waits.
 pub fn extension_is_here() -> bool {
     // SAFETY: inside a transaction.
     unsafe {
@@ -32,7 +34,12 @@ pub fn extension_is_here() -> bool {
         if found == pg_sys::InvalidOid {
             return false;
         }
-        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, found, 0, pg_sys::AccessShareLock as i32);
+        pg_sys::LockDatabaseObject(
+            pg_sys::ExtensionRelationId,
+            found,
+            0,
+            pg_sys::AccessShareLock as i32,
+        );
         found == pg_sys::get_extension_oid(EXTENSION.as_ptr(), true)
     }
 }

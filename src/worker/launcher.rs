@@ -1,9 +1,10 @@
 //! The launcher: finds the databases, and keeps a worker in each that has the extension.
 //!
-//! Which databases have it can be seen only from inside: a process is started there, which stays as a worker where the
-//! extension is, and ends at once where it is not. There is one such probe at a time, so that it takes one worker slot of
-//! the server's and leaves the others alone: databases that were never looked into come first, the others again after
-//! ever longer pauses. A database in which a backend has committed a change needs no probe, and gets its worker at once.
+//! Which databases have it can be seen only from inside: a process is started there, which stays as
+//! a worker where the extension is, and ends at once where it is not. There is one such probe at a
+//! time, so that it takes one worker slot of the server's and leaves the others alone: databases
+//! that were never looked into come first, the others again after ever longer pauses. A database in
+//! which a backend has committed a change needs no probe, and gets its worker at once.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ use crate::store;
 
 /// How often the databases are listed.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
-/// Pause before a database without the extension is looked into again; doubled each time, up to an hour.
+/// Pause before a database without the extension is looked into again; doubled each time, up to an
+/// hour.
 const PROBE_PAUSE_MIN: Duration = Duration::from_secs(60);
 const PROBE_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// A worker that lived so long has not failed.
@@ -88,7 +90,8 @@ impl Launcher {
     fn round(&mut self) -> Duration {
         let served = settings::databases();
         let existing = process::transaction(databases);
-        let wanted: Vec<&Database> = existing.iter().filter(|database| served.contains(&database.name)).collect();
+        let wanted: Vec<&Database> =
+            existing.iter().filter(|database| served.contains(&database.name)).collect();
         board::tidy(
             |oid| existing.iter().any(|database| database.oid == oid),
             |oid| wanted.iter().any(|database| database.oid == oid),
@@ -108,7 +111,8 @@ impl Launcher {
         let waits = |care: &&Care| care.worker.is_none() && (care.is_home || !is_probing);
         let due = self.cares.iter().filter(|(oid, care)| waits(care) && !board::is_served(**oid));
         let due = due.map(|(_, care)| care.not_before).min();
-        due.map_or(LIST_INTERVAL, |due| due.saturating_duration_since(Instant::now())).min(LIST_INTERVAL)
+        due.map_or(LIST_INTERVAL, |due| due.saturating_duration_since(Instant::now()))
+            .min(LIST_INTERVAL)
     }
 
     fn is_probing(&self) -> bool {
@@ -137,7 +141,8 @@ impl Launcher {
         }
     }
 
-    /// Starts workers where it is time: in all databases that have the extension, and a probe in one more.
+    /// Starts workers where it is time: in all databases that have the extension, and a probe in
+    /// one more.
     fn start_workers(&mut self, wanted: &[&Database]) {
         let now = Instant::now();
         let mut is_probing = self.is_probing();
@@ -145,10 +150,17 @@ impl Launcher {
         for (oid, care) in &mut self.cares {
             // A launcher that was started again finds workers that another has started.
             if care.worker.is_none() && care.not_before <= now && !board::is_served(*oid) {
-                due.extend(wanted.iter().find(|database| database.oid == *oid).map(|database| (*database, care)));
+                due.extend(
+                    wanted
+                        .iter()
+                        .find(|database| database.oid == *oid)
+                        .map(|database| (*database, care)),
+                );
             }
         }
-        due.sort_by_key(|(database, care)| (!care.is_home, care.misses, care.not_before, database.oid));
+        due.sort_by_key(|(database, care)| {
+            (!care.is_home, care.misses, care.not_before, database.oid)
+        });
         for (database, care) in due {
             if !care.is_home && std::mem::replace(&mut is_probing, true) {
                 continue;
@@ -164,7 +176,10 @@ impl Launcher {
 }
 
 fn is_alive(worker: &DynamicBackgroundWorker) -> bool {
-    !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied))
+    !matches!(
+        worker.pid(),
+        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
+    )
 }
 
 impl Care {
@@ -179,7 +194,8 @@ impl Care {
             End::NothingHere | End::NoRoom => {
                 (self.is_home, self.failures) = (false, 0);
                 self.misses += 1;
-                (PROBE_PAUSE_MIN * 2u32.saturating_pow(self.misses - 1).min(64)).min(PROBE_PAUSE_MAX)
+                (PROBE_PAUSE_MIN * 2u32.saturating_pow(self.misses - 1).min(64))
+                    .min(PROBE_PAUSE_MAX)
             }
             End::InTheWay => {
                 self.failures = 0;
@@ -190,7 +206,8 @@ impl Care {
                     self.failures = 0;
                 }
                 self.failures += 1;
-                (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures - 1).min(64)).min(FAILURE_PAUSE_MAX)
+                (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures - 1).min(64))
+                    .min(FAILURE_PAUSE_MAX)
             }
         }
     }
@@ -223,7 +240,10 @@ fn note_full_slots(database: &Database, is_new: bool) {
         ereport!(
             PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-            format!("pg_stock has no worker for database \"{}\": all worker slots are taken", database.name),
+            format!(
+                "pg_stock has no worker for database \"{}\": all worker slots are taken",
+                database.name
+            ),
             "Raise max_worker_processes, or name fewer databases in pg_stock.databases."
         );
     }
@@ -233,12 +253,17 @@ fn warn_of_full_board(database: &str) {
     ereport!(
         PgLogLevel::WARNING,
         PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-        format!("pg_stock has no worker for database \"{database}\": pg_stock.max_databases are served already"),
-        "Raise pg_stock.max_databases and restart the server, or name fewer databases in pg_stock.databases."
+        format!(
+            "pg_stock has no worker for database \"{database}\": pg_stock.max_databases are served \
+             already"
+        ),
+        "Raise pg_stock.max_databases and restart the server, or name fewer databases in \
+         pg_stock.databases."
     );
 }
 
-/// Databases that are named in the setting and do not exist: said once for each value of the setting.
+/// Databases that are named in the setting and do not exist: said once for each value of the
+/// setting.
 fn complain_of_unknown(served: &Databases, existing: &[Database]) {
     use std::cell::RefCell;
     thread_local! { static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) }; }
@@ -249,7 +274,9 @@ fn complain_of_unknown(served: &Databases, existing: &[Database]) {
         ereport!(
             PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_INVALID_CATALOG_NAME,
-            format!("pg_stock.databases names \"{name}\", which does not exist or allows no connections"),
+            format!(
+                "pg_stock.databases names \"{name}\", which does not exist or allows no connections"
+            ),
             "It is served as soon as it exists."
         );
     }
@@ -258,10 +285,12 @@ fn complain_of_unknown(served: &Databases, existing: &[Database]) {
 /// Every database that allows connections and is not a template.
 fn databases() -> Vec<Database> {
     let mut found = Vec::new();
-    // SAFETY: a scan of a shared catalog, as PostgreSQL's own launchers do it: they have no database, and so no SQL.
+    // SAFETY: a scan of a shared catalog, as PostgreSQL's own launchers do it: they have no
+    // database, and so no SQL.
     unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let relation =
+            pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
         let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
@@ -271,7 +300,10 @@ fn databases() -> Vec<Database> {
             // -2 marks a database that a DROP DATABASE left half removed.
             if form.datallowconn && !form.datistemplate && form.datconnlimit != -2 {
                 let name = std::ffi::CStr::from_ptr(form.datname.data.as_ptr());
-                found.push(Database { oid: form.oid.to_u32(), name: name.to_string_lossy().into_owned() });
+                found.push(Database {
+                    oid: form.oid.to_u32(),
+                    name: name.to_string_lossy().into_owned(),
+                });
             }
         }
         pg_sys::heap_endscan(scan);

@@ -1,5 +1,5 @@
-//! The background worker, where the library is preloaded: it expires what nobody confirmed, and tells those who listen
-//! what has changed, without anyone looking.
+//! The background worker, where the library is preloaded: it expires what nobody confirmed, and
+//! tells those who listen what has changed, without anyone looking.
 //!
 //! A static launcher without a database reads pg_database and starts a worker by oid; the worker
 //! finds out whether the extension is there. One such probe is under way at a time, never-seen
@@ -44,11 +44,12 @@ const WORKER: &str = "pg_stock worker";
 /// A launcher that ended is started again after this.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Registers the launcher and the shared memory. Does nothing unless the library is being preloaded, and nothing
-/// during pg_upgrade. On a standby the launcher starts with the promotion.
+/// Registers the launcher and the shared memory. Does nothing unless the library is being
+/// preloaded, and nothing during pg_upgrade. On a standby the launcher starts with the promotion.
 pub fn register() {
     // SAFETY: variables of PostgreSQL that do not change while a library is loaded.
-    let wanted = unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade };
+    let wanted =
+        unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade };
     if !wanted {
         return;
     }

@@ -15,7 +15,8 @@ use crate::{memory, settings};
 const LOCK_WAIT_MAX_MS: i32 = 100;
 
 unsafe extern "C-unwind" {
-    /// PostgreSQL's own handler of SIGTERM: cancels whatever runs, also in the middle of a statement.
+    /// PostgreSQL's own handler of SIGTERM: cancels whatever runs, also in the middle of a
+    /// statement.
     fn die(signal: c_int);
     /// PostgreSQL's own handler of SIGHUP.
     fn SignalHandlerForConfigReload(signal: c_int);
@@ -38,10 +39,12 @@ pub fn listen_to_signals() {
     }
 }
 
-/// Ends the process if it was told to, without a word; reads the configuration if it changed, and says so.
+/// Ends the process if it was told to, without a word; reads the configuration if it changed, and
+/// says so.
 pub fn attend() -> bool {
-    // SAFETY: variables that the signal handlers set, and the functions to call then. A process that ends with 0 would
-    // never be started again; the postmaster starts none while it shuts down.
+    // SAFETY: variables that the signal handlers set, and the functions to call then. A process
+    // that ends with 0 would never be started again; the postmaster starts none while it shuts
+    // down.
     unsafe {
         if pg_sys::ProcDiePending != 0 {
             pg_sys::proc_exit(1);
@@ -56,9 +59,10 @@ pub fn attend() -> bool {
     }
 }
 
-/// Runs work in a transaction, whose commit is flushed and waits for no standby: while one is away, expiry goes on, and
-/// nobody waits for a lock of ours. (What is told waits before that, `feed`.) An error in it ends the process, which the
-/// launcher then starts again: nothing that an error may have left behind is used any more.
+/// Runs work in a transaction, whose commit is flushed and waits for no standby: while one is away,
+/// expiry goes on, and nobody waits for a lock of ours. (What is told waits before that, `feed`.)
+/// An error in it ends the process, which the launcher then starts again: nothing that an error may
+/// have left behind is used any more.
 pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: the sequence of PostgreSQL's own workers.
     unsafe {
@@ -93,7 +97,8 @@ pub fn text_of(failure: Failure) -> String {
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     let undo = |error: CaughtError| match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            // SAFETY: the error has unwound to here, outside of everything that the transaction began.
+            // SAFETY: the error has unwound to here, outside of everything that the transaction
+            // began.
             unsafe {
                 pg_sys::error_context_stack = std::ptr::null_mut();
                 pg_sys::AbortCurrentTransaction();
@@ -116,7 +121,8 @@ pub fn attempt_impatiently<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
     })
 }
 
-/// Gives the transaction a snapshot for statements, and shows in pg_stat_activity what is done meanwhile.
+/// Gives the transaction a snapshot for statements, and shows in pg_stat_activity what is done
+/// meanwhile.
 pub fn active<T>(activity: &CStr, work: impl FnOnce() -> T) -> T {
     // SAFETY: inside a transaction.
     unsafe {
@@ -128,7 +134,8 @@ pub fn active<T>(activity: &CStr, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Shows that nothing is done, and reports what was: autovacuum must hear of the rows that were deleted.
+/// Shows that nothing is done, and reports what was: autovacuum must hear of the rows that were
+/// deleted.
 pub fn idle() {
     // SAFETY: outside a transaction.
     unsafe {

@@ -29,15 +29,21 @@ enum Finding {
     NotServed,
 }
 
-/// The process of a worker; its argument is the oid of its database. Where the extension is not, it ends at once.
+/// The process of a worker; its argument is the oid of its database. Where the extension is not, it
+/// ends at once.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
     let database = argument.value() as u32;
     process::listen_to_signals();
-    // SAFETY: a process that the postmaster has just started; no user: the superuser that made the cluster.
+    // SAFETY: a process that the postmaster has just started; no user: the superuser that made the
+    // cluster.
     let own = unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::Oid::from(database),
+            pg_sys::InvalidOid,
+            0,
+        );
         pg_sys::before_shmem_exit(Some(at_exit), argument);
         pg_sys::MyProcPid
     };
@@ -76,8 +82,8 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, database: pg_sys::Datum) {
     }
 }
 
-/// Makes the session independent of settings that were meant for others: those of the server, and those that the owner of
-/// the database has set for it.
+/// Makes the session independent of settings that were meant for others: those of the server, and
+/// those that the owner of the database has set for it.
 fn settle_in() {
     let ours = [
         (c"application_name", c"pg_stock worker"),
@@ -96,8 +102,8 @@ fn settle_in() {
     ours.into_iter().for_each(|(name, value)| process::set(name, value));
 }
 
-/// One look: may the worker be here, is something due? Does then what is due. An error is noted, undone, and the work
-/// tried again after a pause; what is to be told is told all the same.
+/// One look: may the worker be here, is something due? Does then what is due. An error is noted,
+/// undone, and the work tried again after a pause; what is to be told is told all the same.
 fn look_around(post: Post, failures: &mut u32) -> Finding {
     process::attend();
     let told = post.take_earliest();
@@ -182,8 +188,8 @@ fn sweep(told: Micros) -> Finding {
     Finding::WorkAgainAt(due.min(now.saturating_add(settings::poll_interval())))
 }
 
-/// Sleeps until a moment, or until an earlier hold is committed, or until the worker is in somebody's way; and tells
-/// meanwhile what has changed.
+/// Sleeps until a moment, or until an earlier hold is committed, or until the worker is in
+/// somebody's way; and tells meanwhile what has changed.
 fn sleep_until(post: Post, emitter: &mut Emitter, time: Micros) {
     let asleep = store::now();
     loop {
@@ -192,7 +198,8 @@ fn sleep_until(post: Post, emitter: &mut Emitter, time: Micros) {
         }
         let Some(pause) = emitter.turn() else { return };
         let now = store::now();
-        let due = post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER_TIME });
+        let due =
+            post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER_TIME });
         // The clock was stepped back: what is due must be found out again.
         if due <= now || now < asleep {
             return;

@@ -1,7 +1,7 @@
 //! A private PostgreSQL that is thrown away afterwards.
 //!
-//! It listens on a Unix socket in a folder of its own only, runs as the user postgres if this program runs as root,
-//! and is stopped and removed when it is dropped, or when the program ends.
+//! It listens on a Unix socket in a folder of its own only, runs as the user postgres if this
+//! program runs as root, and is stopped and removed when it is dropped, or when the program ends.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -36,8 +36,9 @@ pub struct Database<'a> {
 }
 
 impl Cluster {
-    /// Makes and starts a server with these settings (`name=value`) and a template with the extension. Those that the
-    /// environment variable `PG_STOCK_SETTINGS` names (separated by semicolons) come first.
+    /// Makes and starts a server with these settings (`name=value`) and a template with the
+    /// extension. Those that the environment variable `PG_STOCK_SETTINGS` names (separated by
+    /// semicolons) come first.
     ///
     /// # Panics
     /// If it cannot be started: nothing can be tested then.
@@ -45,11 +46,17 @@ impl Cluster {
         let mut cluster = Cluster::new();
         let named = settings.iter().find_map(|setting| setting.strip_prefix("port="));
         cluster.port = named.map_or(PORT, |port| port.parse().expect("a port"));
-        cluster.run("initdb", &["-D", &cluster.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
-        let mut conf = format!("unix_socket_directories = '{}'\nlisten_addresses = ''\n", cluster.socket());
+        cluster.run(
+            "initdb",
+            &["-D", &cluster.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"],
+        );
+        let mut conf =
+            format!("unix_socket_directories = '{}'\nlisten_addresses = ''\n", cluster.socket());
         // Below the data folder, and so gone with it, also where a server is killed.
         conf.push_str("dynamic_shared_memory_type = mmap\n");
-        conf.push_str("max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n");
+        conf.push_str(
+            "max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n",
+        );
         let common = std::env::var("PG_STOCK_SETTINGS").unwrap_or_default();
         let common = common.split(';').filter(|setting| !setting.is_empty());
         common
@@ -58,8 +65,13 @@ impl Cluster {
         cluster.append("postgresql.conf", &conf);
         cluster.resume();
         let mut client = cluster.connect("postgres");
-        client.batch_execute("CREATE DATABASE stock_template IS_TEMPLATE true").expect("a template");
-        cluster.connect("stock_template").batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
+        client
+            .batch_execute("CREATE DATABASE stock_template IS_TEMPLATE true")
+            .expect("a template");
+        cluster
+            .connect("stock_template")
+            .batch_execute("CREATE EXTENSION pg_stock")
+            .expect("the extension");
         cluster
     }
 
@@ -71,17 +83,26 @@ impl Cluster {
         let mut standby = Cluster::new();
         standby.port = self.port;
         self.run("pg_basebackup", &["-D", &standby.data(), "-R", "-c", "fast"]);
-        standby.append("postgresql.conf", &format!("unix_socket_directories = '{}'\n", standby.socket()));
+        standby.append(
+            "postgresql.conf",
+            &format!("unix_socket_directories = '{}'\n", standby.socket()),
+        );
         standby.resume();
         standby
     }
 
     /// A folder for a server.
     fn new() -> Cluster {
-        let programs = std::env::var_os("PG_STOCK_PROGRAMS")
-            .expect("PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or `make demo`");
-        let folder = tempfile::Builder::new().prefix("pg_stock-").tempdir_in("/tmp").expect("a folder below /tmp");
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its permissions");
+        let programs = std::env::var_os("PG_STOCK_PROGRAMS").expect(
+            "PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or \
+             `make demo`",
+        );
+        let folder = tempfile::Builder::new()
+            .prefix("pg_stock-")
+            .tempdir_in("/tmp")
+            .expect("a folder below /tmp");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("its permissions");
         if let Some((uid, gid)) = other_user() {
             chown(folder.path(), Some(uid), Some(gid)).expect("its owner");
         }
@@ -93,7 +114,11 @@ impl Cluster {
     /// # Panics
     /// If it does not answer in time.
     pub fn resume(&self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("the log");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log");
         let server = self
             .program("postgres")
             .args(["-D", &self.data()])
@@ -106,7 +131,11 @@ impl Cluster {
         *self.server.lock().expect("nobody panicked") = Some(server);
         let begin = Instant::now();
         while let Err(error) = self.config("postgres").connect(NoTls) {
-            assert!(begin.elapsed() < START_LIMIT, "the server does not answer: {error}\n{}", self.log());
+            assert!(
+                begin.elapsed() < START_LIMIT,
+                "the server does not answer: {error}\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -123,7 +152,8 @@ impl Cluster {
         }
     }
 
-    /// Kills every process of the server with SIGKILL, the postmaster first: a crash of all of them at once.
+    /// Kills every process of the server with SIGKILL, the postmaster first: a crash of all of them
+    /// at once.
     ///
     /// # Panics
     /// If they do not go away.
@@ -142,17 +172,27 @@ impl Cluster {
         }
     }
 
-    /// Gives back the segment of shared memory that a server has left behind which was killed and not started again.
+    /// Gives back the segment of shared memory that a server has left behind which was killed and
+    /// not started again.
     fn remove_shared_memory(&self) {
-        let file = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap_or_default();
+        let file = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid"))
+            .unwrap_or_default();
         // The seventh line has its key and its identifier.
-        let segment = file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        let segment =
+            file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         if let Some(segment) = segment {
             // SAFETY: marks a segment of a server that has ended.
-            let is_marked = unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) } == 0;
+            let is_marked =
+                unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) } == 0;
             // In a container root may not touch what belongs to others.
             if let (false, Some((uid, gid))) = (is_marked, other_user()) {
-                drop(Command::new("ipcrm").args(["-m", &segment.to_string()]).uid(uid).gid(gid).output());
+                drop(
+                    Command::new("ipcrm")
+                        .args(["-m", &segment.to_string()])
+                        .uid(uid)
+                        .gid(gid)
+                        .output(),
+                );
             }
         }
     }
@@ -193,13 +233,15 @@ impl Cluster {
         Database { cluster: self, name }
     }
 
-    /// A new database of this name with the extension, not copied from the template: while a worker looks at that, nobody
-    /// can copy it.
+    /// A new database of this name with the extension, not copied from the template: while a worker
+    /// looks at that, nobody can copy it.
     ///
     /// # Panics
     /// If it cannot be created.
     pub fn create(&self, name: &'static str) -> Database<'_> {
-        self.connect("postgres").batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
+        self.connect("postgres")
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .expect("a database");
         self.connect(name).batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
         self.existing(name)
     }
@@ -226,7 +268,8 @@ impl Cluster {
     /// If it cannot be started.
     pub fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let output = self.program(program).args(args).output().expect(program);
-        let [said, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        let [said, error] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         if output.status.success() { Ok(said) } else { Err(error) }
     }
 
@@ -251,7 +294,8 @@ impl Cluster {
     fn append(&self, file: &str, text: &str) {
         use std::io::Write;
         let path = Path::new(&self.data()).join(file);
-        let mut file = std::fs::File::options().append(true).open(path).expect("a configuration file");
+        let mut file =
+            std::fs::File::options().append(true).open(path).expect("a configuration file");
         file.write_all(text.as_bytes()).expect("its text");
     }
 
@@ -259,10 +303,15 @@ impl Cluster {
         let mut command = Command::new(self.programs.join(name));
         // A server's environment may ask for Rust backtraces: no user is to see one all the same.
         command.current_dir("/tmp").env("RUST_BACKTRACE", "1");
-        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        for (variable, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"))
+        {
             command.env_remove(variable);
         }
-        command.env("PGHOST", self.folder.path()).env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        command
+            .env("PGHOST", self.folder.path())
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres");
         if let Some((uid, gid)) = other_user() {
             command.uid(uid).gid(gid);
         }
@@ -292,14 +341,18 @@ impl Database<'_> {
     }
 }
 
-/// PostgreSQL refuses to run as root: the user and group to run it as, if this program runs as root.
+/// PostgreSQL refuses to run as root: the user and group to run it as, if this program runs as
+/// root.
 fn other_user() -> Option<(u32, u32)> {
-    // SAFETY: geteuid cannot fail; getpwnam returns null or a record that is read before any other call.
+    // SAFETY: geteuid cannot fail; getpwnam returns null or a record that is read before any other
+    // call.
     unsafe {
         if libc::geteuid() != 0 {
             return None;
         }
-        let user = libc::getpwnam(c"postgres".as_ptr()).as_ref().expect("a user postgres, as Debian's package makes");
+        let user = libc::getpwnam(c"postgres".as_ptr())
+            .as_ref()
+            .expect("a user postgres, as Debian's package makes");
         Some((user.pw_uid, user.pw_gid))
     }
 }
@@ -331,17 +384,21 @@ extern "C" fn stop_all() {
     }
 }
 
-/// Whether a process is at work. One that has ended may be there until somebody asks what became of it: in a container,
-/// for ever.
+/// Whether a process is at work. One that has ended may be there until somebody asks what became of
+/// it: in a container, for ever.
 fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state comes after the name in brackets, which may have any letters.
-    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next())
+        .is_some_and(|state| state != "Z")
 }
 
 /// The processes that a process has started.
 fn children(pid: u32) -> Vec<u32> {
-    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let list =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 

@@ -1,4 +1,5 @@
-//! What must hold after anything that happened, in plain SQL. Each query returns what breaks it: nothing, ever.
+//! What must hold after anything that happened, in plain SQL. Each query returns what breaks it:
+//! nothing, ever.
 
 use postgres::Client;
 
@@ -14,26 +15,32 @@ pub struct Invariant {
 pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         promise: "no level has less than nothing on hand, reserved or available",
-        breaches: "SELECT sku, location FROM stock.levels WHERE on_hand < 0 OR reserved < 0 OR available < 0
+        breaches: "SELECT sku, location FROM stock.levels WHERE on_hand < 0 OR reserved < 0
+                   OR available < 0
                     OR reserved > on_hand",
     },
     Invariant {
         promise: "the ledger adds up to each level",
         breaches: "SELECT l.sku, l.location FROM stock.level l
-                    LEFT JOIN (SELECT sku, location, sum(on_hand_delta) AS on_hand, sum(reserved_delta) AS reserved
+                    LEFT JOIN (SELECT sku, location, sum(on_hand_delta) AS on_hand,
+                    sum(reserved_delta) AS reserved
                                  FROM stock.ledger GROUP BY sku, location) g USING (sku, location)
-                   WHERE (l.on_hand, l.reserved) IS DISTINCT FROM (coalesce(g.on_hand, 0), coalesce(g.reserved, 0))",
+                   WHERE (l.on_hand, l.reserved) IS DISTINCT
+                   FROM (coalesce(g.on_hand, 0), coalesce(g.reserved, 0))",
     },
     Invariant {
         promise: "the open holds add up to what is reserved",
         breaches: "SELECT l.sku, l.location FROM stock.level l
-                    LEFT JOIN (SELECT sku, location, sum(quantity) AS held FROM stock.hold GROUP BY sku, location) h
+                    LEFT JOIN (SELECT sku, location, sum(quantity) AS held FROM stock.hold
+                    GROUP BY sku, location) h
                    USING (sku, location) WHERE l.reserved <> coalesce(h.held, 0)",
     },
     Invariant {
         promise: "no line of a reservation gives out more than it holds: each hold ends once",
-        breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key, sku, location
-                   HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm', 'release', 'expire', 'extend')) < 0
+        breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key,
+                   sku, location
+                   HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm',
+                   'release', 'expire', 'extend')) < 0
                        OR sum(quantity) FILTER (WHERE operation = 'confirm')
                         + coalesce(sum(quantity) FILTER (WHERE operation = 'release'), 0)
                         > sum(quantity) FILTER (WHERE operation = 'reserve')",
@@ -41,8 +48,11 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         promise: "versions rise by exactly one with each change of a level",
         breaches: "SELECT sku, location, version FROM (
-                     SELECT sku, location, version, row_number() OVER (PARTITION BY sku, location ORDER BY version) AS nth
-                       FROM stock.ledger WHERE sku IS NOT NULL AND NOT (operation = 'extend' AND reserved_delta = 0)) v WHERE version <> nth",
+                     SELECT sku, location, version, row_number() OVER (PARTITION BY sku, location
+                     ORDER BY version) AS nth
+                       FROM stock.ledger WHERE sku IS NOT NULL
+                       AND NOT (operation = 'extend' AND reserved_delta = 0)) v
+                       WHERE version <> nth",
     },
     Invariant {
         promise: "each key did each thing once",
@@ -61,7 +71,10 @@ pub const INVARIANTS: &[Invariant] = &[
 /// If a query fails.
 pub fn check(client: &mut Client) -> Vec<(&'static str, usize)> {
     let breaches = |client: &mut Client, sql: &str| client.query(sql, &[]).expect(sql).len();
-    INVARIANTS.iter().map(|invariant| (invariant.promise, breaches(client, invariant.breaches))).collect()
+    INVARIANTS
+        .iter()
+        .map(|invariant| (invariant.promise, breaches(client, invariant.breaches)))
+        .collect()
 }
 
 /// Panics unless they all hold.

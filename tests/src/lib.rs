@@ -1,4 +1,5 @@
-//! What the tests from outside and the benchmark share: a private throwaway PostgreSQL and Redis, and the invariants in SQL.
+//! What the tests from outside and the benchmark share: a private throwaway PostgreSQL and Redis,
+//! and the invariants in SQL.
 #![warn(missing_docs)]
 
 pub mod cluster;

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Debian's redis-tools has the server, too: it is the same program, which looks at the name it is called by.
+/// Debian's redis-tools has the server, too: it is the same program, which looks at the name it is
+/// called by.
 const PROGRAM: &str = "redis-check-rdb";
 /// How long it may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running Redis, or Valkey if `REDIS_SERVER` names its program. It listens on a socket in a folder of its own only,
-/// keeps nothing unless told to, and is killed when it is dropped.
+/// A running Redis, or Valkey if `REDIS_SERVER` names its program. It listens on a socket in a
+/// folder of its own only, keeps nothing unless told to, and is killed when it is dropped.
 pub struct Redis {
     process: Mutex<Option<Child>>,
     folder: TempDir,
@@ -28,8 +29,12 @@ impl Redis {
     /// # Panics
     /// If it cannot be started.
     pub fn start(settings: &[&str]) -> Redis {
-        let folder = tempfile::Builder::new().prefix("pg_stock_redis-").tempdir_in("/tmp").expect("a folder");
-        let settings = settings.iter().flat_map(|setting| setting.split(' ')).map(str::to_owned).collect();
+        let folder = tempfile::Builder::new()
+            .prefix("pg_stock_redis-")
+            .tempdir_in("/tmp")
+            .expect("a folder");
+        let settings =
+            settings.iter().flat_map(|setting| setting.split(' ')).map(str::to_owned).collect();
         let redis = Redis { process: Mutex::new(None), folder, settings };
         redis.resume();
         redis
@@ -49,7 +54,9 @@ impl Redis {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{program} cannot be started ({error}): install Debian's redis-tools"));
+            .unwrap_or_else(|error| {
+                panic!("{program} cannot be started ({error}): install Debian's redis-tools")
+            });
         *self.process.lock().expect("nobody panicked") = Some(process);
         let begin = Instant::now();
         while self.ping().is_none() {

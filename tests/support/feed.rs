@@ -1,4 +1,5 @@
-//! Those who follow the change feed: one who pulls, one who listens. Each ends up with what it believes the levels are.
+//! Those who follow the change feed: one who pulls, one who listens. Each ends up with what it
+//! believes the levels are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,8 +15,12 @@ pub type Levels = BTreeMap<(String, String), (i64, i64, i64)>;
 
 /// What the levels are.
 pub fn levels(client: &mut Client) -> Levels {
-    let rows = client.query("SELECT sku, location, version, on_hand, reserved FROM stock.level", &[]).expect("levels");
-    rows.iter().map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3), row.get(4)))).collect()
+    let rows = client
+        .query("SELECT sku, location, version, on_hand, reserved FROM stock.level", &[])
+        .expect("levels");
+    rows.iter()
+        .map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3), row.get(4))))
+        .collect()
 }
 
 /// Receives one unit.
@@ -54,7 +59,8 @@ impl Follower {
     pub fn begin(client: &mut Client) -> Follower {
         let (mut levels, mut cursor) = (Levels::new(), None);
         loop {
-            let rows = client.query("SELECT * FROM stock.snapshot($1, 7)", &[&cursor]).expect("a page");
+            let rows =
+                client.query("SELECT * FROM stock.snapshot($1, 7)", &[&cursor]).expect("a page");
             let (last, told) = rows.split_last().expect("a closing row");
             told.iter().for_each(|row| learn(&mut levels, row));
             cursor = last.get("next_cursor");
@@ -68,7 +74,9 @@ impl Follower {
 
     /// Asks once; gives the outcome.
     pub fn ask(&mut self, client: &mut Client, most: i32) -> String {
-        let rows = client.query("SELECT * FROM stock.changes_since($1, $2)", &[&self.cursor, &most]).expect("changes");
+        let rows = client
+            .query("SELECT * FROM stock.changes_since($1, $2)", &[&self.cursor, &most])
+            .expect("changes");
         let (last, told) = rows.split_last().expect("a closing row");
         told.iter().for_each(|row| learn(&mut self.levels, row));
         let outcome: String = last.get("outcome");
@@ -132,7 +140,9 @@ impl Listener {
                 other => panic!("{other}"),
             }
         }
-        for level in self.messages.iter().flat_map(|message| message["levels"].as_array().expect("levels")) {
+        for level in
+            self.messages.iter().flat_map(|message| message["levels"].as_array().expect("levels"))
+        {
             let text = |field: &str| level[field].as_str().expect("text").to_owned();
             let number = |field: &str| level[field].as_i64().expect("a number");
             let state = (number("version"), number("on_hand"), number("reserved"));
@@ -143,9 +153,14 @@ impl Listener {
 
     /// The alerts heard so far, as words with their SKUs.
     pub fn alarms(&self) -> Vec<String> {
-        let each = self.alerts.iter().flat_map(|message| message["alerts"].as_array().expect("alerts"));
+        let each =
+            self.alerts.iter().flat_map(|message| message["alerts"].as_array().expect("alerts"));
         each.map(|alert| {
-            format!("{} {}", alert["alert"].as_str().expect("a word"), alert["sku"].as_str().expect("a SKU"))
+            format!(
+                "{} {}",
+                alert["alert"].as_str().expect("a word"),
+                alert["sku"].as_str().expect("a SKU")
+            )
         })
         .collect()
     }

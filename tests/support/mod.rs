@@ -10,7 +10,9 @@ use postgres::{Client, Error, Row, SimpleQueryMessage};
 /// One server for all tests; each test has a database of its own. No statement hangs for ever.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(&["fsync=off", "deadlock_timeout=200ms", "statement_timeout=120s"]))
+    CLUSTER.get_or_init(|| {
+        Cluster::start(&["fsync=off", "deadlock_timeout=200ms", "statement_timeout=120s"])
+    })
 }
 
 /// A new database with the extension.
@@ -76,7 +78,8 @@ pub fn raised(client: &mut Client, text: &str) -> String {
 
 /// Creates a level with this many units.
 pub fn stocked(client: &mut Client, sku: &str, location: &str, units: i64) {
-    let text = format!("try_receive_stock('stock of {sku} {location}', '{sku}', '{location}', {units})");
+    let text =
+        format!("try_receive_stock('stock of {sku} {location}', '{sku}', '{location}', {units})");
     assert_eq!(outcome(client, &text), "received");
 }
 
@@ -91,7 +94,11 @@ pub fn value(client: &mut Client, sql: &str) -> String {
 }
 
 /// Runs one action on each of many connections, all at once.
-pub fn at_once<T: Send>(database: Database<'_>, many: usize, act: impl Fn(usize, &mut Client) -> T + Sync) -> Vec<T> {
+pub fn at_once<T: Send>(
+    database: Database<'_>,
+    many: usize,
+    act: impl Fn(usize, &mut Client) -> T + Sync,
+) -> Vec<T> {
     let barrier = Barrier::new(many);
     std::thread::scope(|scope| {
         let run = |number| {
@@ -100,7 +107,10 @@ pub fn at_once<T: Send>(database: Database<'_>, many: usize, act: impl Fn(usize,
                 let mut client = database.connect();
                 // Prepares plans and catalogs, so that the connections really meet.
                 client
-                    .query("SELECT * FROM stock.try_reserve_stock('warm', 'no such', 'level', 1)", &[])
+                    .query(
+                        "SELECT * FROM stock.try_reserve_stock('warm', 'no such', 'level', 1)",
+                        &[],
+                    )
                     .expect("warm");
                 barrier.wait();
                 act(number, &mut client)
@@ -122,7 +132,9 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Waits until a backend waits for a lock.
 pub fn wait_for_lock(client: &mut postgres::Client, pid: i32) {
-    let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'");
+    let waits = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'"
+    );
     for _ in 0..2_000 {
         if value(client, &waits) == "1" {
             return;
@@ -141,6 +153,9 @@ pub fn backend(client: &mut Client) -> i32 {
 pub fn finish(database: Database<'_>) {
     let mut client = database.connect();
     pg_stock_tests::invariants::assert_hold(&mut client);
-    let deadlocks = value(&mut client, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()");
+    let deadlocks = value(
+        &mut client,
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+    );
     assert_eq!(deadlocks, "0", "deadlocks");
 }

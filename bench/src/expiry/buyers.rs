@@ -31,7 +31,8 @@ struct Buyer {
     name: String,
 }
 
-/// Lets buyers buy for as long as something else takes; gives what they met with, and what that gave.
+/// Lets buyers buy for as long as something else takes; gives what they met with, and what that
+/// gave.
 ///
 /// # Panics
 /// If a buyer gets an error, or is refused.
@@ -44,21 +45,28 @@ pub fn buy_during<T>(
     let runtime = Runtime::new().expect("a runtime");
     let config = connection::config(database, "buyer");
     let open = |number| Buyer::open(&config, format!("{name} {number}"));
-    let buyers: Vec<Buyer> =
-        (0..connections).map(|number| runtime.block_on(open(number)).expect("a buyer connects")).collect();
+    let buyers: Vec<Buyer> = (0..connections)
+        .map(|number| runtime.block_on(open(number)).expect("a buyer connects"))
+        .collect();
     let closed = Arc::new(AtomicBool::new(false));
     let begin = Instant::now();
-    let buyers: Vec<_> = buyers.into_iter().map(|buyer| runtime.spawn(buyer.buy(Arc::clone(&closed)))).collect();
+    let buyers: Vec<_> =
+        buyers.into_iter().map(|buyer| runtime.spawn(buyer.buy(Arc::clone(&closed)))).collect();
     let given = during();
     closed.store(true, Ordering::Relaxed);
     let seconds = begin.elapsed().as_secs_f64();
     let mut tally = Tally::new();
     for buyer in buyers {
-        tally.add(&runtime.block_on(buyer).expect("a buyer comes back").expect("a buyer gets answers"));
+        tally.add(
+            &runtime.block_on(buyer).expect("a buyer comes back").expect("a buyer gets answers"),
+        );
     }
     assert!(tally.outcomes().all(|(outcome, _)| outcome == "reserved"), "there is enough for all");
-    let bought =
-        Bought { rate: tally.total() as f64 / seconds, p50: tally.latency_ms(0.5), p99: tally.latency_ms(0.99) };
+    let bought = Bought {
+        rate: tally.total() as f64 / seconds,
+        p50: tally.latency_ms(0.5),
+        p99: tally.latency_ms(0.99),
+    };
     (bought, given)
 }
 

@@ -21,8 +21,11 @@ const DATABASE: &str = "stock_lateness";
 
 /// Reserves, waits and prints the table; counts the breaches of the invariants.
 pub fn run() -> usize {
-    println!("Lateness: {HOLDS} holds of one second on {LEVELS} levels, expired by the background worker");
-    let settings: Vec<_> = SETTINGS.into_iter().chain(["shared_preload_libraries=pg_stock"]).collect();
+    println!(
+        "Lateness: {HOLDS} holds of one second on {LEVELS} levels, expired by the background worker"
+    );
+    let settings: Vec<_> =
+        SETTINGS.into_iter().chain(["shared_preload_libraries=pg_stock"]).collect();
     let cluster = Cluster::start(&settings);
     let mut client = cluster.create(DATABASE).connect();
     receive(&mut client, LEVELS.into());
@@ -56,8 +59,8 @@ fn wait(client: &mut Client) {
 
 /// How long after its deadline each hold was closed.
 fn lateness(client: &mut Client) -> Tally {
-    let sql =
-        "SELECT extract(epoch FROM recorded_at - expires_at)::float8 FROM stock.ledger WHERE operation = 'expire'";
+    let sql = "SELECT extract(epoch FROM recorded_at - expires_at)::float8 FROM stock.ledger WHERE \
+               operation = 'expire'";
     let mut tally = Tally::new();
     for row in client.query(sql, &[]).expect(sql) {
         tally.count("expired", Duration::from_secs_f64(row.get(0)));
@@ -68,7 +71,10 @@ fn lateness(client: &mut Client) -> Tally {
 /// Prints the table.
 fn show(tally: &Tally) {
     if tally.total() == 0 {
-        println!("No hold expired within {} s: the background worker does not run.\n", LIMIT.as_secs());
+        println!(
+            "No hold expired within {} s: the background worker does not run.\n",
+            LIMIT.as_secs()
+        );
         return;
     }
     let mut table = table(["holds", "expired", "p50 ms late", "p99 ms late", "most ms late"]);

@@ -1,5 +1,6 @@
-//! What expiry costs, in three parts, each on a private throwaway cluster: how late holds expire in the background, what
-//! a sweep costs the buyers beside it, and what dead holds that an old snapshot keeps alive cost both.
+//! What expiry costs, in three parts, each on a private throwaway cluster: how late holds expire in
+//! the background, what a sweep costs the buyers beside it, and what dead holds that an old
+//! snapshot keeps alive cost both.
 
 mod buyers;
 mod lateness;
@@ -18,7 +19,8 @@ use postgres::{Client, SimpleQueryMessage};
 #[derive(Args)]
 pub struct Expiry {
     /// Overdue holds to sweep, in each round twice: alone, and beside buyers
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
     holds: i64,
     /// Numbers of dead holds that an old snapshot keeps alive; growth is told against the first
     #[arg(long, value_delimiter = ',', default_values_t = [0, 100_000, 1_000_000],

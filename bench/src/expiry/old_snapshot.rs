@@ -1,11 +1,15 @@
-//! What dead holds cost refusals and sweeps while an old snapshot keeps them, and their index entries, alive.
+//! What dead holds cost refusals and sweeps while an old snapshot keeps them, and their index
+//! entries, alive.
 
 use std::time::{Duration, Instant};
 
 use pg_stock_tests::{Cluster, Database};
 use postgres::Client;
 
-use super::{Expiry, LEVELS, MAIN, expire_all, finish, load_overdue, ms, quiet_cluster, receive, settle, table};
+use super::{
+    Expiry, LEVELS, MAIN, expire_all, finish, load_overdue, ms, quiet_cluster, receive, settle,
+    table,
+};
 use crate::median::median;
 
 /// The SKU that half of the dead holds were on.
@@ -27,13 +31,17 @@ const BATCH: i32 = 10_000;
 struct Measured {
     /// Dead holds, as VACUUM counts them.
     dead: i64,
-    /// In milliseconds: a refusal, a refusal while a hold is overdue, a sweep, the first sweep of a session.
+    /// In milliseconds: a refusal, a refusal while a hold is overdue, a sweep, the first sweep of a
+    /// session.
     costs: [f64; 4],
 }
 
 /// Measures and prints the table; counts the breaches of the invariants.
 pub fn run(expiry: &Expiry) -> usize {
-    println!("Old snapshot: refusals on {HOT}, which half of the dead holds were on, and sweeps of {FRESH} holds");
+    println!(
+        "Old snapshot: refusals on {HOT}, which half of the dead holds were on, and sweeps of \
+         {FRESH} holds"
+    );
     let cluster = quiet_cluster();
     let (mut all, mut breaches) = (Vec::new(), 0);
     for dead in &expiry.dead {
@@ -46,7 +54,8 @@ pub fn run(expiry: &Expiry) -> usize {
     breaches
 }
 
-/// Measures beside this many dead holds, on a database of its own; also counts the breaches of the invariants.
+/// Measures beside this many dead holds, on a database of its own; also counts the breaches of the
+/// invariants.
 fn beside(cluster: &Cluster, dead: i64) -> (Measured, usize) {
     let database = cluster.database();
     let mut sweeper = database.connect();
@@ -80,9 +89,11 @@ fn old_snapshot(database: Database<'_>) -> Client {
     reader
 }
 
-/// The median refusals of two units where one is left: while it is free, and while an overdue hold has it.
+/// The median refusals of two units where one is left: while it is free, and while an overdue hold
+/// has it.
 fn refusals(client: &mut Client) -> [f64; 2] {
-    let rest = "SELECT count(*) FROM stock.reserve_stock('rest', $1, $2, stock.available($1, $2) - 1, '1 day')";
+    let rest = "SELECT count(*) FROM stock.reserve_stock('rest', $1, $2, stock.available($1, $2) - \
+                1, '1 day')";
     client.execute(rest, &[&HOT, &MAIN]).expect("all but one are held");
     let free = refusal(client);
     let last = "SELECT count(*) FROM stock.reserve_stock('last', $1, $2, 1, '1 ms')";
@@ -91,8 +102,8 @@ fn refusals(client: &mut Client) -> [f64; 2] {
     [free, refusal(client)]
 }
 
-/// The median refusal in a session that has its plans, by the server's clock: the way to it and back takes longer, and
-/// at times twice as long as at others.
+/// The median refusal in a session that has its plans, by the server's clock: the way to it and
+/// back takes longer, and at times twice as long as at others.
 fn refusal(client: &mut Client) -> f64 {
     client.batch_execute(include_str!("../../sql/refusals.sql")).expect("a stopwatch");
     let call = client.prepare("SELECT pg_temp.refusals($1, $2, $3)").expect("a call");
@@ -143,7 +154,8 @@ fn lapse() {
 /// Sweeps once; gives the number of holds, and the milliseconds.
 fn sweep(client: &mut Client) -> (i64, f64) {
     let begin = Instant::now();
-    let row = client.query_one("SELECT * FROM stock.expire_reservations(1000)", &[]).expect("a sweep");
+    let row =
+        client.query_one("SELECT * FROM stock.expire_reservations(1000)", &[]).expect("a sweep");
     (row.get("holds_expired"), ms(begin.elapsed()))
 }
 

@@ -1,5 +1,5 @@
-//! Where the contestants meet: one throwaway cluster, and for each run a fresh copy of the same database or a fresh Redis,
-//! so that nobody inherits what another has left.
+//! Where the contestants meet: one throwaway cluster, and for each run a fresh copy of the same
+//! database or a fresh Redis, so that nobody inherits what another has left.
 
 use std::time::Duration;
 
@@ -14,8 +14,13 @@ use super::work::Work;
 use crate::connection;
 
 /// Settings of the cluster: no checkpoint begins by itself while something is measured.
-const SETTINGS: [&str; 5] =
-    ["shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=30min", "synchronous_commit=on", "fsync=on"];
+const SETTINGS: [&str; 5] = [
+    "shared_buffers=1GB",
+    "max_wal_size=4GB",
+    "checkpoint_timeout=30min",
+    "synchronous_commit=on",
+    "fsync=on",
+];
 /// Levels of the database.
 pub const LEVELS: u64 = 10_000;
 /// Units of the SKU that sells out.
@@ -61,7 +66,11 @@ impl Arena {
     pub fn open() -> Arena {
         let cluster = Cluster::start(&SETTINGS);
         let mut client = cluster.connect("stock_template");
-        for sql in [include_str!("../../sql/setup.sql"), include_str!("../../sql/peers.sql"), "VACUUM ANALYZE"] {
+        for sql in [
+            include_str!("../../sql/setup.sql"),
+            include_str!("../../sql/peers.sql"),
+            "VACUUM ANALYZE",
+        ] {
             client.batch_execute(sql).expect("levels and peers");
         }
         Arena { cluster, runtime: Runtime::new().expect("a runtime"), breaches: Vec::new() }
@@ -75,7 +84,8 @@ impl Arena {
         if let Some(fsync) = contestant.redis() {
             let append = format!("--appendfsync {fsync}");
             // As PostgreSQL makes no checkpoint, Redis does not rewrite its log during a run.
-            let redis = Redis::start(&["--appendonly yes", &append, "--auto-aof-rewrite-percentage 0"]);
+            let redis =
+                Redis::start(&["--appendonly yes", &append, "--auto-aof-rewrite-percentage 0"]);
             self.runtime.block_on(fill(&redis))?;
             return Ok(Ground::Redis(redis));
         }
@@ -98,11 +108,13 @@ impl Arena {
         let ground = self.ground(contestant)?;
         let counted = Duration::from_secs(seconds);
         let batches = contestant.batch() > 1;
-        let until = if batches { Until::Sent(counted) } else { Until::Passed(WARM_UP, WARM_UP + counted) };
+        let until =
+            if batches { Until::Sent(counted) } else { Until::Passed(WARM_UP, WARM_UP + counted) };
         let count = self.runtime.block_on(async {
             let place = ground.place()?;
             let listener = listener(&place, contestant).await?;
-            let buyers = driver::open(&place, contestant, work, LEVELS, "order", connections).await?;
+            let buyers =
+                driver::open(&place, contestant, work, LEVELS, "order", connections).await?;
             let (_, count) = driver::closed_loop(buyers, until).await?;
             drop(listener);
             Ok::<_, Failure>(count)
@@ -149,7 +161,8 @@ impl Ground<'_> {
         let mut client = database.connect();
         client.batch_execute("SET work_mem = '256MB'")?;
         let broken = invariants::check(&mut client).into_iter().filter(|(_, count)| *count > 0);
-        let broken = broken.map(|(promise, count)| format!("{promise}: {count} breaches")).collect();
+        let broken =
+            broken.map(|(promise, count)| format!("{promise}: {count} breaches")).collect();
         drop(client);
         let drop = format!("DROP DATABASE {} WITH (FORCE)", database.name());
         database.cluster.connect("postgres").batch_execute(&drop)?;
@@ -158,7 +171,10 @@ impl Ground<'_> {
 }
 
 /// Somebody must hear what a contestant that notifies has to say.
-async fn listener(place: &Place, contestant: Contestant) -> Result<Option<tokio_postgres::Client>, Failure> {
+async fn listener(
+    place: &Place,
+    contestant: Contestant,
+) -> Result<Option<tokio_postgres::Client>, Failure> {
     match (place, contestant) {
         (Place::Database(config), Contestant::FunctionNotify) => {
             let client = connection::connect(config).await?;
@@ -171,7 +187,8 @@ async fn listener(place: &Place, contestant: Contestant) -> Result<Option<tokio_
 
 /// Gives a Redis its levels.
 async fn fill(redis: &Redis) -> Result<(), Failure> {
-    let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    let mut connection =
+        redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
     let mut pipe = redis::pipe();
     for number in 0..=LEVELS {
         let on_hand = if number == 0 { LIMITED } else { PLENTY };

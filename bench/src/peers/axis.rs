@@ -1,4 +1,5 @@
-//! An axis of a plot, with marks at round numbers; a logarithmic one is drawn as a linear one of logarithms.
+//! An axis of a plot, with marks at round numbers; a logarithmic one is drawn as a linear one of
+//! logarithms.
 
 use std::ops::Range;
 
@@ -44,7 +45,8 @@ impl Axis {
         let (low, high) = (axis.place(low), axis.place(high));
         let margin = ((high - low) * 0.05).max(0.01);
         axis.range = low - margin..high + margin;
-        axis.marks.retain(|mark| (low - margin..=high + margin).contains(&place(mark.at, logarithmic)));
+        axis.marks
+            .retain(|mark| (low - margin..=high + margin).contains(&place(mark.at, logarithmic)));
         axis
     }
 
@@ -52,7 +54,8 @@ impl Axis {
     pub fn of(values: impl Iterator<Item = f64>, logarithmic: bool) -> Axis {
         let (low, high) = bounds(values);
         let marks = if logarithmic { decades(low, high) } else { steps(high) };
-        let ends = [marks.first(), marks.last()].map(|mark| mark.map_or(0.0, |mark| place(mark.at, logarithmic)));
+        let ends = [marks.first(), marks.last()]
+            .map(|mark| mark.map_or(0.0, |mark| place(mark.at, logarithmic)));
         Axis { range: ends[0]..ends[1], marks, logarithmic }
     }
 
@@ -97,13 +100,17 @@ fn place(value: f64, logarithmic: bool) -> f64 {
 }
 
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    })
 }
 
 /// 1, 2 and 5 times the powers of ten, from below the lowest to above the highest.
 fn decades(low: f64, high: f64) -> Vec<Mark> {
     let exponents = low.log10().floor() as i32..=high.log10().floor() as i32 + 1;
-    let all: Vec<f64> = exponents.flat_map(|exponent| IN_A_DECADE.map(|times| times * 10_f64.powi(exponent))).collect();
+    let all: Vec<f64> = exponents
+        .flat_map(|exponent| IN_A_DECADE.map(|times| times * 10_f64.powi(exponent)))
+        .collect();
     let first = all.iter().rposition(|mark| *mark <= low).unwrap_or(0);
     let last = all.iter().position(|mark| *mark >= high && *mark > low).unwrap_or(all.len() - 1);
     all[first..=last].iter().map(|mark| Mark::number((mark * 1e6).round() / 1e6)).collect()
@@ -113,6 +120,10 @@ fn decades(low: f64, high: f64) -> Vec<Mark> {
 fn steps(high: f64) -> Vec<Mark> {
     let rough = high.max(1.0) / STEPS;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = IN_A_DECADE.map(|times| times * power).into_iter().rfind(|step| *step <= rough).unwrap_or(power);
+    let step = IN_A_DECADE
+        .map(|times| times * power)
+        .into_iter()
+        .rfind(|step| *step <= rough)
+        .unwrap_or(power);
     (0..=(high / step).ceil() as u32).map(|number| Mark::number(f64::from(number) * step)).collect()
 }

@@ -20,7 +20,11 @@ impl Block {
     pub async fn prepare(client: Client) -> Result<Block, Failure> {
         let place = "INSERT INTO hand.orders (key, sku) VALUES ($1, $2)";
         let reserve = "SELECT outcome, replayed FROM stock.try_reserve_stock($1, $2, 'main', 1)";
-        Ok(Block { place: client.prepare(place).await?, reserve: client.prepare(reserve).await?, client })
+        Ok(Block {
+            place: client.prepare(place).await?,
+            reserve: client.prepare(reserve).await?,
+            client,
+        })
     }
 
     /// Orders one unit of a SKU.

@@ -58,9 +58,9 @@ pub enum Contestant {
 }
 
 use Contestant::{
-    Batch10, Batch100, Batch1000, Function, FunctionNotify, OrderBlock, OrderBlockOff, OrderBlockTransaction,
-    OrderStatement, PgStock, PgStockOff, PgStockRaise, PgStockSql, RedisAlways, RedisEverysec, Select, Transaction,
-    Update,
+    Batch10, Batch100, Batch1000, Function, FunctionNotify, OrderBlock, OrderBlockOff,
+    OrderBlockTransaction, OrderStatement, PgStock, PgStockOff, PgStockRaise, PgStockSql,
+    RedisAlways, RedisEverysec, Select, Transaction, Update,
 };
 
 impl Contestant {
@@ -69,7 +69,8 @@ impl Contestant {
         self.to_possible_value().expect("none is hidden").get_name().to_owned()
     }
 
-    /// Who does this work; in the short form those that a goal speaks of, and the two that everybody knows.
+    /// Who does this work; in the short form those that a goal speaks of, and the two that
+    /// everybody knows.
     pub fn of(work: Work, full: bool) -> &'static [Contestant] {
         match (work, full) {
             (Work::Spread | Work::Hot, true) => &[
@@ -103,9 +104,16 @@ impl Contestant {
                 PgStockSql,
                 Batch1000,
             ],
-            (Work::Soldout, true) => {
-                &[Select, Update, Transaction, Function, RedisAlways, RedisEverysec, PgStock, PgStockRaise]
-            }
+            (Work::Soldout, true) => &[
+                Select,
+                Update,
+                Transaction,
+                Function,
+                RedisAlways,
+                RedisEverysec,
+                PgStock,
+                PgStockRaise,
+            ],
             (Work::Soldout, false) => &[Select, Function, RedisAlways, PgStock, PgStockRaise],
             (Work::Lines5, _) => &[Transaction, Function, PgStock],
             (Work::Duplicates, _) => &[Transaction, Function, RedisAlways, RedisEverysec, PgStock],
@@ -148,8 +156,8 @@ impl Contestant {
 
     /// The statement that it sends for an order of this work; of one that sends several, none.
     ///
-    /// Parameters: the key and the SKU; of several lines the key and the lines in JSON; of a batch the requests in
-    /// JSON; of `update` and `select` the SKU.
+    /// Parameters: the key and the SKU; of several lines the key and the lines in JSON; of a batch
+    /// the requests in JSON; of `update` and `select` the SKU.
     pub fn statement(self, work: Work) -> Option<&'static str> {
         let lines = work == Work::Lines5;
         Some(match self {
@@ -157,8 +165,12 @@ impl Contestant {
                 "UPDATE hand.level SET reserved = reserved + 1
                   WHERE sku = $1 AND location = 'main' AND on_hand - reserved >= 1"
             }
-            Select => "SELECT on_hand, reserved FROM stock.level WHERE sku = $1 AND location = 'main'",
-            Function if lines => "SELECT outcome, replayed FROM hand.reserve_lines($1, ($2::text)::jsonb)",
+            Select => {
+                "SELECT on_hand, reserved FROM stock.level WHERE sku = $1 AND location = 'main'"
+            }
+            Function if lines => {
+                "SELECT outcome, replayed FROM hand.reserve_lines($1, ($2::text)::jsonb)"
+            }
             Function => "SELECT outcome, replayed FROM hand.reserve($1, $2, 'main', 1)",
             FunctionNotify => "SELECT outcome, replayed FROM hand.reserve($1, $2, 'main', 1, true)",
             PgStock | PgStockOff | PgStockSql if lines => {
@@ -169,7 +181,8 @@ impl Contestant {
             }
             PgStockRaise => "SELECT outcome, replayed FROM stock.reserve_stock($1, $2, 'main', 1)",
             OrderStatement => {
-                "WITH placed AS (INSERT INTO hand.orders (key, sku) VALUES ($1, $2) RETURNING key, sku)
+                "WITH placed AS (INSERT INTO hand.orders (key, sku) VALUES ($1, $2) RETURNING key,
+                 sku)
                  SELECT reserved.outcome, reserved.replayed
                    FROM placed, stock.reserve_stock(placed.key, placed.sku, 'main', 1) reserved"
             }

@@ -1,5 +1,5 @@
-//! Drives any contestant in the same way: one task for each connection, which sends its next call when the last one is
-//! answered (closed loop).
+//! Drives any contestant in the same way: one task for each connection, which sends its next call
+//! when the last one is answered (closed loop).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +25,9 @@ pub struct Buyer {
 pub enum Until {
     /// After so long; only what is answered after the first of the two has passed is counted.
     Passed(Duration, Duration),
-    /// Nothing new is sent after so long; all that was sent is counted, with the time until the last answer. For calls
-    /// that may take longer than what is counted of a run: none of them is cut off.
+    /// Nothing new is sent after so long; all that was sent is counted, with the time until the
+    /// last answer. For calls that may take longer than what is counted of a run: none of them is
+    /// cut off.
     Sent(Duration),
     /// When so many orders were answered; each buyer takes its part from here.
     Answered(Arc<AtomicU64>, u64),
@@ -50,11 +51,16 @@ impl Buyer {
     /// # Errors
     /// If it fails, or an answer is wrong.
     pub async fn call(&mut self) -> Result<Vec<Outcome>, Failure> {
-        let (orders, repeated): (Vec<_>, Vec<_>) = (0..self.batch).map(|_| self.orders.next()).unzip();
+        let (orders, repeated): (Vec<_>, Vec<_>) =
+            (0..self.batch).map(|_| self.orders.next()).unzip();
         let outcomes = self.session.send(&orders).await?;
         for ((order, repeated), outcome) in orders.iter().zip(repeated).zip(&outcomes) {
             if !self.orders.allow(*outcome, repeated) {
-                return Err(format!("the order {}, repeated: {repeated}, was {outcome:?}", order.key).into());
+                return Err(format!(
+                    "the order {}, repeated: {repeated}, was {outcome:?}",
+                    order.key
+                )
+                .into());
             }
         }
         Ok(outcomes)
@@ -66,7 +72,8 @@ impl Buyer {
         while until.goes_on(begin, self.batch as u64) {
             let called = Instant::now();
             let outcomes = self.call().await?;
-            count.reserved += outcomes.iter().filter(|outcome| **outcome == Outcome::Reserved).count() as u64;
+            count.reserved +=
+                outcomes.iter().filter(|outcome| **outcome == Outcome::Reserved).count() as u64;
             if until.counts(begin) {
                 count.orders += outcomes.len() as u64;
                 count.calls.count("answered", called.elapsed());
@@ -131,7 +138,8 @@ pub async fn open(
 /// With the first error that one of them met.
 pub async fn closed_loop(buyers: Vec<Buyer>, until: Until) -> Result<(Vec<Buyer>, Count), Failure> {
     let begin = Instant::now();
-    let tasks: Vec<_> = buyers.into_iter().map(|buyer| tokio::spawn(buyer.buy(until.clone()))).collect();
+    let tasks: Vec<_> =
+        buyers.into_iter().map(|buyer| tokio::spawn(buyer.buy(until.clone()))).collect();
     let (mut buyers, mut total) = (Vec::new(), Count::new());
     for task in tasks {
         let (buyer, count) = task.await??;

@@ -1,5 +1,5 @@
-//! What the past costs: single calls beside many levels and a long ledger; and on one SKU while an old snapshot keeps every
-//! version of its row.
+//! What the past costs: single calls beside many levels and a long ledger; and on one SKU while an
+//! old snapshot keeps every version of its row.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -57,7 +57,8 @@ pub fn measure(arena: &mut Arena, past: Past, rounds: u32, seconds: u64) -> Resu
     Ok(rates)
 }
 
-/// Measures the hot SKU after so many sales each, beside a snapshot that was taken before the first of them, once.
+/// Measures the hot SKU after so many sales each, beside a snapshot that was taken before the first
+/// of them, once.
 ///
 /// # Errors
 /// If a call fails or is answered wrongly.
@@ -66,7 +67,9 @@ pub fn old_snapshot(arena: &mut Arena, sales: &[u64], seconds: u64) -> Result<Ve
     let Ground::Database(database) = &ground else { unreachable!("pg_stock runs in a database") };
     let mut buyers = open(arena, &ground, Work::Hot, LEVELS, 0)?;
     let mut reader = database.connect();
-    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM stock.level LIMIT 1")?;
+    reader.batch_execute(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM stock.level LIMIT 1",
+    )?;
     let (mut sold, mut rates) = (0, Vec::new());
     for target in sales {
         let first = Until::Answered(Arc::new(AtomicU64::new(sold)), *target);
@@ -87,7 +90,8 @@ pub fn old_snapshot(arena: &mut Arena, sales: &[u64], seconds: u64) -> Result<Ve
 fn fill(arena: &Arena, past: Past) -> Result<(), Failure> {
     let database = arena.cluster.create(DATABASE);
     let mut client = database.connect();
-    let counts = [past.levels, past.ledger_rows].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let counts =
+        [past.levels, past.ledger_rows].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
     client.execute(include_str!("../../sql/history.sql"), &[&counts[0], &counts[1]])?;
     client.batch_execute("VACUUM ANALYZE")?;
     Ok(())
@@ -98,9 +102,22 @@ fn much(arena: &Arena) -> Ground<'_> {
     Ground::Database(arena.cluster.existing(DATABASE))
 }
 
-fn open(arena: &Arena, ground: &Ground<'_>, work: Work, levels: u64, round: u32) -> Result<Vec<Buyer>, Failure> {
+fn open(
+    arena: &Arena,
+    ground: &Ground<'_>,
+    work: Work,
+    levels: u64,
+    round: u32,
+) -> Result<Vec<Buyer>, Failure> {
     let name = format!("order {round}");
-    arena.runtime.block_on(driver::open(&ground.place()?, PgStock, work, levels, &name, CONNECTIONS))
+    arena.runtime.block_on(driver::open(
+        &ground.place()?,
+        PgStock,
+        work,
+        levels,
+        &name,
+        CONNECTIONS,
+    ))
 }
 
 /// Lets buyers buy; gives them back, and how many orders were answered in the time counted.

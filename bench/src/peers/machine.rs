@@ -24,13 +24,17 @@ fn command() -> String {
 
 fn cpu() -> String {
     let info = read("/proc/cpuinfo");
-    let model = info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    let model = info
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split_once(": "));
     model.map_or("of a kind unknown", |(_, model)| model).to_owned()
 }
 
 fn memory() -> String {
     let info = read("/proc/meminfo");
-    let kib: Option<f64> = info.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    let kib: Option<f64> =
+        info.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     kib.map_or("?".into(), |kib| format!("{:.0} GiB", kib / 1_048_576.0))
 }
 

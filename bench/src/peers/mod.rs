@@ -1,4 +1,5 @@
-//! pg_stock beside its peers: everybody does the same work on one machine, in turns, driven by the same driver.
+//! pg_stock beside its peers: everybody does the same work on one machine, in turns, driven by the
+//! same driver.
 
 mod arena;
 mod axis;
@@ -56,10 +57,12 @@ pub struct Peers {
     #[arg(long)]
     rate: Option<f64>,
     /// Levels of the long past
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     levels: u64,
     /// Ledger rows of the long past
-    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, default_value_t = 5_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     ledger_rows: u64,
     /// Numbers of sales beside an old snapshot
     #[arg(long, value_delimiter = ',', default_values_t = [0, 20_000, 50_000, 100_000])]
@@ -122,7 +125,11 @@ impl Peers {
         let text = report::write(score, &machine, self.rounds, self.seconds(), arena.breaches());
         plot::write(score, &self.output.join("plots"))?;
         report::keep(&self.output.join("RESULTS.md"), &text)?;
-        println!("\n{}\n\nWritten: {}", report::goals_table(score), self.output.join("RESULTS.md").display());
+        println!(
+            "\n{}\n\nWritten: {}",
+            report::goals_table(score),
+            self.output.join("RESULTS.md").display()
+        );
         Ok(())
     }
 
@@ -152,8 +159,9 @@ impl Peers {
         for work in Work::value_variants().iter().filter(|work| self.wants(part(**work))) {
             for connections in self.connections() {
                 let contestants = Contestant::of(*work, self.full || !self.contestants.is_empty());
-                let wanted =
-                    contestants.iter().filter(|one| self.contestants.is_empty() || self.contestants.contains(one));
+                let wanted = contestants
+                    .iter()
+                    .filter(|one| self.contestants.is_empty() || self.contestants.contains(one));
                 points.extend(wanted.map(|contestant| (*work, connections, *contestant)));
             }
         }
@@ -165,19 +173,31 @@ impl Peers {
         if !self.wants(Part::OpenLoop) {
             return Ok(());
         }
-        let rate = match (self.rate, score.rate(Work::Hot, open_loop::CONNECTIONS, Contestant::PgStock)) {
-            (Some(rate), _) => rate,
-            (None, Some(peak)) => peak / 2.0,
-            (None, None) => {
-                arena.measure(Contestant::PgStock, Work::Hot, open_loop::CONNECTIONS, self.seconds())?.rate / 2.0
-            }
-        };
+        let rate =
+            match (self.rate, score.rate(Work::Hot, open_loop::CONNECTIONS, Contestant::PgStock)) {
+                (Some(rate), _) => rate,
+                (None, Some(peak)) => peak / 2.0,
+                (None, None) => {
+                    arena
+                        .measure(
+                            Contestant::PgStock,
+                            Work::Hot,
+                            open_loop::CONNECTIONS,
+                            self.seconds(),
+                        )?
+                        .rate
+                        / 2.0
+                }
+            };
         let mut tallies = open_loop::CONTESTANTS.map(|contestant| (contestant, Vec::new()));
         for round in 1..=self.rounds {
             for (contestant, tallies) in &mut tallies {
                 let tally = open_loop::measure(arena, *contestant, rate, self.seconds())?;
                 let late = tally.latency_ms(0.99);
-                println!("round {round}: open loop {rate:.0}/s {}: p99 {late:.1} ms", contestant.name());
+                println!(
+                    "round {round}: open loop {rate:.0}/s {}: p99 {late:.1} ms",
+                    contestant.name()
+                );
                 tallies.push(tally);
             }
         }
@@ -188,7 +208,10 @@ impl Peers {
     fn history(&self, arena: &mut Arena, score: &mut Score) -> Result<(), Failure> {
         if self.wants(Part::History) {
             let past = Past { levels: self.levels, ledger_rows: self.ledger_rows };
-            println!("history: {} levels and {} ledger rows are made", past.levels, past.ledger_rows);
+            println!(
+                "history: {} levels and {} ledger rows are made",
+                past.levels, past.ledger_rows
+            );
             let rates = history::measure(arena, past, self.rounds, self.seconds())?;
             println!("history: little past {:.0?}/s, much past {:.0?}/s", rates.little, rates.much);
             score.history = Some((past, rates));
@@ -201,8 +224,15 @@ impl Peers {
             score.old_snapshot = self.sales.iter().map(|sales| (*sales, Vec::new())).collect();
             for round in 1..=self.rounds {
                 let rates = history::old_snapshot(arena, &self.sales, self.seconds())?;
-                println!("round {round}: old snapshot, after {:?} sales: {rates:.0?}/s", self.sales);
-                score.old_snapshot.iter_mut().zip(rates).for_each(|((_, all), rate)| all.push(rate));
+                println!(
+                    "round {round}: old snapshot, after {:?} sales: {rates:.0?}/s",
+                    self.sales
+                );
+                score
+                    .old_snapshot
+                    .iter_mut()
+                    .zip(rates)
+                    .for_each(|((_, all), rate)| all.push(rate));
             }
         }
         Ok(())
@@ -241,5 +271,6 @@ fn part(work: Work) -> Part {
 
 fn progress(runs: u64) -> ProgressBar {
     let template = "{bar:40} {pos}/{len} runs, {eta} left  {msg}";
-    ProgressBar::new(runs).with_style(ProgressStyle::with_template(template).expect("a sound template"))
+    ProgressBar::new(runs)
+        .with_style(ProgressStyle::with_template(template).expect("a sound template"))
 }

@@ -1,5 +1,6 @@
-//! Open loop: orders arrive at a fixed rate whether the last ones are answered or not, as customers do. Latency counts
-//! from the moment at which an order was to be sent: what waits for a connection, waits.
+//! Open loop: orders arrive at a fixed rate whether the last ones are answered or not, as customers
+//! do. Latency counts from the moment at which an order was to be sent: what waits for a
+//! connection, waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,8 @@ use super::work::Work;
 use crate::tally::Tally;
 
 /// Who takes part.
-pub const CONTESTANTS: [Contestant; 3] = [Contestant::PgStock, Contestant::PgStockOff, Contestant::Function];
+pub const CONTESTANTS: [Contestant; 3] =
+    [Contestant::PgStock, Contestant::PgStockOff, Contestant::Function];
 /// Connections.
 pub const CONNECTIONS: usize = 128;
 /// What arrives in the first second is not counted.
@@ -34,10 +36,17 @@ struct Arrivals {
 ///
 /// # Errors
 /// If a call fails or is answered wrongly.
-pub fn measure(arena: &mut Arena, contestant: Contestant, rate: f64, seconds: u64) -> Result<Tally, Failure> {
+pub fn measure(
+    arena: &mut Arena,
+    contestant: Contestant,
+    rate: f64,
+    seconds: u64,
+) -> Result<Tally, Failure> {
     let ground = arena.ground(contestant)?;
     let tally = arena.runtime.block_on(async {
-        let mut buyers = driver::open(&ground.place()?, contestant, Work::Hot, LEVELS, "order", CONNECTIONS).await?;
+        let mut buyers =
+            driver::open(&ground.place()?, contestant, Work::Hot, LEVELS, "order", CONNECTIONS)
+                .await?;
         for buyer in &mut buyers {
             buyer.call().await?;
         }
@@ -50,7 +59,10 @@ pub fn measure(arena: &mut Arena, contestant: Contestant, rate: f64, seconds: u6
         });
         let pacer = Arc::clone(&arrivals);
         let pacer = std::thread::spawn(move || pacer.pace());
-        let tasks: Vec<_> = buyers.into_iter().map(|buyer| tokio::spawn(serve(buyer, Arc::clone(&arrivals)))).collect();
+        let tasks: Vec<_> = buyers
+            .into_iter()
+            .map(|buyer| tokio::spawn(serve(buyer, Arc::clone(&arrivals))))
+            .collect();
         let mut tally = Tally::new();
         for task in tasks {
             tally.add(&task.await??);

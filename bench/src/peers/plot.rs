@@ -30,8 +30,14 @@ const ASIDE: f64 = 0.006;
 const LOWEST: f64 = 0.01;
 const FONT: &str = "sans-serif";
 /// Quantiles that have a mark on the axis of the latency.
-const QUANTILES: [(f64, &str); 6] =
-    [(0.0, "fastest"), (0.5, "50%"), (0.9, "90%"), (0.99, "99%"), (0.999, "99.9%"), (0.9999, "99.99%")];
+const QUANTILES: [(f64, &str); 6] = [
+    (0.0, "fastest"),
+    (0.5, "50%"),
+    (0.9, "90%"),
+    (0.99, "99%"),
+    (0.999, "99.9%"),
+    (0.9999, "99.99%"),
+];
 
 /// A line of a plot.
 struct Line {
@@ -77,7 +83,10 @@ pub fn write(score: &Score, folder: &Path) -> Result<(), Failure> {
 fn throughput(score: &Score, work: Work, file: &Path) -> Result<(), Failure> {
     let connections = score.connections(work);
     let point = |contestant, number: usize| {
-        Some(Point { x: number as f64, rounds: score.summary(work, number, contestant, |run| run.rate.max(1.0))? })
+        Some(Point {
+            x: number as f64,
+            rounds: score.summary(work, number, contestant, |run| run.rate.max(1.0))?,
+        })
     };
     let line = |contestant| Line {
         contestant,
@@ -89,7 +98,8 @@ fn throughput(score: &Score, work: Work, file: &Path) -> Result<(), Failure> {
         _ => "reservations a second",
     };
     let title = format!("{}: {counted}, by number of connections", work.name());
-    let marks = connections.iter().map(|number| Mark::new(*number as f64, number.to_string())).collect();
+    let marks =
+        connections.iter().map(|number| Mark::new(*number as f64, number.to_string())).collect();
     let frame = Frame { title: &title, x: "connections", y: counted, marks, logarithmic: true };
     draw(file, score.contestants(work).into_iter().map(line).collect(), &frame)
 }
@@ -101,7 +111,8 @@ fn latency(score: &Score, file: &Path) -> Result<(), Failure> {
         let fewest = rounds.iter().map(Tally::total).min().unwrap_or(0);
         let last = (fewest as f64).max(10.0).log10().min(4.0);
         let xs = (0..=100).map(|step| 10_f64.powf(last * f64::from(step) / 100.0));
-        let point = |x| Some(Point { x, rounds: open_loop.latency_ms(*contestant, 1.0 - 1.0 / x)? });
+        let point =
+            |x| Some(Point { x, rounds: open_loop.latency_ms(*contestant, 1.0 - 1.0 / x)? });
         Line { contestant: *contestant, points: xs.filter_map(point).collect() }
     });
     let marks = QUANTILES.map(|(quantile, name)| Mark::new(1.0 / (1.0 - quantile), name));
@@ -117,9 +128,15 @@ fn latency(score: &Score, file: &Path) -> Result<(), Failure> {
 }
 
 fn old_snapshot(score: &Score, file: &Path) -> Result<(), Failure> {
-    let point = |(sales, rates): &(u64, Vec<f64>)| Some(Point { x: *sales as f64, rounds: Summary::of(rates)? });
+    let point = |(sales, rates): &(u64, Vec<f64>)| {
+        Some(Point { x: *sales as f64, rounds: Summary::of(rates)? })
+    };
     let points: Vec<_> = score.old_snapshot.iter().filter_map(point).collect();
-    let marks = score.old_snapshot.iter().map(|(sales, _)| Mark::new(*sales as f64, sales.to_string())).collect();
+    let marks = score
+        .old_snapshot
+        .iter()
+        .map(|(sales, _)| Mark::new(*sales as f64, sales.to_string()))
+        .collect();
     let frame = Frame {
         title: "one SKU beside an old snapshot",
         x: "sales before",
@@ -141,7 +158,10 @@ fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Fail
     let points = || lines.iter().flat_map(|line| &line.points);
     let x = Axis::marked(frame.marks.clone(), points().map(|point| point.x), frame.logarithmic);
     let ends = points().flat_map(|point| [point.rounds.lowest, point.rounds.highest]);
-    let y = Axis::of(ends.map(|y| if frame.logarithmic { y.max(LOWEST) } else { y }), frame.logarithmic);
+    let y = Axis::of(
+        ends.map(|y| if frame.logarithmic { y.max(LOWEST) } else { y }),
+        frame.logarithmic,
+    );
     let mut chart = ChartBuilder::on(&chart)
         .caption(frame.title, (FONT, 24))
         .margin(12)
@@ -161,14 +181,27 @@ fn draw(file: &Path, mut lines: Vec<Line>, frame: &Frame<'_>) -> Result<(), Fail
         let style = style(line.contestant);
         let few = line.points.len() <= MARKED_POINTS;
         // Side by side, so that one does not hide another.
-        let aside = if few { x.width() * ASIDE * (number as f64 - (lines.len() - 1) as f64 / 2.0) } else { 0.0 };
-        let at = |point: &Point, value: f64| (place(point.x, value).0 + aside, place(point.x, value).1);
+        let aside = if few {
+            x.width() * ASIDE * (number as f64 - (lines.len() - 1) as f64 / 2.0)
+        } else {
+            0.0
+        };
+        let at =
+            |point: &Point, value: f64| (place(point.x, value).0 + aside, place(point.x, value).1);
         let middles = line.points.iter().map(|point| at(point, point.rounds.median));
         if few {
             chart.draw_series(line.points.iter().map(|point| {
                 let [lowest, middle, highest] =
-                    [point.rounds.lowest, point.rounds.median, point.rounds.highest].map(|value| at(point, value));
-                ErrorBar::new_vertical(middle.0, lowest.1, middle.1, highest.1, style.color.filled(), BAR_WIDTH)
+                    [point.rounds.lowest, point.rounds.median, point.rounds.highest]
+                        .map(|value| at(point, value));
+                ErrorBar::new_vertical(
+                    middle.0,
+                    lowest.1,
+                    middle.1,
+                    highest.1,
+                    style.color.filled(),
+                    BAR_WIDTH,
+                )
             }))?;
         } else {
             let lowest = line.points.iter().map(|point| at(point, point.rounds.lowest));
@@ -193,7 +226,8 @@ fn draw_legend(area: &Area<'_>, lines: &[Line]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One look in all plots: the forms of pg_stock thick, in blue and violet, Redis red, the others thinner.
+/// One look in all plots: the forms of pg_stock thick, in blue and violet, Redis red, the others
+/// thinner.
 fn style(contestant: Contestant) -> ShapeStyle {
     let (colour, width) = match contestant {
         Contestant::Update => (RGBColor(150, 150, 150), 2),

@@ -86,12 +86,19 @@ impl Score {
 
     /// Who did this work, in order.
     pub fn contestants(&self, work: Work) -> Vec<Contestant> {
-        self.points(work).map(|(_, contestant)| contestant).collect::<BTreeSet<_>>().into_iter().collect()
+        self.points(work)
+            .map(|(_, contestant)| contestant)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// Orders a second at the number of connections that suits the contestant best.
     pub fn best(&self, work: Work, contestant: Contestant) -> Option<f64> {
-        let rates = self.connections(work).into_iter().filter_map(|number| self.rate(work, number, contestant));
+        let rates = self
+            .connections(work)
+            .into_iter()
+            .filter_map(|number| self.rate(work, number, contestant));
         rates.max_by(f64::total_cmp)
     }
 

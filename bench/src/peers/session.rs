@@ -49,13 +49,23 @@ impl Session {
     ///
     /// # Errors
     /// If the server refuses.
-    pub async fn open(place: &Place, contestant: Contestant, work: Work) -> Result<Session, Failure> {
+    pub async fn open(
+        place: &Place,
+        contestant: Contestant,
+        work: Work,
+    ) -> Result<Session, Failure> {
         let config = match place {
             Place::Redis(client) => {
                 // Who waits in a crowd waits for long: that is measured, not an error.
-                let patient = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-                let connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
-                return Ok(Session::Script(connection, redis::Script::new(include_str!("../../lua/reserve.lua"))));
+                let patient = AsyncConnectionConfig::new()
+                    .set_response_timeout(None)
+                    .set_connection_timeout(None);
+                let connection =
+                    client.get_multiplexed_async_connection_with_config(&patient).await?;
+                return Ok(Session::Script(
+                    connection,
+                    redis::Script::new(include_str!("../../lua/reserve.lua")),
+                ));
             }
             Place::Database(config) => config,
         };
@@ -86,9 +96,10 @@ impl Session {
         let one = match self {
             Session::Batch(client, statement) => return batch(client, statement, orders).await,
             Session::Bare(client, statement, read) => bare(client, statement, *read, first).await?,
-            Session::Call(client, statement) => {
-                same(client.query(statement, &[&first.key, &first.skus[0]]).await, first.skus.len())?
-            }
+            Session::Call(client, statement) => same(
+                client.query(statement, &[&first.key, &first.skus[0]]).await,
+                first.skus.len(),
+            )?,
             Session::Lines(client, statement) => {
                 let lines = lines(first).to_string();
                 let answer = client.query(statement, &[&first.key, &lines]).await;
@@ -104,7 +115,12 @@ impl Session {
     }
 }
 
-async fn bare(client: &Client, statement: &Statement, read: bool, order: &Order) -> Result<Outcome, Failure> {
+async fn bare(
+    client: &Client,
+    statement: &Statement,
+    read: bool,
+    order: &Order,
+) -> Result<Outcome, Failure> {
     if read {
         client.query_one(statement, &[&order.skus[0]]).await?;
         return Ok(Outcome::Refused);
@@ -122,19 +138,36 @@ fn same(answer: Result<Vec<Row>, tokio_postgres::Error>, lines: usize) -> Result
         }
         Err(error) => return Err(error.into()),
     };
-    let outcomes = rows.iter().map(|row| Outcome::read(row.get(0), row.get(1))).collect::<Result<Vec<_>, _>>()?;
+    let outcomes = rows
+        .iter()
+        .map(|row| Outcome::read(row.get(0), row.get(1)))
+        .collect::<Result<Vec<_>, _>>()?;
     match outcomes.first() {
-        Some(first) if outcomes.len() == lines && outcomes.iter().all(|outcome| outcome == first) => Ok(*first),
+        Some(first)
+            if outcomes.len() == lines && outcomes.iter().all(|outcome| outcome == first) =>
+        {
+            Ok(*first)
+        }
         _ => Err(format!("{lines} lines were answered with {outcomes:?}").into()),
     }
 }
 
-async fn batch(client: &Client, statement: &Statement, orders: &[Order]) -> Result<Vec<Outcome>, Failure> {
-    let requests: Vec<_> = orders.iter().map(|order| json!({"key": order.key, "lines": lines(order)})).collect();
+async fn batch(
+    client: &Client,
+    statement: &Statement,
+    orders: &[Order],
+) -> Result<Vec<Outcome>, Failure> {
+    let requests: Vec<_> =
+        orders.iter().map(|order| json!({"key": order.key, "lines": lines(order)})).collect();
     let rows = client.query(statement, &[&json!(requests).to_string()]).await?;
     let places = rows.iter().map(|row| row.get::<_, i32>(0));
     if !places.eq(1..=orders.len() as i32) {
-        return Err(format!("{} answers to {} orders, or in another order", rows.len(), orders.len()).into());
+        return Err(format!(
+            "{} answers to {} orders, or in another order",
+            rows.len(),
+            orders.len()
+        )
+        .into());
     }
     rows.iter().map(|row| Outcome::read(row.get(1), row.get(2))).collect()
 }

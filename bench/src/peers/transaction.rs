@@ -1,4 +1,5 @@
-//! The application's own transaction: what a shop without a function in the database sends, one statement after the other.
+//! The application's own transaction: what a shop without a function in the database sends, one
+//! statement after the other.
 
 use tokio_postgres::{Client, Statement};
 
@@ -21,13 +22,18 @@ impl Transaction {
     /// # Errors
     /// If the server refuses.
     pub async fn prepare(client: Client) -> Result<Transaction, Failure> {
-        let lock = "SELECT on_hand, reserved, version FROM hand.level WHERE sku = $1 AND location = 'main' FOR UPDATE";
-        let earlier = "SELECT FROM hand.ledger WHERE key = $1 AND operation = 'reserve' AND line = 1";
-        let record = "INSERT INTO hand.ledger (key, operation, line, sku, location, quantity, on_hand_after,
+        let lock = "SELECT on_hand, reserved, version FROM hand.level WHERE sku = $1 AND location \
+                    = 'main' FOR UPDATE";
+        let earlier =
+            "SELECT FROM hand.ledger WHERE key = $1 AND operation = 'reserve' AND line = 1";
+        let record = "INSERT INTO hand.ledger (key, operation, line, sku, location, quantity,
+                      on_hand_after,
                                                reserved_after, version, expires_at)
-                      VALUES ($1, 'reserve', $2, $3, 'main', 1, $4, $5, $6, clock_timestamp() + interval '30 minutes')
+                      VALUES ($1, 'reserve', $2, $3, 'main', 1, $4, $5, $6,
+                      clock_timestamp() + interval '30 minutes')
                       ON CONFLICT DO NOTHING";
-        let update = "UPDATE hand.level SET reserved = $2, version = $3 WHERE sku = $1 AND location = 'main'";
+        let update = "UPDATE hand.level SET reserved = $2, version = $3 WHERE sku = $1 AND \
+                      location = 'main'";
         let hold = "INSERT INTO hand.hold
                     VALUES ($1, $2, $3, 'main', 1, clock_timestamp() + interval '30 minutes')";
         Ok(Transaction {
@@ -60,13 +66,16 @@ impl Transaction {
     async fn reserve_line(&self, key: &str, line: i32, sku: &str) -> Result<Outcome, Failure> {
         let client = &self.client;
         let level = client.query_one(&self.lock, &[&sku]).await?;
-        let (on_hand, reserved, version): (i64, i64, i64) = (level.get(0), level.get(1), level.get(2));
+        let (on_hand, reserved, version): (i64, i64, i64) =
+            (level.get(0), level.get(1), level.get(2));
         if on_hand - reserved < 1 {
             let earlier = client.query_opt(&self.earlier, &[&key]).await?;
             return Ok(if earlier.is_some() { Outcome::Replayed } else { Outcome::Refused });
         }
         let (reserved, version) = (reserved + 1, version + 1);
-        if client.execute(&self.record, &[&key, &line, &sku, &on_hand, &reserved, &version]).await? == 0 {
+        if client.execute(&self.record, &[&key, &line, &sku, &on_hand, &reserved, &version]).await?
+            == 0
+        {
             return Ok(Outcome::Replayed);
         }
         client.execute(&self.update, &[&sku, &reserved, &version]).await?;

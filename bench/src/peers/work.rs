@@ -44,9 +44,16 @@ impl Work {
         match self {
             Work::Spread => "Each call asks for one unit of one of 10,000 SKUs at random.",
             Work::Hot => "Each call asks for one unit of the same SKU.",
-            Work::Soldout => "Each call asks for one unit of a SKU of which there were 100; counted are the answers.",
-            Work::Lines5 => "Each order asks for one unit of each of 5 random SKUs; counted in orders.",
-            Work::Duplicates => "As spread, but one order in 20 is the one before, sent again under its key.",
+            Work::Soldout => {
+                "Each call asks for one unit of a SKU of which there were 100; counted are the \
+                 answers."
+            }
+            Work::Lines5 => {
+                "Each order asks for one unit of each of 5 random SKUs; counted in orders."
+            }
+            Work::Duplicates => {
+                "As spread, but one order in 20 is the one before, sent again under its key."
+            }
         }
     }
 }

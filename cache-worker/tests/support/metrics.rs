@@ -28,8 +28,13 @@ pub fn get(address: &str) -> String {
     use std::io::{Read, Write};
     let mut text = String::new();
     if let Ok(mut stream) = std::net::TcpStream::connect(address) {
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        drop(stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut text).map(drop)));
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        drop(
+            stream
+                .write_all(request.as_bytes())
+                .and_then(|()| stream.read_to_string(&mut text).map(drop)),
+        );
     }
     text
 }

@@ -1,4 +1,5 @@
-//! What the tests share: a Redis of their own, the worker as a process, a shop, and a network that can be cut.
+//! What the tests share: a Redis of their own, the worker as a process, a shop, and a network that
+//! can be cut.
 
 pub mod metrics;
 pub mod proxy;
@@ -27,7 +28,10 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
 
 /// A port that nobody listens on, at that address or at all of them.
 pub fn free_port(host: &str) -> u16 {
-    std::net::TcpListener::bind((host, 0)).and_then(|listener| listener.local_addr()).expect("a port").port()
+    std::net::TcpListener::bind((host, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port()
 }
 
 /// Tells how long it took until the cache was in step again.

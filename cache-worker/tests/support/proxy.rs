@@ -34,7 +34,8 @@ impl Proxy {
                     return;
                 }
                 let Ok(server) = UnixStream::connect(&socket) else { continue };
-                let (from, to) = (client.try_clone().expect("a stream"), server.try_clone().expect("a stream"));
+                let (from, to) =
+                    (client.try_clone().expect("a stream"), server.try_clone().expect("a stream"));
                 let (there, back) = (shared.clone(), shared.clone());
                 std::thread::spawn(move || forward(from, to, &there));
                 std::thread::spawn(move || forward(server, client, &back));
@@ -90,7 +91,8 @@ impl Stream for UnixStream {
     }
 }
 
-/// Forwards what comes, as long as the network is whole. A connection that has lost something stays silent for ever.
+/// Forwards what comes, as long as the network is whole. A connection that has lost something stays
+/// silent for ever.
 fn forward(mut from: impl Stream, mut to: impl Stream, state: &State) {
     from.limit();
     let (mut buffer, mut lost) = ([0; 16_384], false);
@@ -103,7 +105,11 @@ fn forward(mut from: impl Stream, mut to: impl Stream, state: &State) {
                     break;
                 }
             }
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) => {}
             Err(_) => break,
         }
     }

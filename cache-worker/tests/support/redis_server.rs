@@ -45,6 +45,8 @@ impl RedisServer {
     /// Runs one command.
     pub fn run<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let mut call = redis::cmd(command[0]);
-        call.arg(&command[1..]).query(&mut self.connect()).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        call.arg(&command[1..])
+            .query(&mut self.connect())
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 }

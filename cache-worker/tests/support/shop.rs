@@ -12,8 +12,12 @@ use postgres::Client;
 use super::{RedisServer, Worker, eventually};
 
 /// Settings of a server with the worker that sends notifications.
-pub const SETTINGS: &[&str] =
-    &["shared_preload_libraries=pg_stock", "fsync=off", "max_worker_processes=40", "statement_timeout=120s"];
+pub const SETTINGS: &[&str] = &[
+    "shared_preload_libraries=pg_stock",
+    "fsync=off",
+    "max_worker_processes=40",
+    "statement_timeout=120s",
+];
 
 /// The levels of one side.
 pub type Levels = BTreeMap<(String, String), Level>;
@@ -62,7 +66,12 @@ impl<'c> Shop<'c> {
     /// How the worker connects to the database.
     pub fn database_url(&self) -> String {
         let cluster = self.database.cluster;
-        format!("host={} port={} user=cache dbname={}", cluster.socket(), cluster.port(), self.database.name())
+        format!(
+            "host={} port={} user=cache dbname={}",
+            cluster.socket(),
+            cluster.port(),
+            self.database.name()
+        )
     }
 
     /// Starts a worker with these options.
@@ -101,8 +110,10 @@ impl<'c> Shop<'c> {
     /// Makes as many changes, one of each of the SKUs in turn.
     pub fn change(&self, times: usize, skus: usize) {
         let sql = format!(
-            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key', random()::text || i, 'lines',
-                jsonb_build_array(jsonb_build_object('sku', 's' || i % {skus}, 'location', 'main', 'quantity', 1))))
+            "SELECT count(*) FROM stock.reserve_many((SELECT jsonb_agg(jsonb_build_object('key',
+             random()::text || i, 'lines',
+                jsonb_build_array(jsonb_build_object('sku', 's' || i % {skus}, 'location', 'main',
+                'quantity', 1))))
                FROM generate_series(1, {times}) i))"
         );
         self.connect().batch_execute(&sql).expect("changes");
@@ -125,7 +136,9 @@ impl<'c> Shop<'c> {
 
     fn in_step_since(&self, now: i64) -> Duration {
         let database = self.in_database();
-        let took = eventually("the cache is in step", || self.was_in_step(now) && self.in_cache() == database);
+        let took = eventually("the cache is in step", || {
+            self.was_in_step(now) && self.in_cache() == database
+        });
         assert_eq!(self.in_database(), database, "nobody sells meanwhile");
         took
     }
@@ -167,7 +180,8 @@ impl<'c> Shop<'c> {
 /// What a database has.
 pub fn in_database(client: &mut Client) -> Levels {
     let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version,
-                      CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock) END
+                      CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock)
+                      END
                  FROM stock.level";
     let rows = client.query(sql, &[]).expect("levels");
     let level = |row: &postgres::Row| {
@@ -176,7 +190,10 @@ pub fn in_database(client: &mut Client) -> Levels {
         let (sku, location, frozen, version) = (row.get(0), row.get(1), row.get(5), row.get(6));
         Level { sku, location, available, on_hand, reserved, safety_stock, frozen, version }
     };
-    rows.iter().map(level).map(|level| ((level.sku.clone(), level.location.clone()), level)).collect()
+    rows.iter()
+        .map(level)
+        .map(|level| ((level.sku.clone(), level.location.clone()), level))
+        .collect()
 }
 
 /// What a cache has.
@@ -185,7 +202,10 @@ pub fn in_cache(connection: &mut redis::Connection) -> redis::RedisResult<Levels
 }
 
 /// What a cache has under other keys than the usual ones.
-pub fn in_cache_below(layout: &Layout, connection: &mut redis::Connection) -> redis::RedisResult<Levels> {
+pub fn in_cache_below(
+    layout: &Layout,
+    connection: &mut redis::Connection,
+) -> redis::RedisResult<Levels> {
     let keys: Vec<String> = redis::cmd("KEYS").arg(layout.levels()).query(connection)?;
     let mut levels = Levels::new();
     for keys in keys.chunks(1_000) {
@@ -202,7 +222,8 @@ pub fn in_cache_below(layout: &Layout, connection: &mut redis::Connection) -> re
 
 /// Sells one unit of a SKU.
 pub fn sell(client: &mut Client, sku: &str) {
-    let sql = "SELECT outcome FROM stock.sell_stock('sale ' || random()::text || clock_timestamp(), $1, 'main', 1)";
+    let sql = "SELECT outcome FROM stock.sell_stock('sale ' || random()::text || \
+               clock_timestamp(), $1, 'main', 1)";
     client.query(sql, &[&sku]).expect("a sale");
 }
 

@@ -22,11 +22,26 @@ impl Worker {
     }
 
     /// Starts one with variables in its environment.
-    pub fn start_with(database: &str, redis: &str, options: &[&str], variables: &[(&str, &str)]) -> Worker {
-        let (log, output) = (NamedTempFile::new().expect("a file"), NamedTempFile::new().expect("a file"));
+    pub fn start_with(
+        database: &str,
+        redis: &str,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Worker {
+        let (log, output) =
+            (NamedTempFile::new().expect("a file"), NamedTempFile::new().expect("a file"));
         let write = |file: &NamedTempFile| -> File { file.reopen().expect("the file") };
         let process = Command::new(env!("CARGO_BIN_EXE_pg-stock-cache"))
-            .args(["--heartbeat", "300ms", "--time-limit", "1s", "--catch-up-limit", "20s", "--pause-max", "500ms"])
+            .args([
+                "--heartbeat",
+                "300ms",
+                "--time-limit",
+                "1s",
+                "--catch-up-limit",
+                "20s",
+                "--pause-max",
+                "500ms",
+            ])
             .args(["--check-grace", "200ms"])
             .args(options)
             .env("PG_STOCK_CACHE_DATABASE", database)

@@ -1,4 +1,5 @@
-//! What ends a hold or follows its end: confirm, release, return; and what undoes a release of an unknown key.
+//! What ends a hold or follows its end: confirm, release, return; and what undoes a release of an
+//! unknown key.
 
 use super::parts::{Part, accept, parts, refuse_parts, refuse_standing};
 use super::work::{Work, own_key};
@@ -9,8 +10,13 @@ use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 use crate::standing::{Claim, LineStanding};
 
-/// Takes held units out of the stock; units whose hold has lapsed are taken again if they are there.
-pub(super) fn confirm(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
+/// Takes held units out of the stock; units whose hold has lapsed are taken again if they are
+/// there.
+pub(super) fn confirm(
+    work: &mut Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+) -> Result<Vec<Answer>, Fault> {
     let outcome = |entry: &Entry| match entry.expires_at {
         Some(_) => Outcome::ConfirmedLate,
         None => Outcome::Confirmed,
@@ -36,8 +42,9 @@ pub(super) fn confirm(work: &mut Work, request: &Request, lines: Option<&[Line]>
     }))
 }
 
-/// In time, the units are there by right; late, they must be there and promised to nobody else. That the order is paid
-/// comes before the safety stock and the limit per buyer: these are for who would buy.
+/// In time, the units are there by right; late, they must be there and promised to nobody else.
+/// That the order is paid comes before the safety stock and the limit per buyer: these are for who
+/// would buy.
 fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold>, Outcome> {
     if part.standing.live() > 0 {
         return Ok(Vec::new());
@@ -48,7 +55,8 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     let own = if part.standing.overdue { part.standing.held } else { 0 };
     let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
     let shortage = part.quantity - own - (level.on_hand - level.reserved);
-    let covering = work.cover(part.at(), shortage, Some(&request.key)).ok_or(Outcome::ReservationExpired)?;
+    let covering =
+        work.cover(part.at(), shortage, Some(&request.key)).ok_or(Outcome::ReservationExpired)?;
     if level.frozen { Err(Outcome::LevelFrozen) } else { Ok(covering) }
 }
 
@@ -70,12 +78,18 @@ fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), 
 }
 
 /// Gives held units back; a key that nothing is known of is cancelled instead.
-pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
+pub(super) fn release(
+    work: &mut Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+) -> Result<Vec<Answer>, Fault> {
     let standing = work.standing(&request.key);
     if matches!(standing.claim, Claim::Free | Claim::Cancelled) {
         return cancel(work, request, lines, standing.claim == Claim::Cancelled);
     }
-    let parts = match parts(work, request, lines, &standing, &LineStanding::live, &|_| Outcome::Released)? {
+    let parts = match parts(work, request, lines, &standing, &LineStanding::live, &|_| {
+        Outcome::Released
+    })? {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
@@ -91,15 +105,25 @@ pub(super) fn release(work: &mut Work, request: &Request, lines: Option<&[Line]>
     Ok(accept(work, request, &parts, |_| Outcome::Released))
 }
 
-/// Remembers a release that overtook its reserve (ARCHITECTURE, B1). It claims the key itself, whatever its operation key.
-fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: bool) -> Result<Vec<Answer>, Fault> {
+/// Remembers a release that overtook its reserve (ARCHITECTURE, B1). It claims the key itself,
+/// whatever its operation key.
+fn cancel(
+    work: &mut Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+    replayed: bool,
+) -> Result<Vec<Answer>, Fault> {
     if !replayed {
         work.post(work.entry_of_key(request, Operation::Cancel, work.reserve_key(&request.key)))?;
     }
-    let row =
-        |number, at, quantity| Answer { replayed, ..work.answer(request, number, at, quantity, Outcome::Cancelled) };
+    let row = |number, at, quantity| Answer {
+        replayed,
+        ..work.answer(request, number, at, quantity, Outcome::Cancelled)
+    };
     Ok(match lines {
-        Some(lines) => lines.iter().map(|line| row(line.number, Some(&line.at), line.quantity)).collect(),
+        Some(lines) => {
+            lines.iter().map(|line| row(line.number, Some(&line.at), line.quantity)).collect()
+        }
         None => vec![row(1, None, 0)],
     })
 }
@@ -107,8 +131,9 @@ fn cancel(work: &mut Work, request: &Request, lines: Option<&[Line]>, replayed: 
 /// Makes a key usable again that was released before it was reserved, by a mistyped number say.
 pub(super) fn reopen(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
     let times = work.times_reopened(&request.key);
-    let answer =
-        |work: &Work, outcome, replayed| vec![Answer { replayed, ..work.answer(request, 1, None, 0, outcome) }];
+    let answer = |work: &Work, outcome, replayed| {
+        vec![Answer { replayed, ..work.answer(request, 1, None, 0, outcome) }]
+    };
     let standing = work.standing(&request.key);
     match standing.claim {
         Claim::Free if times > 0 => return Ok(answer(work, Outcome::Reopened, true)),
@@ -123,9 +148,15 @@ pub(super) fn reopen(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
 }
 
 /// Takes confirmed goods back into the stock.
-pub(super) fn give_back(work: &mut Work, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Answer>, Fault> {
+pub(super) fn give_back(
+    work: &mut Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+) -> Result<Vec<Answer>, Fault> {
     let standing = work.standing(&request.key);
-    let parts = match parts(work, request, lines, &standing, &LineStanding::returnable, &|_| Outcome::Returned)? {
+    let parts = match parts(work, request, lines, &standing, &LineStanding::returnable, &|_| {
+        Outcome::Returned
+    })? {
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };

@@ -9,15 +9,21 @@ use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 use crate::standing::Claim;
 
-/// Moves the deadline of everything still held to `ttl` from now, never earlier than it was; units whose hold has lapsed
-/// are held again if they are there. The greatest deadline counts however often it is asked for, so that a repeat needs no
-/// key to be known by: it moves nothing.
-pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<Vec<Answer>, Fault> {
+/// Moves the deadline of everything still held to `ttl` from now, never earlier than it was; units
+/// whose hold has lapsed are held again if they are there. The greatest deadline counts however
+/// often it is asked for, so that a repeat needs no key to be known by: it moves nothing.
+pub(super) fn extend(
+    work: &mut Work,
+    request: &Request,
+    ttl: Micros,
+) -> Result<Vec<Answer>, Fault> {
     let standing = work.standing(&request.key);
     let parts = match standing.claim {
         Claim::Free => return Ok(unknown(work, request, None, Outcome::UnknownReservation)),
         Claim::Cancelled => return Ok(unknown(work, request, None, Outcome::AlreadyReleased)),
-        Claim::Reserved | Claim::Sold => all_parts(work, request, &standing, &|line| line.live() + line.lapsed()),
+        Claim::Reserved | Claim::Sold => {
+            all_parts(work, request, &standing, &|line| line.live() + line.lapsed())
+        }
     };
     let parts = match parts {
         Ok(parts) => parts,
@@ -43,25 +49,43 @@ pub(super) fn extend(work: &mut Work, request: &Request, ttl: Micros) -> Result<
 
 /// The deadline that an extension gives a line.
 fn deadline(work: &Work, part: &Part, ttl: Micros) -> Micros {
-    let most = work.facts.max_hold.map_or(NEVER, |most| part.standing.reserved_at.saturating_add(most));
+    let most =
+        work.facts.max_hold.map_or(NEVER, |most| part.standing.reserved_at.saturating_add(most));
     work.facts.now.saturating_add(ttl).min(most).max(part.standing.deadline)
 }
 
 /// What is in force stays so; what has lapsed must be free, as for a new reserve of the same buyer.
-fn judge_extend(work: &Work, request: &Request, part: &Part, ttl: Micros) -> Result<Vec<Hold>, Outcome> {
+fn judge_extend(
+    work: &Work,
+    request: &Request,
+    part: &Part,
+    ttl: Micros,
+) -> Result<Vec<Hold>, Outcome> {
     let standing = &part.standing;
     if standing.live() > 0 {
         return Ok(Vec::new());
     }
     // Where the clock was set back, a deadline that has passed may lie ahead.
-    if !work.facts.retake_lapsed || deadline(work, part, ttl) <= work.facts.now.max(standing.deadline) {
+    if !work.facts.retake_lapsed
+        || deadline(work, part, ttl) <= work.facts.now.max(standing.deadline)
+    {
         return Err(Outcome::ReservationExpired);
     }
-    let line = Line { number: part.claim, at: part.at().clone(), quantity: part.quantity, expected_version: None };
+    let line = Line {
+        number: part.claim,
+        at: part.at().clone(),
+        quantity: part.quantity,
+        expected_version: None,
+    };
     work.take_again(&line, standing.buyer.as_ref(), &request.key, standing.held)
 }
 
-fn apply_extend(work: &mut Work, request: &Request, part: &Part, deadline: Micros) -> Result<(), Fault> {
+fn apply_extend(
+    work: &mut Work,
+    request: &Request,
+    part: &Part,
+    deadline: Micros,
+) -> Result<(), Fault> {
     let standing = &part.standing;
     if deadline <= standing.deadline {
         return Ok(());

@@ -17,7 +17,8 @@ pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
     let covering = match judge(work, request) {
         Ok(covering) => covering,
         Err((refused, outcome)) => {
-            let refused: Vec<_> = lines.iter().map(|line| (line.at == refused).then_some(outcome)).collect();
+            let refused: Vec<_> =
+                lines.iter().map(|line| (line.at == refused).then_some(outcome)).collect();
             return Ok(work.refuse(request, &lines, &refused));
         }
     };
@@ -26,18 +27,31 @@ pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
         work.post(entry)?;
     }
     let outcome = success(&request.action);
-    Ok(lines.iter().map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome)).collect())
+    Ok(lines
+        .iter()
+        .map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome))
+        .collect())
 }
 
-/// The levels a request concerns, as lines to answer; the quantity is what makes one request differ from another.
+/// The levels a request concerns, as lines to answer; the quantity is what makes one request differ
+/// from another.
 fn asked(action: &Action) -> Vec<Line> {
-    let line = |number, at: &LevelId, quantity| Line { number, at: at.clone(), quantity, expected_version: None };
+    let line = |number, at: &LevelId, quantity| Line {
+        number,
+        at: at.clone(),
+        quantity,
+        expected_version: None,
+    };
     match action {
         Action::Receive { at, quantity } => vec![line(1, at, *quantity)],
         Action::Adjust { at, delta, .. } => vec![line(1, at, *delta)],
         Action::Set { at, on_hand, .. } => vec![line(1, at, *on_hand)],
-        Action::Transfer { from, to, quantity } => vec![line(1, from, *quantity), line(2, to, *quantity)],
-        Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => vec![line(1, at, 0)],
+        Action::Transfer { from, to, quantity } => {
+            vec![line(1, from, *quantity), line(2, to, *quantity)]
+        }
+        Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
+            vec![line(1, at, 0)]
+        }
         _ => Vec::new(),
     }
 }
@@ -56,16 +70,20 @@ fn success(action: &Action) -> Outcome {
 
 /// The answer, where the key was used before.
 fn earlier(work: &Work, request: &Request, lines: &[Line]) -> Option<Vec<Answer>> {
-    let entries = replay::claimed(work.history(&request.key), request.action.operation(), &request.operation_key);
+    let entries = replay::claimed(
+        work.history(&request.key),
+        request.action.operation(),
+        &request.operation_key,
+    );
     let first = entries.first()?;
     let same = replay::same_lines(&entries, lines)
         && match &request.action {
             Action::SetLimits { safety_stock, buyer_limit, .. } => {
                 first.safety_stock == *safety_stock && first.buyer_limit == *buyer_limit
             }
-            Action::Transfer { from, .. } => {
-                entries.iter().all(|entry| (entry.on_hand_delta < 0) == (entry.at.as_ref() == Some(from)))
-            }
+            Action::Transfer { from, .. } => entries
+                .iter()
+                .all(|entry| (entry.on_hand_delta < 0) == (entry.at.as_ref() == Some(from))),
             _ => true,
         };
     Some(if same {
@@ -84,18 +102,24 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
             judge_stock(work, at, *expected_version, |on_hand| on_hand + delta)
         }
         // Who has counted an article that is new here makes its level, with nothing in it, too.
-        Action::Set { at, expected_version: None, .. } if work.level(at).is_none() => Ok(Vec::new()),
-        Action::Set { at, on_hand, expected_version } => judge_stock(work, at, *expected_version, |_| *on_hand),
+        Action::Set { at, expected_version: None, .. } if work.level(at).is_none() => {
+            Ok(Vec::new())
+        }
+        Action::Set { at, on_hand, expected_version } => {
+            judge_stock(work, at, *expected_version, |_| *on_hand)
+        }
         Action::Transfer { from, quantity, .. } => {
             if work.level(from).is_some_and(|level| level.frozen) {
                 return refused(from, Outcome::LevelFrozen);
             }
             judge_stock(work, from, None, |on_hand| on_hand - quantity)
         }
-        Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => match work.level(at) {
-            None => refused(at, Outcome::UnknownLevel),
-            Some(_) => Ok(Vec::new()),
-        },
+        Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
+            match work.level(at) {
+                None => refused(at, Outcome::UnknownLevel),
+                Some(_) => Ok(Vec::new()),
+            }
+        }
         _ => Ok(Vec::new()),
     }
 }
@@ -124,7 +148,13 @@ fn entries(work: &Work, request: &Request, lines: &[Line]) -> Vec<Entry> {
     lines
         .iter()
         .map(|line| {
-            let entry = work.entry(request, request.action.operation(), line.number, &line.at, line.quantity);
+            let entry = work.entry(
+                request,
+                request.action.operation(),
+                line.number,
+                &line.at,
+                line.quantity,
+            );
             let on_hand = work.level(&line.at).map_or(0, |level| level.on_hand);
             fill(entry, &request.action, line, on_hand)
         })

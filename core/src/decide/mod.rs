@@ -36,7 +36,8 @@ pub struct Decision {
     pub answers: Vec<Answer>,
     /// What to store; empty for refusals and replays.
     pub effects: Effects,
-    /// The condition under which the effects are right without a lock taken first, where one condition says it all.
+    /// The condition under which the effects are right without a lock taken first, where one
+    /// condition says it all.
     pub guard: Option<Guard>,
 }
 
@@ -51,7 +52,8 @@ pub struct Effects {
     pub opened: Vec<Hold>,
     /// Holds that are closed, shrunk or extended.
     pub changed: Vec<HoldChange>,
-    /// Levels whose `next_due` must be looked up again: the hold that it speaks of has ended or was extended.
+    /// Levels whose `next_due` must be looked up again: the hold that it speaks of has ended or was
+    /// extended.
     pub bounds: BTreeSet<LevelId>,
     /// Change of what each buyer holds and has bought of each level.
     pub bought: BTreeMap<(LevelId, Name), i64>,
@@ -87,7 +89,9 @@ pub struct Delta {
 impl LevelChange {
     /// By how much the counters change.
     pub fn delta(&self) -> Delta {
-        let by = |counter: fn(&Level) -> i64| counter(&self.after) - self.before.as_ref().map_or(0, counter);
+        let by = |counter: fn(&Level) -> i64| {
+            counter(&self.after) - self.before.as_ref().map_or(0, counter)
+        };
         Delta {
             on_hand: by(|level| level.on_hand),
             reserved: by(|level| level.reserved),
@@ -95,7 +99,8 @@ impl LevelChange {
         }
     }
 
-    /// The level after the same change of what others have made of it, with a hold that is due then.
+    /// The level after the same change of what others have made of it, with a hold that is due
+    /// then.
     pub fn onto(&self, actual: &Level, due: Micros) -> Level {
         let by = self.delta();
         Level {
@@ -108,8 +113,8 @@ impl LevelChange {
         }
     }
 
-    /// The level without this change, which was made. That a hold may be due as early as it says stays: others may have
-    /// one.
+    /// The level without this change, which was made. That a hold may be due as early as it says
+    /// stays: others may have one.
     pub fn off(&self, actual: &Level) -> Level {
         let by = self.delta();
         Level {
@@ -134,8 +139,8 @@ pub struct HoldChange {
     pub after: Option<(i64, Micros)>,
 }
 
-/// The effects of a one-line reserve or sale hold if the level still has the units: checked by the very statement
-/// that changes the level, so that nobody waits for a lock in order to look.
+/// The effects of a one-line reserve or sale hold if the level still has the units: checked by the
+/// very statement that changes the level, so that nobody waits for a lock in order to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// The level.
@@ -146,8 +151,9 @@ pub struct Guard {
     pub expected_version: Option<i64>,
     /// When it was decided.
     pub now: Micros,
-    /// The level's `next_due` as it was read. If it lies in the future it must still do so. Else overdue holds were
-    /// counted in the answer, and the level must be as it was: others may have given some of them back.
+    /// The level's `next_due` as it was read. If it lies in the future it must still do so. Else
+    /// overdue holds were counted in the answer, and the level must be as it was: others may have
+    /// given some of them back.
     pub next_due: Micros,
     /// The level's version as it was read.
     pub version: i64,
@@ -185,7 +191,8 @@ pub fn decide(facts: Facts, requests: &[Request]) -> Result<Decision, Fault> {
     Ok(Decision { answers, effects: work.into_effects(), guard })
 }
 
-/// Closes the overdue holds among the facts, level by level, earliest deadline first: what a sweep does.
+/// Closes the overdue holds among the facts, level by level, earliest deadline first: what a sweep
+/// does.
 ///
 /// # Errors
 /// None today: giving units back exceeds no limit.
@@ -202,7 +209,9 @@ pub fn expire(mut facts: Facts) -> Result<Effects, Fault> {
 fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
     let mark = work.mark();
     let mut answers = match &request.action {
-        Action::Reserve { lines, ttl, buyer } => reserve::reserve(work, request, lines, *ttl, buyer.as_ref())?,
+        Action::Reserve { lines, ttl, buyer } => {
+            reserve::reserve(work, request, lines, *ttl, buyer.as_ref())?
+        }
         Action::Confirm { lines } => close::confirm(work, request, lines.as_deref())?,
         Action::Release { lines } => close::release(work, request, lines.as_deref())?,
         Action::Return { lines } => close::give_back(work, request, lines.as_deref())?,
@@ -236,8 +245,8 @@ impl Decision {
         self.answers.iter().any(|answer| answer.outcome.is_refusal())
     }
 
-    /// Moves a guarded decision onto the level as the guarded statement left it: others may have changed the level
-    /// since it was read, without making the decision wrong.
+    /// Moves a guarded decision onto the level as the guarded statement left it: others may have
+    /// changed the level since it was read, without making the decision wrong.
     pub fn rebase(&mut self, actual: &Level) {
         let Some(change) = self.effects.levels.values_mut().next() else { return };
         let moved = |old: i64, from: i64, to: i64| old + (to - from);

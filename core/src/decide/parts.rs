@@ -23,8 +23,8 @@ impl Part {
     }
 }
 
-/// What the request takes of which line; or the answers, where the key was used before or the request must be
-/// refused. `open` counts what the operation may still take of a line.
+/// What the request takes of which line; or the answers, where the key was used before or the
+/// request must be refused. `open` counts what the operation may still take of a line.
 pub(super) fn parts(
     work: &Work,
     request: &Request,
@@ -41,7 +41,9 @@ pub(super) fn parts(
         (Claim::Free, _) => Err(unknown(work, request, lines, Outcome::UnknownReservation)),
         (Claim::Cancelled, _) => Err(unknown(work, request, lines, Outcome::AlreadyReleased)),
         (Claim::Reserved | Claim::Sold, None) => all_parts(work, request, standing, open),
-        (Claim::Reserved | Claim::Sold, Some(lines)) => named_parts(work, request, standing, lines, open),
+        (Claim::Reserved | Claim::Sold, Some(lines)) => {
+            named_parts(work, request, standing, lines, open)
+        }
     };
     if let Ok(parts) = &parts {
         check_operation_key(request, parts, standing.lines.iter().map(open).sum())?;
@@ -49,17 +51,24 @@ pub(super) fn parts(
     Ok(parts)
 }
 
-/// What can be returned grows again with a further confirm. From then on a return without a key may be a repeat of the
-/// first one or the next.
+/// What can be returned grows again with a further confirm. From then on a return without a key may
+/// be a repeat of the first one or the next.
 fn check_repeat(request: &Request, standing: &Standing, answers: &[Answer]) -> Result<(), Fault> {
     let left: i64 = standing.lines.iter().map(LineStanding::returnable).sum();
-    let is_return = request.action.operation() == Operation::Return && request.operation_key.is_empty();
+    let is_return =
+        request.action.operation() == Operation::Return && request.operation_key.is_empty();
     if !is_return || left == 0 || !answers.iter().any(|answer| answer.replayed) {
         return Ok(());
     }
-    Err(Fault::invalid("operation_key", "operation_key must be given where more was confirmed since the last return")
-        .detail(format!("A return without one was answered before, and {left} units can be returned."))
-        .hint("Give each return a key of its own, 'parcel 1' say: then a repeat is told from another one like it."))
+    Err(Fault::invalid(
+        "operation_key",
+        "operation_key must be given where more was confirmed since the last return",
+    )
+    .detail(format!("A return without one was answered before, and {left} units can be returned."))
+    .hint(
+        "Give each return a key of its own, 'parcel 1' say: then a repeat is told from another one \
+         like it.",
+    ))
 }
 
 /// Two equal parts of one reservation can only be told from a repeat by keys of their own.
@@ -69,9 +78,15 @@ fn check_operation_key(request: &Request, parts: &[Part], open: i64) -> Result<(
         return Ok(());
     }
     let word = request.action.operation().word();
-    Err(Fault::invalid("operation_key", "operation_key must be given where the lines name less than all that is open")
-        .detail(format!("The lines name {named} of the {open} units that can be taken by this {word}."))
-        .hint("Give each part a key of its own, 'parcel 1' say: then a repeat is told from another part like it."))
+    Err(Fault::invalid(
+        "operation_key",
+        "operation_key must be given where the lines name less than all that is open",
+    )
+    .detail(format!("The lines name {named} of the {open} units that can be taken by this {word}."))
+    .hint(
+        "Give each part a key of its own, 'parcel 1' say: then a repeat is told from another part \
+         like it.",
+    ))
 }
 
 /// The answer, where this operation key was used before.
@@ -100,17 +115,26 @@ fn earlier(
     })
 }
 
-/// True where an earlier request, whose entries are given, left nothing that its operation could have taken: then
-/// "all that is open" names the lines that it took. What came later is told by the versions of the levels that it
-/// changed; on others by the time, and by the place in the history where two requests have the same.
-fn took_all(history: &[Entry], entries: &[&Entry], last: &Entry, open: &dyn Fn(&LineStanding) -> i64) -> bool {
-    let version = |entry: &Entry| entries.iter().find(|taken| taken.at == entry.at).map(|taken| taken.version);
+/// True where an earlier request, whose entries are given, left nothing that its operation could
+/// have taken: then "all that is open" names the lines that it took. What came later is told by the
+/// versions of the levels that it changed; on others by the time, and by the place in the history
+/// where two requests have the same.
+fn took_all(
+    history: &[Entry],
+    entries: &[&Entry],
+    last: &Entry,
+    open: &dyn Fn(&LineStanding) -> i64,
+) -> bool {
+    let version = |entry: &Entry| {
+        entries.iter().find(|taken| taken.at == entry.at).map(|taken| taken.version)
+    };
     let end = history.iter().position(|entry| entry == last);
     let is_earlier = |(place, entry): &(usize, &Entry)| match version(entry) {
         Some(version) if entry.changes_level() => entry.version <= version,
         _ => (entry.recorded_at, Some(*place)) <= (last.recorded_at, end),
     };
-    let earlier: Vec<&Entry> = history.iter().enumerate().filter(is_earlier).map(|(_, entry)| entry).collect();
+    let earlier: Vec<&Entry> =
+        history.iter().enumerate().filter(is_earlier).map(|(_, entry)| entry).collect();
     Standing::at(earlier, last.recorded_at).lines.iter().all(|line| open(line) == 0)
 }
 
@@ -146,7 +170,11 @@ fn named_parts(
             match open(found) {
                 0 => Err(nothing_left(request, found)),
                 left if line.quantity > left => Err(too_many(request, found)),
-                _ => Ok(Part { claim: line.number, quantity: line.quantity, standing: found.clone() }),
+                _ => Ok(Part {
+                    claim: line.number,
+                    quantity: line.quantity,
+                    standing: found.clone(),
+                }),
             }
         })
         .collect();
@@ -165,7 +193,8 @@ fn nothing_left(request: &Request, line: &LineStanding) -> Outcome {
     }
 }
 
-/// Why an operation cannot take so many units of a line. That a reservation has expired is told first.
+/// Why an operation cannot take so many units of a line. That a reservation has expired is told
+/// first.
 fn too_many(request: &Request, line: &LineStanding) -> Outcome {
     match request.action.operation() {
         Operation::Confirm if line.live() == 0 => Outcome::ReservationExpired,
@@ -173,7 +202,12 @@ fn too_many(request: &Request, line: &LineStanding) -> Outcome {
     }
 }
 
-pub(super) fn unknown(work: &Work, request: &Request, lines: Option<&[Line]>, outcome: Outcome) -> Vec<Answer> {
+pub(super) fn unknown(
+    work: &Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+    outcome: Outcome,
+) -> Vec<Answer> {
     match lines {
         Some(lines) => work.refuse_all(request, lines, outcome),
         None => vec![work.answer(request, 1, None, 0, outcome)],
@@ -191,7 +225,12 @@ pub(super) fn refuse_standing(
         .collect()
 }
 
-pub(super) fn refuse_parts(work: &Work, request: &Request, parts: &[Part], refused: &[Option<Outcome>]) -> Vec<Answer> {
+pub(super) fn refuse_parts(
+    work: &Work,
+    request: &Request,
+    parts: &[Part],
+    refused: &[Option<Outcome>],
+) -> Vec<Answer> {
     (parts.iter().zip(refused))
         .map(|(part, outcome)| {
             let outcome = outcome.unwrap_or(Outcome::NotApplied);
@@ -206,5 +245,7 @@ pub(super) fn accept(
     parts: &[Part],
     outcome: impl Fn(&Part) -> Outcome,
 ) -> Vec<Answer> {
-    (parts.iter()).map(|part| work.answer(request, part.claim, Some(part.at()), part.quantity, outcome(part))).collect()
+    (parts.iter())
+        .map(|part| work.answer(request, part.claim, Some(part.at()), part.quantity, outcome(part)))
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! Identity: is this the request that the key was used for before?
 //!
-//! A request is its operation and its set of (SKU, location, quantity, buyer). Time to live, expected version,
-//! reason and the order of the lines do not count.
+//! A request is its operation and its set of (SKU, location, quantity, buyer). Time to live,
+//! expected version, reason and the order of the lines do not count.
 
 use super::work::Work;
 use crate::answer::Answer;
@@ -11,8 +11,13 @@ use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 
 /// The entries that hold the claim (key, operation, operation key), line by line.
-pub(super) fn claimed<'a>(history: &'a [Entry], operation: Operation, operation_key: &Name) -> Vec<&'a Entry> {
-    let is_of_it = |entry: &&Entry| entry.operation == operation && entry.operation_key == *operation_key;
+pub(super) fn claimed<'a>(
+    history: &'a [Entry],
+    operation: Operation,
+    operation_key: &Name,
+) -> Vec<&'a Entry> {
+    let is_of_it =
+        |entry: &&Entry| entry.operation == operation && entry.operation_key == *operation_key;
     let mut entries: Vec<&Entry> = history.iter().filter(is_of_it).collect();
     entries.sort_by_key(|entry| entry.line);
     entries
@@ -22,13 +27,15 @@ pub(super) fn claimed<'a>(history: &'a [Entry], operation: Operation, operation_
 pub(super) fn same_lines(entries: &[&Entry], lines: &[Line]) -> bool {
     let mut recorded: Vec<(Option<&LevelId>, i64)> =
         entries.iter().map(|entry| (entry.at.as_ref(), entry.quantity)).collect();
-    let mut asked: Vec<(Option<&LevelId>, i64)> = lines.iter().map(|line| (Some(&line.at), line.quantity)).collect();
+    let mut asked: Vec<(Option<&LevelId>, i64)> =
+        lines.iter().map(|line| (Some(&line.at), line.quantity)).collect();
     recorded.sort_unstable();
     asked.sort_unstable();
     recorded == asked
 }
 
-/// The first outcome again: quantity, availability and version as they were then; the lines numbered as now.
+/// The first outcome again: quantity, availability and version as they were then; the lines
+/// numbered as now.
 pub(super) fn answers(
     work: &Work,
     request: &Request,

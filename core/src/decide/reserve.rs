@@ -31,7 +31,10 @@ pub(super) fn reserve(
         apply(work, request, line, ttl, buyer)?;
     }
     let outcome = if ttl.is_some() { Outcome::Reserved } else { Outcome::Sold };
-    Ok(lines.iter().map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome)).collect())
+    Ok(lines
+        .iter()
+        .map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome))
+        .collect())
 }
 
 /// The answer, where the key was used before.
@@ -70,8 +73,8 @@ fn earlier(
     Some(replay::answers(work, request, &entries, Some(lines), |_| outcome))
 }
 
-/// Where the units of a line are of which nothing is held and nothing sold any more: what was bought and came back is as
-/// free as what was released.
+/// Where the units of a line are of which nothing is held and nothing sold any more: what was
+/// bought and came back is as free as what was released.
 fn gone(line: &LineStanding) -> Outcome {
     match line.ended() {
         Outcome::AlreadyConfirmed => Outcome::AlreadyReleased,

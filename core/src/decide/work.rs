@@ -1,4 +1,5 @@
-//! The desk on which requests are decided: the facts as they change, and the effects as they gather.
+//! The desk on which requests are decided: the facts as they change, and the effects as they
+//! gather.
 
 use super::{Effects, HoldChange, LevelChange};
 use crate::answer::Answer;
@@ -38,17 +39,36 @@ impl Work {
     }
 
     /// A ledger entry of a request that changes nothing yet.
-    pub fn entry(&self, request: &Request, operation: Operation, line: i32, at: &LevelId, quantity: i64) -> Entry {
+    pub fn entry(
+        &self,
+        request: &Request,
+        operation: Operation,
+        line: i32,
+        at: &LevelId,
+        quantity: i64,
+    ) -> Entry {
         Entry {
             operation_key: request.operation_key.clone(),
             reason: request.reason.clone(),
             context: request.context.clone(),
-            ..blank(request.key.clone(), operation, line, Some(at.clone()), quantity, self.facts.now)
+            ..blank(
+                request.key.clone(),
+                operation,
+                line,
+                Some(at.clone()),
+                quantity,
+                self.facts.now,
+            )
         }
     }
 
     /// An entry about a key alone, of which no level has units.
-    pub fn entry_of_key(&self, request: &Request, operation: Operation, operation_key: Name) -> Entry {
+    pub fn entry_of_key(
+        &self,
+        request: &Request,
+        operation: Operation,
+        operation_key: Name,
+    ) -> Entry {
         Entry {
             operation_key,
             reason: request.reason.clone(),
@@ -57,8 +77,8 @@ impl Work {
         }
     }
 
-    /// The operation key of the reserve of a key, and of the cancellation that takes its place: another one each time
-    /// that the key was opened again.
+    /// The operation key of the reserve of a key, and of the cancellation that takes its place:
+    /// another one each time that the key was opened again.
     pub fn reserve_key(&self, key: &Name) -> Name {
         match self.times_reopened(key) {
             0 => Name::default(),
@@ -87,10 +107,14 @@ impl Work {
             level.on_hand = limits::add_stock(level.on_hand, entry.on_hand_delta)?;
             level.reserved += entry.reserved_delta;
             level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
-            level.buyer_limit = entry.buyer_limit.map_or(level.buyer_limit, |limit| (limit > 0).then_some(limit));
+            level.buyer_limit =
+                entry.buyer_limit.map_or(level.buyer_limit, |limit| (limit > 0).then_some(limit));
             level.frozen = entry.frozen.unwrap_or(level.frozen);
             level.version += 1;
-            self.effects.levels.entry(at.clone()).or_insert_with(|| LevelChange { before, after: level.clone() });
+            self.effects
+                .levels
+                .entry(at.clone())
+                .or_insert_with(|| LevelChange { before, after: level.clone() });
         }
         entry.on_hand_after = level.on_hand;
         entry.reserved_after = level.reserved;
@@ -98,8 +122,8 @@ impl Work {
         Ok(())
     }
 
-    /// Counts what the buyer holds and has bought. Overdue holds were never in the facts' count, so that their end
-    /// changes only what is stored.
+    /// Counts what the buyer holds and has bought. Overdue holds were never in the facts' count, so
+    /// that their end changes only what is stored.
     fn post_buyer(&mut self, entry: &Entry) {
         let (Some(buyer), Some(at)) = (&entry.buyer, &entry.at) else { return };
         let q = entry.quantity;
@@ -122,12 +146,14 @@ impl Work {
         }
     }
 
-    /// The overdue holds, earliest deadline first, that cover a shortage; `None` where they cannot, empty where
-    /// there is none. Holds of the key `but` are left alone.
+    /// The overdue holds, earliest deadline first, that cover a shortage; `None` where they cannot,
+    /// empty where there is none. Holds of the key `but` are left alone.
     pub fn cover(&self, at: &LevelId, shortage: i64, but: Option<&Name>) -> Option<Vec<Hold>> {
         let mut missing = shortage;
         let mut taken = Vec::new();
-        for hold in self.facts.overdue.get(at).into_iter().flatten().filter(|hold| Some(&hold.key) != but) {
+        for hold in
+            self.facts.overdue.get(at).into_iter().flatten().filter(|hold| Some(&hold.key) != but)
+        {
             if missing <= 0 {
                 break;
             }
@@ -154,7 +180,14 @@ impl Work {
                     self.facts.now,
                 )
             })?;
-            self.shrink(&hold.key, hold.line, &hold.at, hold.quantity, hold.quantity, hold.expires_at);
+            self.shrink(
+                &hold.key,
+                hold.line,
+                &hold.at,
+                hold.quantity,
+                hold.quantity,
+                hold.expires_at,
+            );
         }
         Ok(())
     }
@@ -168,7 +201,15 @@ impl Work {
     }
 
     /// Takes units out of a hold, and closes it with the last one.
-    pub fn shrink(&mut self, key: &Name, line: i32, at: &LevelId, held: i64, taken: i64, deadline: Micros) {
+    pub fn shrink(
+        &mut self,
+        key: &Name,
+        line: i32,
+        at: &LevelId,
+        held: i64,
+        taken: i64,
+        deadline: Micros,
+    ) {
         let rest = held - taken;
         if deadline <= self.facts.now {
             self.shrink_overdue(key, line, at, taken);
@@ -188,28 +229,41 @@ impl Work {
         if let Some(level) = self.facts.levels.get_mut(at) {
             level.overdue -= taken;
         }
-        // The holds that give way are the earliest: they are found, and leave, at the front of the queue.
+        // The holds that give way are the earliest: they are found, and leave, at the front of the
+        // queue.
         let Some(holds) = self.facts.overdue.get_mut(at) else { return };
-        let Some(place) = holds.iter().position(|hold| hold.key == *key && hold.line == line) else { return };
+        let Some(place) = holds.iter().position(|hold| hold.key == *key && hold.line == line)
+        else {
+            return;
+        };
         holds[place].quantity -= taken;
         if holds[place].quantity <= 0 {
             holds.remove(place);
         }
     }
 
-    /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue holds to close first.
+    /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue
+    /// holds to close first.
     pub fn take_free(&self, line: &Line, buyer: Option<&Name>) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
         self.check_sale(level, line, buyer)?;
         self.cover(&line.at, line.quantity - level.free(), None).ok_or(Outcome::InsufficientStock)
     }
 
-    /// The same for units that lapsed; `held` of them are still in a hold of `key`, and free to itself. That they are
-    /// gone comes before what keeps them from being sold (Outcome::ALL has the order).
-    pub fn take_again(&self, line: &Line, buyer: Option<&Name>, key: &Name, held: i64) -> Result<Vec<Hold>, Outcome> {
+    /// The same for units that lapsed; `held` of them are still in a hold of `key`, and free to
+    /// itself. That they are gone comes before what keeps them from being sold (Outcome::ALL has
+    /// the order).
+    pub fn take_again(
+        &self,
+        line: &Line,
+        buyer: Option<&Name>,
+        key: &Name,
+        held: i64,
+    ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::ReservationExpired)?;
         let shortage = line.quantity - held - level.free();
-        let covering = self.cover(&line.at, shortage, Some(key)).ok_or(Outcome::ReservationExpired)?;
+        let covering =
+            self.cover(&line.at, shortage, Some(key)).ok_or(Outcome::ReservationExpired)?;
         self.check_sale(level, line, buyer)?;
         Ok(covering)
     }
@@ -257,7 +311,12 @@ impl Work {
     }
 
     /// The answers of a request of which some lines are refused: nothing is applied.
-    pub fn refuse(&self, request: &Request, lines: &[Line], refused: &[Option<Outcome>]) -> Vec<Answer> {
+    pub fn refuse(
+        &self,
+        request: &Request,
+        lines: &[Line],
+        refused: &[Option<Outcome>],
+    ) -> Vec<Answer> {
         lines
             .iter()
             .zip(refused)
@@ -273,7 +332,8 @@ impl Work {
         self.refuse(request, lines, &vec![Some(outcome); lines.len()])
     }
 
-    /// Completes the answers of a request and its entries: state and availability are those after all of it.
+    /// Completes the answers of a request and its entries: state and availability are those after
+    /// all of it.
     pub fn finish(&mut self, mark: usize, request: &Request, answers: &mut [Answer]) {
         for entry in &mut self.effects.entries[mark..] {
             if let Some(level) = entry.at.as_ref().and_then(|at| self.facts.levels.get(at)) {
@@ -314,10 +374,12 @@ impl Work {
     pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
         if line.overdue {
             self.shrink_overdue(key, line.line, &line.at, line.held);
-            // Its level is written, so that a transaction with an older snapshot sees that something changed there.
+            // Its level is written, so that a transaction with an older snapshot sees that
+            // something changed there.
             self.effects.bounds.insert(line.at.clone());
             if let Some(buyer) = &line.buyer {
-                *self.facts.bought.entry((line.at.clone(), buyer.clone())).or_default() += line.held;
+                *self.facts.bought.entry((line.at.clone(), buyer.clone())).or_default() +=
+                    line.held;
             }
         }
         self.leave(&line.at, line.deadline);
@@ -329,7 +391,8 @@ impl Work {
         });
     }
 
-    /// Notes that a hold with this deadline ends or moves: where it was the earliest, the next one must be found.
+    /// Notes that a hold with this deadline ends or moves: where it was the earliest, the next one
+    /// must be found.
     pub fn leave(&mut self, at: &LevelId, deadline: Micros) {
         if self.facts.levels.get(at).is_some_and(|level| deadline <= level.next_due) {
             self.effects.bounds.insert(at.clone());
@@ -337,8 +400,8 @@ impl Work {
     }
 }
 
-/// Gives answers the numbers that their lines have in the reservation, which is what callers know them by. Lines that it
-/// has not come after its last.
+/// Gives answers the numbers that their lines have in the reservation, which is what callers know
+/// them by. Lines that it has not come after its last.
 fn number_as_reserved(answers: &mut [Answer], standing: &Standing) {
     let last = standing.lines.iter().map(|line| line.line).max().unwrap_or(0);
     for answer in answers.iter_mut() {
@@ -359,13 +422,20 @@ fn tell_state(answer: &mut Answer, standing: &Standing) {
     answer.expires_at = line.and_then(LineStanding::expires_at);
 }
 
-/// An operation key of our own, for what may happen to a line or a key more than once: each deadline of a hold passes or
-/// is moved to once, each cancellation is taken back once.
+/// An operation key of our own, for what may happen to a line or a key more than once: each
+/// deadline of a hold passes or is moved to once, each cancellation is taken back once.
 pub(super) fn own_key(number: i64) -> Name {
     Name::from(format!("{}{number}", limits::OWN_PREFIX).as_str())
 }
 
-fn blank(key: Name, operation: Operation, line: i32, at: Option<LevelId>, quantity: i64, recorded_at: Micros) -> Entry {
+fn blank(
+    key: Name,
+    operation: Operation,
+    line: i32,
+    at: Option<LevelId>,
+    quantity: i64,
+    recorded_at: Micros,
+) -> Entry {
     Entry {
         key,
         operation,

@@ -7,7 +7,8 @@ use crate::facts::Level;
 pub enum Alert {
     /// Nothing may be promised any more: all is promised, or the level is frozen.
     SoldOut,
-    /// Less than the safety stock is left unpromised: goods were lost, or the safety stock was raised.
+    /// Less than the safety stock is left unpromised: goods were lost, or the safety stock was
+    /// raised.
     BelowSafetyStock,
 }
 
@@ -15,7 +16,8 @@ impl Alert {
     /// Both.
     pub const ALL: [Alert; 2] = [Alert::SoldOut, Alert::BelowSafetyStock];
 
-    /// True while the level is in this state. Overdue holds count as held until they are given back.
+    /// True while the level is in this state. Overdue holds count as held until they are given
+    /// back.
     pub fn holds(self, level: &Level) -> bool {
         match self {
             Alert::SoldOut => level.announced() == 0,
@@ -61,8 +63,14 @@ mod tests {
         assert_eq!(from(level(5, 5, 0), level(5, 4, 0)), [(Alert::SoldOut, false)]);
         assert_eq!(from(level(5, 1, 2), level(5, 3, 2)), [(Alert::SoldOut, true)]);
         assert_eq!(from(level(5, 3, 2), level(4, 3, 2)), [(Alert::BelowSafetyStock, true)]);
-        assert_eq!(from(level(5, 0, 0), level(5, 0, 6)), [(Alert::SoldOut, true), (Alert::BelowSafetyStock, true)]);
-        assert_eq!(from(level(5, 0, 6), level(9, 0, 6)), [(Alert::SoldOut, false), (Alert::BelowSafetyStock, false)]);
+        assert_eq!(
+            from(level(5, 0, 0), level(5, 0, 6)),
+            [(Alert::SoldOut, true), (Alert::BelowSafetyStock, true)]
+        );
+        assert_eq!(
+            from(level(5, 0, 6), level(9, 0, 6)),
+            [(Alert::SoldOut, false), (Alert::BelowSafetyStock, false)]
+        );
         assert_eq!(from(level(5, 1, 0), level(5, 2, 0)), []);
         let frozen = |level| Level { frozen: true, ..level };
         assert_eq!(from(level(5, 1, 0), frozen(level(5, 1, 0))), [(Alert::SoldOut, true)]);

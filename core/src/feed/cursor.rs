@@ -25,10 +25,11 @@ impl Cursor {
         let cursor = Cursor::parse(text)?;
         match cursor.after {
             None => Ok(cursor),
-            Some(_) => {
-                Err(Fault::invalid("cursor", "the cursor is one of stock.snapshot(), which is not complete yet")
-                    .hint("Call stock.snapshot() with it until the outcome is complete."))
-            }
+            Some(_) => Err(Fault::invalid(
+                "cursor",
+                "the cursor is one of stock.snapshot(), which is not complete yet",
+            )
+            .hint("Call stock.snapshot() with it until the outcome is complete.")),
         }
     }
 
@@ -44,8 +45,10 @@ impl Cursor {
 
     fn parse(text: &[u8]) -> Result<Cursor, Fault> {
         std::str::from_utf8(text).ok().and_then(Cursor::parse_text).ok_or_else(|| {
-            Fault::invalid("cursor", "the cursor is not one of pg_stock")
-                .hint("Pass the cursor of the last row of stock.changes_since() or stock.snapshot() as it is.")
+            Fault::invalid("cursor", "the cursor is not one of pg_stock").hint(
+                "Pass the cursor of the last row of stock.changes_since() or stock.snapshot() as \
+                 it is.",
+            )
         })
     }
 
@@ -58,7 +61,9 @@ impl Cursor {
         let seen = Snapshot::parse_parts(&format!("{}:{}", fields.next()?, fields.next()?))?;
         let after = match (fields.next(), fields.next(), fields.next()) {
             (None, None, None) => None,
-            (Some(sku), Some(location), None) => Some(LevelId { sku: from_hex(sku)?, location: from_hex(location)? }),
+            (Some(sku), Some(location), None) => {
+                Some(LevelId { sku: from_hex(sku)?, location: from_hex(location)? })
+            }
             _ => return None,
         };
         Some(Cursor { generation, seen, after })
@@ -80,7 +85,8 @@ fn to_hex(name: &Name) -> String {
 }
 
 fn from_hex(text: &str) -> Option<Name> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
     Some(Name::from(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>()))
 }

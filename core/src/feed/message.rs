@@ -1,7 +1,7 @@
 //! The JSON that NOTIFY carries: levels, several in a message, or alerts.
 //!
-//! PostgreSQL takes payloads below 8,000 bytes. The text is ASCII (other characters are escaped, as JSON allows), so
-//! that it is the same in every encoding of a database.
+//! PostgreSQL takes payloads below 8,000 bytes. The text is ASCII (other characters are escaped, as
+//! JSON allows), so that it is the same in every encoding of a database.
 
 use std::io;
 
@@ -52,7 +52,8 @@ pub struct Emission<'a> {
     pub generation: &'a str,
     /// Its place among the emissions.
     pub sequence: i64,
-    /// What a listener who has seen all emissions so far has seen with this one; `None` if something was left out.
+    /// What a listener who has seen all emissions so far has seen with this one; `None` if
+    /// something was left out.
     pub cursor: Option<String>,
 }
 
@@ -75,8 +76,15 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    const EMPTY: Message<'static> =
-        Message { generation: None, sequence: None, part: None, parts: None, levels: None, alerts: None, cursor: None };
+    const EMPTY: Message<'static> = Message {
+        generation: None,
+        sequence: None,
+        part: None,
+        parts: None,
+        levels: None,
+        alerts: None,
+        cursor: None,
+    };
 
     fn of(emission: Option<&'a Emission<'a>>) -> Message<'a> {
         Message {
@@ -102,8 +110,9 @@ impl AlertState {
     }
 }
 
-/// The messages that tell of levels. Only the last of them has the cursor, and only where there is room for it. Outside
-/// an emission (in the transaction that changes the levels) a message has levels alone.
+/// The messages that tell of levels. Only the last of them has the cursor, and only where there is
+/// room for it. Outside an emission (in the transaction that changes the levels) a message has
+/// levels alone.
 pub fn of_levels(emission: Option<&Emission<'_>>, levels: &[LevelState]) -> Vec<String> {
     let groups = split(levels);
     let number = |count: usize| emission.map(|_| count);
@@ -117,7 +126,8 @@ pub fn of_levels(emission: Option<&Emission<'_>>, levels: &[LevelState]) -> Vec<
         })
     };
     let mut messages: Vec<String> = (0..groups.len()).map(|place| message(place, None)).collect();
-    if let (Some(last), Some(cursor)) = (messages.last_mut(), emission.and_then(|emission| emission.cursor.as_deref()))
+    if let (Some(last), Some(cursor)) =
+        (messages.last_mut(), emission.and_then(|emission| emission.cursor.as_deref()))
     {
         let with_cursor = message(groups.len() - 1, Some(cursor));
         if with_cursor.len() <= PAYLOAD_BYTES_MAX {
@@ -164,7 +174,11 @@ fn to_json<T: Serialize>(value: &T) -> String {
 struct Ascii;
 
 impl Formatter for Ascii {
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut units = [0; 2];
         for character in fragment.chars() {
             if character.is_ascii() {
@@ -204,7 +218,10 @@ mod tests {
         let told: Value = serde_json::from_str(&messages[0]).expect("JSON");
         assert_eq!(told["levels"][0]["sku"], "äpfel 🍏 \"\\\u{1}");
         let alert = AlertState::new(Alert::SoldOut, false, state("a", 4));
-        assert!(of_alerts(None, &[alert])[0].starts_with(r#"{"alerts":[{"alert":"available_again","sku":"a","#));
+        assert!(
+            of_alerts(None, &[alert])[0]
+                .starts_with(r#"{"alerts":[{"alert":"available_again","sku":"a","#)
+        );
         assert!(of_levels(None, &[state("a", 1)])[0].starts_with(r#"{"levels":[{"sku":"a","#));
         assert!(of_levels(Some(&emission), &[]).is_empty());
     }
@@ -213,20 +230,29 @@ mod tests {
     fn no_message_is_too_long_and_none_is_lost() {
         for length in [1, 30, 200] {
             for filler in ["x", "\u{1}", "é"] {
-                let sku = |number: usize| format!("{number}{}", filler.repeat(length / filler.len().max(1)));
-                let levels: Vec<LevelState> = (0..500).map(|number| state(&sku(number), 1)).collect();
-                let emission =
-                    Emission { generation: &"g".repeat(36), sequence: i64::MAX, cursor: Some("c".repeat(100)) };
+                let sku = |number: usize| {
+                    format!("{number}{}", filler.repeat(length / filler.len().max(1)))
+                };
+                let levels: Vec<LevelState> =
+                    (0..500).map(|number| state(&sku(number), 1)).collect();
+                let emission = Emission {
+                    generation: &"g".repeat(36),
+                    sequence: i64::MAX,
+                    cursor: Some("c".repeat(100)),
+                };
                 let messages = of_levels(Some(&emission), &levels);
                 assert!(messages.iter().all(|message| message.len() <= PAYLOAD_BYTES_MAX));
-                let told: Vec<Value> = messages.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+                let told: Vec<Value> =
+                    messages.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
                 let skus: Vec<String> = told
                     .iter()
                     .flat_map(|message| message["levels"].as_array().expect("levels"))
                     .map(|level| level["sku"].as_str().expect("a SKU").to_owned())
                     .collect();
                 assert_eq!(skus, (0..500).map(sku).collect::<Vec<_>>());
-                assert!(told.iter().enumerate().all(|(place, message)| message["part"] == place + 1));
+                assert!(
+                    told.iter().enumerate().all(|(place, message)| message["part"] == place + 1)
+                );
                 assert!(told.iter().rev().skip(1).all(|message| message.get("cursor").is_none()));
             }
         }
@@ -234,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_cursor_that_does_not_fit_is_left_out() {
-        let emission = Emission { generation: "g", sequence: 1, cursor: Some("1".repeat(PAYLOAD_BYTES_MAX)) };
+        let emission =
+            Emission { generation: "g", sequence: 1, cursor: Some("1".repeat(PAYLOAD_BYTES_MAX)) };
         let messages = of_levels(Some(&emission), &[state("a", 1)]);
         assert!(messages.len() == 1 && !messages[0].contains("cursor"));
     }

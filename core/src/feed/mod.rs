@@ -1,8 +1,9 @@
 //! The change feed: what a listener has seen, what it has missed, and how it is told.
 //!
-//! The ledger is the outbox. Each of its rows names the transaction that wrote it, and a row is new to a listener if
-//! that transaction is visible now and was not visible when the listener looked last: the difference of two snapshots.
-//! A counter could not serve as the cursor, because transactions commit in another order than they write.
+//! The ledger is the outbox. Each of its rows names the transaction that wrote it, and a row is new
+//! to a listener if that transaction is visible now and was not visible when the listener looked
+//! last: the difference of two snapshots. A counter could not serve as the cursor, because
+//! transactions commit in another order than they write.
 //!
 //! | room | what it holds |
 //! |---|---|

@@ -40,7 +40,8 @@ impl Snapshot {
         Snapshot::new(next.parse().ok()?, running.collect::<Option<_>>()?)
     }
 
-    /// The same moment, but for a transaction that is still running: the one that asks, which PostgreSQL leaves out.
+    /// The same moment, but for a transaction that is still running: the one that asks, which
+    /// PostgreSQL leaves out.
     #[must_use]
     pub fn with_running(mut self, xid: Xid) -> Snapshot {
         if xid < self.next
@@ -82,8 +83,8 @@ impl fmt::Display for Snapshot {
 
 /// What came to be seen between two moments.
 ///
-/// A long transaction does not hold the feed up: those that began after the earlier moment are found in one range, and
-/// the few that were running then, and have ended since, one by one.
+/// A long transaction does not hold the feed up: those that began after the earlier moment are
+/// found in one range, and the few that were running then, and have ended since, one by one.
 #[derive(Clone, Debug)]
 pub struct Window {
     from: Snapshot,
@@ -93,16 +94,16 @@ pub struct Window {
 /// How far rows of a window reach that were cut off at a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Only the first so many rows belong to transactions that are there as a whole; the snapshot says what was seen
-    /// with them.
+    /// Only the first so many rows belong to transactions that are there as a whole; the snapshot
+    /// says what was seen with them.
     Rows(usize, Snapshot),
     /// All rows are of one transaction, of which there are more: it must be read as a whole.
     Within(Xid),
 }
 
 impl Window {
-    /// The window between two moments; `None` if the later one is not later, so that it cannot follow from the
-    /// earlier one.
+    /// The window between two moments; `None` if the later one is not later, so that it cannot
+    /// follow from the earlier one.
     pub fn between(from: Snapshot, to: Snapshot) -> Option<Window> {
         (from.next <= to.next).then_some(Window { from, to })
     }
@@ -112,7 +113,8 @@ impl Window {
         self.from.running.iter().copied().filter(|xid| self.to.sees(*xid)).collect()
     }
 
-    /// Transactions that began since: from the first on, before the second. Some of them may still be running.
+    /// Transactions that began since: from the first on, before the second. Some of them may still
+    /// be running.
     pub fn range(&self) -> (Xid, Xid) {
         (self.from.next, self.to.next)
     }
@@ -127,8 +129,8 @@ impl Window {
         &self.to
     }
 
-    /// How far rows reach that were read in the order of their transactions and cut off at a limit. A transaction is
-    /// never split: what is after the last whole one is left for the next window.
+    /// How far rows reach that were read in the order of their transactions and cut off at a limit.
+    /// A transaction is never split: what is after the last whole one is left for the next window.
     pub fn reach(&self, xids: &[Xid]) -> Reach {
         let Some(last) = xids.last().copied() else { return Reach::Rows(0, self.to.clone()) };
         match xids.partition_point(|xid| *xid < last) {
@@ -140,9 +142,15 @@ impl Window {
     /// What was seen when all transactions of the window before this one were.
     pub fn before(&self, xid: Xid) -> Snapshot {
         let next = xid.max(self.from.next);
-        let in_order = |running: &Xid| *running < next && (!self.to.sees(*running) || *running >= xid);
+        let in_order =
+            |running: &Xid| *running < next && (!self.to.sees(*running) || *running >= xid);
         let old = self.from.running.iter().copied().filter(in_order);
-        let new = self.to.running.iter().copied().filter(|running| *running >= self.from.next && *running < next);
+        let new = self
+            .to
+            .running
+            .iter()
+            .copied()
+            .filter(|running| *running >= self.from.next && *running < next);
         Snapshot { next, running: old.chain(new).collect() }
     }
 }
@@ -156,7 +164,11 @@ mod tests {
     fn text_is_postgresql_s() {
         let snapshot = Snapshot::parse("10:20:10,14").expect("sound");
         assert!(
-            !snapshot.sees(10) && snapshot.sees(11) && !snapshot.sees(14) && snapshot.sees(19) && !snapshot.sees(20)
+            !snapshot.sees(10)
+                && snapshot.sees(11)
+                && !snapshot.sees(14)
+                && snapshot.sees(19)
+                && !snapshot.sees(20)
         );
         assert_eq!(snapshot.to_string(), "10:20:10,14");
         assert_eq!(Snapshot::parse("20:20:").expect("sound").to_string(), "20:20:");
@@ -168,35 +180,49 @@ mod tests {
 
     /// A moment in a life of transactions: which of them have begun and ended.
     fn life() -> impl Strategy<Value = (Vec<Xid>, Vec<Snapshot>)> {
-        (1usize..40, prop::collection::vec((0usize..40, 0usize..40), 40)).prop_map(|(count, spans)| {
-            let xids: Vec<Xid> = (1..=count as Xid).collect();
-            // A transaction ends `span` steps after it began; a moment lies between any two steps.
-            let ends: Vec<usize> = (0..count).map(|place| place + 1 + spans[place].0).collect();
-            let moments = (0..=count + 41).map(|step| {
-                let ended = |place: usize| ends[place] <= step && place < step;
-                let next = (0..count).rev().find(|place| ended(*place)).map_or(1, |place| place as Xid + 2);
-                let running = (0..count).filter(|place| !ended(*place)).map(|place| place as Xid + 1);
-                Snapshot { next, running: running.filter(|xid| *xid < next).collect() }
-            });
-            (xids, moments.collect())
-        })
+        (1usize..40, prop::collection::vec((0usize..40, 0usize..40), 40)).prop_map(
+            |(count, spans)| {
+                let xids: Vec<Xid> = (1..=count as Xid).collect();
+                // A transaction ends `span` steps after it began; a moment lies between any two
+                // steps.
+                let ends: Vec<usize> = (0..count).map(|place| place + 1 + spans[place].0).collect();
+                let moments = (0..=count + 41).map(|step| {
+                    let ended = |place: usize| ends[place] <= step && place < step;
+                    let next = (0..count)
+                        .rev()
+                        .find(|place| ended(*place))
+                        .map_or(1, |place| place as Xid + 2);
+                    let running =
+                        (0..count).filter(|place| !ended(*place)).map(|place| place as Xid + 1);
+                    Snapshot { next, running: running.filter(|xid| *xid < next).collect() }
+                });
+                (xids, moments.collect())
+            },
+        )
     }
 
     proptest! {
-        /// However a listener looks, and however little it takes at a time, it sees each transaction once.
+        /// However a listener looks, and however little it takes at a time, it sees each
+        /// transaction once.
         #[test]
-        fn each_transaction_is_seen_once((xids, moments) in life(), looks in prop::collection::vec((0usize..80, 1usize..5), 1..30)) {
+        fn each_transaction_is_seen_once(
+            (xids, moments) in life(),
+            looks in prop::collection::vec((0usize..80, 1usize..5), 1..30),
+        ) {
             let mut seen: Vec<Xid> = Vec::new();
             let mut cursor = Snapshot::beginning();
-            let mut looks: Vec<_> = looks.into_iter().map(|(at, most)| (at.min(moments.len() - 1), most)).collect();
+            let last = moments.len() - 1;
+            let looks = looks.into_iter().map(|(at, most)| (at.min(last), most));
+            let mut looks: Vec<_> = looks.collect();
             looks.sort_by_key(|(at, _)| *at);
             looks.extend((0..xids.len()).map(|_| (moments.len() - 1, 1)));
             for (at, most) in looks {
                 let window = Window::between(cursor.clone(), moments[at].clone()).expect("later");
                 let (first, end) = window.range();
                 let late = window.late();
-                let mut rows: Vec<Xid> =
-                    xids.iter().copied().filter(|xid| late.contains(xid) || (first..end).contains(xid)).flat_map(|xid| [xid; 3]).collect();
+                let is_new = |xid: &Xid| late.contains(xid) || (first..end).contains(xid);
+                let new = xids.iter().copied().filter(is_new);
+                let mut rows: Vec<Xid> = new.flat_map(|xid| [xid; 3]).collect();
                 let cut = rows.len() > most;
                 rows.truncate(most);
                 let (rows, next) = match cut.then(|| window.reach(&rows)) {
@@ -204,10 +230,12 @@ mod tests {
                     Some(Reach::Rows(whole, next)) => (rows[..whole].to_vec(), next),
                     Some(Reach::Within(xid)) => (vec![xid; 3], window.before(xid + 1)),
                 };
-                let mut new: Vec<Xid> = rows.into_iter().filter(|xid| window.contains(*xid)).collect();
+                let rows = rows.into_iter();
+                let mut new: Vec<Xid> = rows.filter(|xid| window.contains(*xid)).collect();
                 new.dedup();
                 for xid in &xids {
-                    prop_assert_eq!(next.sees(*xid), cursor.sees(*xid) || new.contains(xid), "{} after {:?}", xid, next);
+                    let is_seen = cursor.sees(*xid) || new.contains(xid);
+                    prop_assert_eq!(next.sees(*xid), is_seen, "{} after {:?}", xid, next);
                 }
                 seen.extend(new);
                 cursor = next;

@@ -68,7 +68,8 @@ pub fn options_of_sale(json: &[u8]) -> Result<Options, Fault> {
     check_options(format_args!("options"), raw)
 }
 
-/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …, "context": …}, …]`, of so many lines at most.
+/// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …, "context": …}, …]`, of so many lines at
+/// most.
 ///
 /// # Errors
 /// As [`lines`].
@@ -84,7 +85,10 @@ pub fn requests(json: &[u8], most: usize) -> Result<Vec<BatchRequest>, Fault> {
             Ok(BatchRequest {
                 key: limits::key(format_args!("{path}.key"), &raw.key.0)?,
                 lines: check_lines(format_args!("{path}.lines"), raw.lines)?,
-                options: check_options(path, RawOptions { ttl: raw.ttl, buyer: raw.buyer, context: raw.context })?,
+                options: check_options(
+                    path,
+                    RawOptions { ttl: raw.ttl, buyer: raw.buyer, context: raw.context },
+                )?,
             })
         })
         .collect()
@@ -184,7 +188,9 @@ fn form_of(argument: &str) -> &'static str {
 
 fn check_count(path: impl fmt::Display + Copy, count: usize, most: usize) -> Result<(), Fault> {
     if count == 0 {
-        return Err(Fault::invalid(path, format!("{path} must not be empty")).hint("Give at least one."));
+        return Err(
+            Fault::invalid(path, format!("{path} must not be empty")).hint("Give at least one.")
+        );
     }
     if count > most {
         return Err(Fault::invalid(path, format!("{path} has too many entries"))
@@ -195,7 +201,8 @@ fn check_count(path: impl fmt::Display + Copy, count: usize, most: usize) -> Res
 }
 
 fn check_options(path: Arguments<'_>, raw: RawOptions) -> Result<Options, Fault> {
-    let buyer = raw.buyer.map(|buyer| limits::name(format_args!("{path}.buyer"), &buyer.0)).transpose()?;
+    let buyer =
+        raw.buyer.map(|buyer| limits::name(format_args!("{path}.buyer"), &buyer.0)).transpose()?;
     let context = raw.context.map(|context| Name::from(context.0)).unwrap_or_default();
     Ok(Options { ttl: raw.ttl.map(|ttl| Name::from(ttl.0)), buyer, context })
 }
@@ -234,13 +241,15 @@ fn check_line(path: Arguments<'_>, index: usize, raw: &RawLine<'_>) -> Result<Li
 
 /// Sums a line into an earlier one of the same SKU and location.
 fn join(path: Arguments<'_>, first: &mut Line, again: Line) -> Result<(), Fault> {
-    first.quantity = limits::quantity(format_args!("{path}.quantity"), first.quantity + again.quantity)?;
+    first.quantity =
+        limits::quantity(format_args!("{path}.quantity"), first.quantity + again.quantity)?;
     match (first.expected_version, again.expected_version) {
-        (Some(one), Some(other)) if one != other => {
-            Err(Fault::invalid(path, format!("{path}.expected_version differs from that of line {}", first.number))
-                .detail("Both lines name the same SKU and location.")
-                .hint("A level has one version; name it once."))
-        }
+        (Some(one), Some(other)) if one != other => Err(Fault::invalid(
+            path,
+            format!("{path}.expected_version differs from that of line {}", first.number),
+        )
+        .detail("Both lines name the same SKU and location.")
+        .hint("A level has one version; name it once.")),
         (None, version @ Some(_)) => {
             first.expected_version = version;
             Ok(())
@@ -249,7 +258,8 @@ fn join(path: Arguments<'_>, first: &mut Line, again: Line) -> Result<(), Fault>
     }
 }
 
-/// Reads an integer from JSON: no exponent, no text, and no fraction but 0, which some drivers send with whole numbers.
+/// Reads an integer from JSON: no exponent, no text, and no fraction but 0, which some drivers send
+/// with whole numbers.
 fn integer(path: Arguments<'_>, raw: &RawValue) -> Result<i64, Fault> {
     let text = raw.get();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -279,9 +289,13 @@ mod tests {
 
     #[test]
     fn a_sound_line_is_read() {
-        let lines = lines(br#"[{"sku":"s","location":"l","quantity":2,"expected_version":7}]"#).expect("sound");
+        let lines = lines(br#"[{"sku":"s","location":"l","quantity":2,"expected_version":7}]"#)
+            .expect("sound");
         assert_eq!(lines.len(), 1);
-        assert_eq!((lines[0].number, lines[0].quantity, lines[0].expected_version), (1, 2, Some(7)));
+        assert_eq!(
+            (lines[0].number, lines[0].quantity, lines[0].expected_version),
+            (1, 2, Some(7))
+        );
     }
 
     #[test]
@@ -292,7 +306,8 @@ mod tests {
             let request = |number| format!(r#"{{"key":"k{number}","lines":[{lines}]}}"#);
             format!("[{}]", (0..count).map(request).collect::<Vec<_>>().join(","))
         };
-        for (count, lines, is_sound) in [(10_000, 1, true), (10_001, 1, false), (10, 10_000, true), (11, 9_091, false)]
+        for (count, lines, is_sound) in
+            [(10_000, 1, true), (10_001, 1, false), (10, 10_000, true), (11, 9_091, false)]
         {
             let read = requests(batch(count, lines).as_bytes(), limits::BATCH_LINES_MAX);
             assert_eq!(read.is_ok(), is_sound, "{count} requests of {lines} lines");
@@ -302,7 +317,9 @@ mod tests {
     #[test]
     fn whole_numbers_pass_with_a_fraction_of_nothing() {
         for quantity in ["2", "2.0", "2.00"] {
-            let json = format!(r#"[{{"sku":"s","location":"l","quantity":{quantity},"expected_version":{quantity}}}]"#);
+            let json = format!(
+                r#"[{{"sku":"s","location":"l","quantity":{quantity},"expected_version":{quantity}}}]"#
+            );
             let lines = lines(json.as_bytes()).expect("sound");
             assert_eq!((lines[0].quantity, lines[0].expected_version), (2, Some(2)));
         }
@@ -310,12 +327,16 @@ mod tests {
 
     #[test]
     fn names_are_what_is_seen_of_them() {
-        for sku in [" s", "s ", "\u{feff}s", "s\u{a0}", "s\u{200b}", "s\nt", "s\u{7}", "s\u{85}t", "\t"] {
-            let json = serde_json::json!([{"sku": sku, "location": "l", "quantity": 1}]).to_string();
+        for sku in
+            [" s", "s ", "\u{feff}s", "s\u{a0}", "s\u{200b}", "s\nt", "s\u{7}", "s\u{85}t", "\t"]
+        {
+            let json =
+                serde_json::json!([{"sku": sku, "location": "l", "quantity": 1}]).to_string();
             assert_eq!(fault(&json).path, "lines[0].sku", "{sku:?}");
         }
         for sku in ["s t", "Größe 42", "日本", "-", "pg_stock:s"] {
-            let json = serde_json::json!([{"sku": sku, "location": "l", "quantity": 1}]).to_string();
+            let json =
+                serde_json::json!([{"sku": sku, "location": "l", "quantity": 1}]).to_string();
             assert_eq!(lines(json.as_bytes()).expect(sku)[0].at.sku, sku.into());
         }
     }
@@ -328,10 +349,14 @@ mod tests {
 
     #[test]
     fn one_sku_twice_is_summed_into_its_first_line() {
-        let json = br#"[{"sku":"s","location":"l","quantity":2},{"sku":"t","location":"l","quantity":1},
+        let json =
+            br#"[{"sku":"s","location":"l","quantity":2},{"sku":"t","location":"l","quantity":1},
                         {"sku":"s","location":"l","quantity":3}]"#;
         let lines = lines(json).expect("sound");
-        assert_eq!(lines.iter().map(|line| (line.number, line.quantity)).collect::<Vec<_>>(), [(1, 5), (2, 1)]);
+        assert_eq!(
+            lines.iter().map(|line| (line.number, line.quantity)).collect::<Vec<_>>(),
+            [(1, 5), (2, 1)]
+        );
     }
 
     #[test]
@@ -342,7 +367,10 @@ mod tests {
             (r#"null"#, "lines"),
             (r#"[1]"#, "lines[0]"),
             (r#"[{"sku":"s","location":"l"}]"#, "lines[0]"),
-            (r#"[{"sku":"s","location":"l","quantity":1},{"sku":5,"location":"l","quantity":1}]"#, "lines[1].sku"),
+            (
+                r#"[{"sku":"s","location":"l","quantity":1},{"sku":5,"location":"l","quantity":1}]"#,
+                "lines[1].sku",
+            ),
             (r#"[{"sku":"s","location":null,"quantity":1}]"#, "lines[0].location"),
             (r#"[{"sku":"","location":"l","quantity":1}]"#, "lines[0].sku"),
             (r#"[{"sku":"s","location":"l","quantity":1.5}]"#, "lines[0].quantity"),
@@ -350,7 +378,10 @@ mod tests {
             (r#"[{"sku":"s","location":"l","quantity":null}]"#, "lines[0].quantity"),
             (r#"[{"sku":"s","location":"l","quantity":0}]"#, "lines[0].quantity"),
             (r#"[{"sku":"s","location":"l","quantity":-1}]"#, "lines[0].quantity"),
-            (r#"[{"sku":"s","location":"l","quantity":1,"expected_version":true}]"#, "lines[0].expected_version"),
+            (
+                r#"[{"sku":"s","location":"l","quantity":1,"expected_version":true}]"#,
+                "lines[0].expected_version",
+            ),
         ];
         for (json, path) in cases {
             let fault = fault(json);
@@ -359,14 +390,21 @@ mod tests {
             assert!(fault.message.contains(path), "{json}: {fault:?}");
             assert!(fault.hint.is_some(), "{json}");
         }
-        assert!(fault(r#"[{"sku":"s","location":"l","quantity":1,"colour":"red"}]"#).message.contains("colour"));
+        assert!(
+            fault(r#"[{"sku":"s","location":"l","quantity":1,"colour":"red"}]"#)
+                .message
+                .contains("colour")
+        );
     }
 
     #[test]
     fn overflow_is_told_from_nonsense() {
         for quantity in ["1000000000000001", "9223372036854775808", &"9".repeat(400)] {
             let fault = fault(&format!(r#"[{{"sku":"s","location":"l","quantity":{quantity}}}]"#));
-            assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Overflow, "lines[0].quantity"));
+            assert_eq!(
+                (fault.kind, fault.path.as_str()),
+                (FaultKind::Overflow, "lines[0].quantity")
+            );
         }
         let sum = r#"[{"sku":"s","location":"l","quantity":1000000000000000},{"sku":"s","location":"l","quantity":1}]"#;
         assert_eq!(fault(sum).kind, FaultKind::Overflow);
@@ -381,7 +419,10 @@ mod tests {
     #[test]
     fn options_and_requests_name_their_paths() {
         assert_eq!(options(br#"{"buyer":""}"#).expect_err("empty").path, "options.buyer");
-        assert_eq!(options_of_sale(br#"{"ttl":"1 hour"}"#).expect_err("no ttl").path, "options.ttl");
+        assert_eq!(
+            options_of_sale(br#"{"ttl":"1 hour"}"#).expect_err("no ttl").path,
+            "options.ttl"
+        );
         assert_eq!(options(br#"{"ttl":5}"#).expect_err("number").path, "options.ttl");
         let json = br#"[{"key":"k","lines":[{"sku":"s","location":"l","quantity":0}]}]"#;
         assert_eq!(requests(json, 10).expect_err("zero").path, "requests[0].lines[0].quantity");

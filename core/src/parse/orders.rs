@@ -37,7 +37,8 @@ struct RawOrder {
 fn check_order(place: usize, raw: &RawOrder) -> Result<Order, Fault> {
     let path = format_args!("orders[{place}].status");
     let status = Status::from_word(&raw.status.0).ok_or_else(|| {
-        let shown: String = Name::from(raw.status.0.as_slice()).to_string().chars().take(40).collect();
+        let shown: String =
+            Name::from(raw.status.0.as_slice()).to_string().chars().take(40).collect();
         Fault::invalid(path, format!("{path} must be paid or cancelled"))
             .detail(format!("It is \"{shown}\"."))
             .hint("Leave orders out that are neither.")
@@ -60,7 +61,8 @@ mod tests {
 
     #[test]
     fn sound_orders_are_read() {
-        let read = orders(br#"[{"key":"a","status":"paid"},{"status":"cancelled","key":"b"}]"#).expect("sound");
+        let read = orders(br#"[{"key":"a","status":"paid"},{"status":"cancelled","key":"b"}]"#)
+            .expect("sound");
         let paid = Order { key: "a".into(), status: Status::Paid };
         assert_eq!(read, [paid, Order { key: "b".into(), status: Status::Cancelled }]);
     }
@@ -84,7 +86,11 @@ mod tests {
         ];
         for (json, path) in cases {
             let fault = orders(json.as_bytes()).expect_err(json);
-            assert_eq!((fault.path.as_str(), fault.kind), (path, FaultKind::Invalid), "{json}: {fault:?}");
+            assert_eq!(
+                (fault.path.as_str(), fault.kind),
+                (path, FaultKind::Invalid),
+                "{json}: {fault:?}"
+            );
             assert!(fault.message.contains(path) && fault.hint.is_some(), "{json}: {fault:?}");
         }
     }

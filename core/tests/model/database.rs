@@ -1,11 +1,12 @@
-//! A database in memory: loads facts, stores effects, and checks the invariants as stock.verify() does.
+//! A database in memory: loads facts, stores effects, and checks the invariants as stock.verify()
+//! does.
 
 use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::{
-    Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name, Operation, Outcome,
-    Request, decide, expire, will_act,
+    Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name,
+    Operation, Outcome, Request, decide, expire, will_act,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +42,13 @@ impl Database {
     /// As [`Database::run`], of requests that may have to be raised as bad input.
     pub fn try_run(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Fault> {
         let decision = decide(self.facts(), requests)?;
-        let refused = decision.answers.iter().all(|answer| answer.outcome.is_refusal() || answer.replayed);
-        assert_eq!(decision.effects.is_empty(), refused, "refusals and replays write nothing, all else does");
+        let refused =
+            decision.answers.iter().all(|answer| answer.outcome.is_refusal() || answer.replayed);
+        assert_eq!(
+            decision.effects.is_empty(),
+            refused,
+            "refusals and replays write nothing, all else does"
+        );
         if let [request] = requests {
             self.check_look_ahead(request, &decision);
         }
@@ -50,10 +56,12 @@ impl Database {
         Ok(decision.answers)
     }
 
-    /// What the entries of a key let expect of a request comes true: what will act is no repeat (but of an extension that
-    /// the longest hold cuts short), and what will not changes nothing, unless it takes again what has lapsed.
+    /// What the entries of a key let expect of a request comes true: what will act is no repeat
+    /// (but of an extension that the longest hold cuts short), and what will not changes nothing,
+    /// unless it takes again what has lapsed.
     fn check_look_ahead(&self, request: &Request, decision: &Decision) {
-        let entries: Vec<Entry> = self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
+        let entries: Vec<Entry> =
+            self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
         if !request.action.acts_on_reservation() {
             assert!(!will_act(request, &entries, self.now), "{request:?}");
         } else if will_act(request, &entries, self.now) {
@@ -85,16 +93,26 @@ impl Database {
 
     /// As the extension loads them: overdue holds are only looked for from next_due on.
     fn facts(&self) -> Facts {
-        let mut facts =
-            Facts { now: self.now, retake_lapsed: self.retake_lapsed, max_hold: self.max_hold, ..Facts::default() };
+        let mut facts = Facts {
+            now: self.now,
+            retake_lapsed: self.retake_lapsed,
+            max_hold: self.max_hold,
+            ..Facts::default()
+        };
         for (at, level) in &self.levels {
             let (mut level, mut holds) = (level.clone(), Vec::new());
             level.overdue = 0;
             if level.next_due <= self.now {
-                holds = self.overdue(at).into_iter().filter(|hold| hold.expires_at >= level.next_due).collect();
+                holds = self
+                    .overdue(at)
+                    .into_iter()
+                    .filter(|hold| hold.expires_at >= level.next_due)
+                    .collect();
                 level.overdue = holds.iter().map(|hold| hold.quantity).sum();
             }
-            for ((place, buyer), quantity) in self.bought.iter().filter(|((place, _), _)| place == at) {
+            for ((place, buyer), quantity) in
+                self.bought.iter().filter(|((place, _), _)| place == at)
+            {
                 let lapsed = holds.iter().filter(|hold| hold.buyer.as_ref() == Some(buyer));
                 let counted = quantity - lapsed.map(|hold| hold.quantity).sum::<i64>();
                 facts.bought.insert((place.clone(), buyer.clone()), counted);
@@ -121,14 +139,19 @@ impl Database {
             self.levels.insert(at.clone(), level);
         }
         for hold in &effects.opened {
-            assert!(self.holds.insert((hold.key.clone(), hold.line), hold.clone()).is_none(), "a hold opened twice");
+            assert!(
+                self.holds.insert((hold.key.clone(), hold.line), hold.clone()).is_none(),
+                "a hold opened twice"
+            );
         }
         for change in &effects.changed {
             let place = (change.key.clone(), change.line);
             let hold = self.holds.get_mut(&place).expect("the hold that changes");
             assert_eq!(hold.quantity, change.quantity_before);
             match change.after {
-                Some((quantity, expires_at)) => (hold.quantity, hold.expires_at) = (quantity, expires_at),
+                Some((quantity, expires_at)) => {
+                    (hold.quantity, hold.expires_at) = (quantity, expires_at)
+                }
                 None => drop(self.holds.remove(&place)),
             }
         }
@@ -144,19 +167,36 @@ impl Database {
 
     pub fn check(&self) {
         for (at, level) in &self.levels {
-            let entries = || self.entries.iter().filter(|e| e.at.as_ref() == Some(at) && e.changes_level());
+            let entries =
+                || self.entries.iter().filter(|e| e.at.as_ref() == Some(at) && e.changes_level());
             let holds = || self.holds.values().filter(|hold| hold.at == *at);
             assert!(0 <= level.reserved && level.reserved <= level.on_hand, "{at:?} {level:?}");
-            assert_eq!(level.on_hand, entries().map(|entry| entry.on_hand_delta).sum::<i64>(), "on_hand {at:?}");
-            assert_eq!(level.reserved, entries().map(|entry| entry.reserved_delta).sum::<i64>(), "reserved {at:?}");
-            assert_eq!(level.reserved, holds().map(|hold| hold.quantity).sum::<i64>(), "holds {at:?}");
+            assert_eq!(
+                level.on_hand,
+                entries().map(|entry| entry.on_hand_delta).sum::<i64>(),
+                "on_hand {at:?}"
+            );
+            assert_eq!(
+                level.reserved,
+                entries().map(|entry| entry.reserved_delta).sum::<i64>(),
+                "reserved {at:?}"
+            );
+            assert_eq!(
+                level.reserved,
+                holds().map(|hold| hold.quantity).sum::<i64>(),
+                "holds {at:?}"
+            );
             assert_eq!(level.version, entries().count() as i64, "version {at:?}");
             let first = holds().map(|hold| hold.expires_at).min().unwrap_or(NEVER);
             assert_eq!(level.next_due, first, "next_due {at:?}");
             let (mut on_hand, mut reserved) = (0, 0);
             for (entry, version) in entries().zip(1..) {
-                (on_hand, reserved) = (on_hand + entry.on_hand_delta, reserved + entry.reserved_delta);
-                assert_eq!((entry.version, entry.on_hand_after, entry.reserved_after), (version, on_hand, reserved));
+                (on_hand, reserved) =
+                    (on_hand + entry.on_hand_delta, reserved + entry.reserved_delta);
+                assert_eq!(
+                    (entry.version, entry.on_hand_after, entry.reserved_after),
+                    (version, on_hand, reserved)
+                );
             }
         }
         assert!(self.bought.values().all(|quantity| *quantity >= 0), "{:?}", self.bought);
@@ -170,6 +210,7 @@ impl Database {
 
 /// The unique key of the ledger: a cancellation takes the place of the reserve it forestalls.
 fn claim(entry: &Entry) -> (Name, Operation, Name, i32) {
-    let operation = if entry.operation == Operation::Cancel { Operation::Reserve } else { entry.operation };
+    let operation =
+        if entry.operation == Operation::Cancel { Operation::Reserve } else { entry.operation };
     (entry.key.clone(), operation, entry.operation_key.clone(), entry.line)
 }

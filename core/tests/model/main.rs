@@ -1,5 +1,5 @@
-//! The rules against a naive model: random operations must be answered alike, and the stored effects must keep the
-//! invariants, after every step.
+//! The rules against a naive model: random operations must be answered alike, and the stored
+//! effects must keep the invariants, after every step.
 
 mod database;
 mod naive;
@@ -51,7 +51,11 @@ fn without_versions(lines: Vec<Line>) -> Vec<Line> {
 }
 
 fn reserve(lines: impl Strategy<Value = Vec<Line>>) -> impl Strategy<Value = Action> {
-    (lines, option::weighted(0.8, (1..4i64).prop_map(|n| n * SECOND)), option::weighted(0.5, name("b", 2)))
+    (
+        lines,
+        option::weighted(0.8, (1..4i64).prop_map(|n| n * SECOND)),
+        option::weighted(0.5, name("b", 2)),
+    )
         .prop_map(|(lines, ttl, buyer)| Action::Reserve { lines, ttl, buyer })
 }
 
@@ -69,34 +73,55 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Reopen),
         3 => (level(), 1..8i64).prop_map(|(at, quantity)| Action::Receive { at, quantity }),
         1 => (level(), prop_oneof![-4..0i64, 1..4i64], option::weighted(0.2, 0..6i64))
-            .prop_map(|(at, delta, expected_version)| Action::Adjust { at, delta, expected_version }),
+            .prop_map(|(at, delta, expected_version)| {
+                Action::Adjust { at, delta, expected_version }
+            }),
         1 => (level(), 0..8i64, option::weighted(0.2, 0..6i64))
-            .prop_map(|(at, on_hand, expected_version)| Action::Set { at, on_hand, expected_version }),
+            .prop_map(|(at, on_hand, expected_version)| {
+                Action::Set { at, on_hand, expected_version }
+            }),
         1 => (name("s", 2), any::<bool>(), 1..5i64).prop_map(|(sku, there, quantity)| {
             let at = |location: &str| LevelId { sku: sku.clone(), location: location.into() };
             let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
             Action::Transfer { from: at(from), to: at(to), quantity }
         }),
         1 => (level(), option::of(0..3i64), option::of(0..6i64))
-            .prop_map(|(at, safety_stock, buyer_limit)| Action::SetLimits { at, safety_stock, buyer_limit }),
+            .prop_map(|(at, safety_stock, buyer_limit)| {
+                Action::SetLimits { at, safety_stock, buyer_limit }
+            }),
         1 => (level(), any::<bool>())
-            .prop_map(|(at, freeze)| if freeze { Action::Freeze { at } } else { Action::Unfreeze { at } }),
+            .prop_map(|(at, freeze)| match freeze {
+                true => Action::Freeze { at },
+                false => Action::Unfreeze { at },
+            }),
     ]
 }
 
 fn request() -> impl Strategy<Value = Request> {
     (name("k", 4), action(), 0..3u8).prop_map(|(key, action, part)| {
         let operation_key = match part {
-            part if part > 0 && action.acts_on_reservation() => Name::from(format!("p{part}").as_str()),
+            part if part > 0 && action.acts_on_reservation() => {
+                Name::from(format!("p{part}").as_str())
+            }
             _ => Name::default(),
         };
-        Request { number: 1, key, operation_key, reason: Name::default(), context: Name::default(), action }
+        Request {
+            number: 1,
+            key,
+            operation_key,
+            reason: Name::default(),
+            context: Name::default(),
+            action,
+        }
     })
 }
 
 /// What may be asked at once: reserves, or confirms and releases under different keys.
 fn batch() -> impl Strategy<Value = Vec<Request>> {
-    let reserves = vec((name("k", 4), reserve(lines().prop_map(without_versions)), Just(Name::default())), 1..5);
+    let reserves = vec(
+        (name("k", 4), reserve(lines().prop_map(without_versions)), Just(Name::default())),
+        1..5,
+    );
     prop_oneof![reserves, settlement()].prop_map(|requests| {
         (requests.into_iter().zip(1..))
             .map(|((key, action, operation_key), number)| Request {
@@ -119,12 +144,13 @@ fn settlement() -> impl Strategy<Value = Vec<(Name, Action, Name)>> {
         2 => lines().prop_map(|lines| Action::Confirm { lines }),
         1 => lines().prop_map(|lines| Action::Release { lines }),
     ];
-    (Just(keys).prop_shuffle(), vec((action, prop_oneof!["", "p1", "pg_stock:settle"]), 1..5)).prop_map(
-        |(keys, asked)| {
-            let named = |(key, (action, part)): (Name, (Action, String))| (key, action, part.as_str().into());
+    (Just(keys).prop_shuffle(), vec((action, prop_oneof!["", "p1", "pg_stock:settle"]), 1..5))
+        .prop_map(|(keys, asked)| {
+            let named = |(key, (action, part)): (Name, (Action, String))| {
+                (key, action, part.as_str().into())
+            };
             keys.into_iter().zip(asked).map(named).collect()
-        },
-    )
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -142,7 +168,11 @@ fn step() -> impl Strategy<Value = Step> {
 const HISTORIES: u32 = 10_000;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: HISTORIES,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_rules_answer_as_the_naive_model_does(steps in vec(step(), 1..80)) {
@@ -161,7 +191,8 @@ proptest! {
                 Step::Sweep(at) => database.sweep(at),
                 Step::Run(request) => {
                     let got = database.try_run(std::slice::from_ref(request));
-                    prop_assert_eq!(naive.seen(got), naive.run_all(std::slice::from_ref(request)), "{:?}", request);
+                    let expected = naive.run_all(std::slice::from_ref(request));
+                    prop_assert_eq!(naive.seen(got), expected, "{:?}", request);
                 }
                 Step::Batch(requests) => {
                     let got = database.try_run(requests);
@@ -196,27 +227,32 @@ fn a_batch_equals_its_requests_in_turn() {
             }
             let mut in_turn = database.clone();
             let together = database.try_run(&batch);
-            let one_by_one: Result<Vec<_>, _> =
-                batch.iter().map(|request| in_turn.try_run(std::slice::from_ref(request))).collect();
+            let one_by_one: Result<Vec<_>, _> = batch
+                .iter()
+                .map(|request| in_turn.try_run(std::slice::from_ref(request)))
+                .collect();
             match (together, one_by_one) {
                 (Ok(together), Ok(one_by_one)) => {
                     prop_assert_eq!(together, one_by_one.concat());
                     prop_assert_eq!(database, in_turn);
                 }
                 (Err(fault), Err(same)) => prop_assert_eq!(fault.message, same.message),
-                (together, one_by_one) => prop_assert!(false, "{:?} and {:?}", together, one_by_one),
+                (together, one_by_one) => {
+                    prop_assert!(false, "{:?} and {:?}", together, one_by_one)
+                }
             }
             Ok(())
         })
         .unwrap();
 }
 
-/// A confirm of one line, then of the other without an operation key, at the same time of the clock: "all that is open" is
-/// not what the first one asked for, whatever followed it.
+/// A confirm of one line, then of the other without an operation key, at the same time of the
+/// clock: "all that is open" is not what the first one asked for, whatever followed it.
 #[test]
 fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
     let at = |location: &str| LevelId { sku: "s0".into(), location: location.into() };
-    let line = |number, location| Line { number, at: at(location), quantity: 1, expected_version: None };
+    let line =
+        |number, location| Line { number, at: at(location), quantity: 1, expected_version: None };
     let request = |key: &str, operation_key: &str, action| Request {
         number: 1,
         key: key.into(),
@@ -229,17 +265,27 @@ fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
     for location in ["l0", "l1"] {
         database.run(&[request(location, "", Action::Receive { at: at(location), quantity: 1 })]);
     }
-    let reserve = Action::Reserve { lines: vec![line(1, "l1"), line(2, "l0")], ttl: Some(SECOND), buyer: None };
+    let reserve = Action::Reserve {
+        lines: vec![line(1, "l1"), line(2, "l0")],
+        ttl: Some(SECOND),
+        buyer: None,
+    };
     database.run(&[request("k0", "", reserve)]);
     database.run(&[request("k0", "p1", Action::Confirm { lines: Some(vec![line(1, "l0")]) })]);
     database.run(&[request("k0", "", Action::Confirm { lines: None })]);
-    let outcomes = |answers: Vec<Answer>| answers.iter().map(|answer| answer.outcome).collect::<Vec<_>>();
+    let outcomes =
+        |answers: Vec<Answer>| answers.iter().map(|answer| answer.outcome).collect::<Vec<_>>();
     let all = |operation_key| request("k0", operation_key, Action::Confirm { lines: None });
     assert_eq!(outcomes(database.run(&[all("p1")])), [Outcome::KeyConflict, Outcome::KeyConflict]);
-    assert_eq!(outcomes(database.run(&[all("")])), [Outcome::Confirmed], "the rest is what this one asked for");
+    assert_eq!(
+        outcomes(database.run(&[all("")])),
+        [Outcome::Confirmed],
+        "the rest is what this one asked for"
+    );
 }
 
-/// A late confirm takes the units of an overdue hold whose own confirm comes later in the same batch.
+/// A late confirm takes the units of an overdue hold whose own confirm comes later in the same
+/// batch.
 #[test]
 fn the_first_of_two_late_confirms_gets_the_units() {
     let at = LevelId { sku: "s0".into(), location: "l0".into() };
@@ -265,7 +311,8 @@ fn the_first_of_two_late_confirms_gets_the_units() {
     let together = database.run(&batch);
     let outcomes: Vec<Outcome> = together.iter().map(|answer| answer.outcome).collect();
     assert_eq!(outcomes, [Outcome::ConfirmedLate, Outcome::ReservationExpired]);
-    let one_by_one: Vec<_> = batch.iter().flat_map(|request| in_turn.run(std::slice::from_ref(request))).collect();
+    let one_by_one: Vec<_> =
+        batch.iter().flat_map(|request| in_turn.run(std::slice::from_ref(request))).collect();
     assert_eq!((together, &database), (one_by_one, &in_turn));
     database.check();
 }

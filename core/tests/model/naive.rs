@@ -1,10 +1,13 @@
-//! The rules once more, as simply as they can be said: no reserved counter, no overdue holds, no guards. A hold is in
-//! force until its deadline and is then gone; what is available is what is there less what is in force.
+//! The rules once more, as simply as they can be said: no reserved counter, no overdue holds, no
+//! guards. A hold is in force until its deadline and is then gone; what is available is what is
+//! there less what is in force.
 
 use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::LevelId;
-use pg_stock_core::{Action, Answer, Fault, Line, Micros, Name, Operation, Outcome, Request, State};
+use pg_stock_core::{
+    Action, Answer, Fault, Line, Micros, Name, Operation, Outcome, Request, State,
+};
 
 use crate::database::Database;
 
@@ -76,8 +79,8 @@ impl Default for Naive {
     }
 }
 
-/// What is compared of an answer: where, how much, outcome, state, replayed, deadline; and, unless it is a replay,
-/// what is available.
+/// What is compared of an answer: where, how much, outcome, state, replayed, deadline; and, unless
+/// it is a replay, what is available.
 type Row = (Option<LevelId>, i64, Outcome, State, bool, Option<Micros>, Option<i64>);
 
 /// A row and the number of its line.
@@ -94,7 +97,8 @@ impl Naive {
             .iter()
             .map(|answer| {
                 let available = answer.available.filter(|_| !answer.replayed);
-                let Answer { line, at, quantity, outcome, state, replayed, expires_at, .. } = answer.clone();
+                let Answer { line, at, quantity, outcome, state, replayed, expires_at, .. } =
+                    answer.clone();
                 (line, (at, quantity, outcome, state, replayed, expires_at, available))
             })
             .collect();
@@ -103,10 +107,18 @@ impl Naive {
 
     /// Levels and holds in force must agree; versions are taken over, for expiry raises them too.
     pub fn compare(&mut self, database: &Database) {
-        assert_eq!(self.levels.keys().collect::<Vec<_>>(), database.levels.keys().collect::<Vec<_>>());
+        assert_eq!(
+            self.levels.keys().collect::<Vec<_>>(),
+            database.levels.keys().collect::<Vec<_>>()
+        );
         for (at, level) in &database.levels {
-            let live = database.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
-            assert_eq!(live.map(|hold| hold.quantity).sum::<i64>(), self.promised(at), "holds in force at {at:?}");
+            let live =
+                database.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
+            assert_eq!(
+                live.map(|hold| hold.quantity).sum::<i64>(),
+                self.promised(at),
+                "holds in force at {at:?}"
+            );
             assert_eq!(self.levels[at].on_hand, level.on_hand, "on_hand at {at:?}");
             for hold in database.holds.values().filter(|hold| hold.at == *at) {
                 let part = find(&self.orders[&hold.key], at).expect("who holds has ordered");
@@ -122,12 +134,18 @@ impl Naive {
     }
 
     fn bought(&self, at: &LevelId, buyer: &Name) -> i64 {
-        let parts = self.orders.values().flatten().filter(|part| part.at == *at && part.buyer.as_ref() == Some(buyer));
+        let parts = self
+            .orders
+            .values()
+            .flatten()
+            .filter(|part| part.at == *at && part.buyer.as_ref() == Some(buyer));
         parts.map(|part| part.live(self.now) + part.confirmed - part.returned).sum()
     }
 
     fn free(&self, at: &LevelId) -> i64 {
-        self.levels.get(at).map_or(0, |level| level.on_hand - self.promised(at) - level.safety_stock)
+        self.levels
+            .get(at)
+            .map_or(0, |level| level.on_hand - self.promised(at) - level.safety_stock)
     }
 
     fn available(&self, at: &LevelId) -> i64 {
@@ -136,7 +154,9 @@ impl Naive {
 
     pub fn run(&mut self, request: &Request) -> Result<Vec<Seen>, Bad> {
         let rows = match &request.action {
-            Action::Reserve { lines, ttl, buyer } => self.reserve(request, lines, *ttl, buyer.as_ref()),
+            Action::Reserve { lines, ttl, buyer } => {
+                self.reserve(request, lines, *ttl, buyer.as_ref())
+            }
             Action::Confirm { lines } => self.close(request, lines.as_deref())?,
             Action::Release { lines } => self.close(request, lines.as_deref())?,
             Action::Return { lines } => self.close(request, lines.as_deref())?,
@@ -147,7 +167,8 @@ impl Naive {
         // A line of a reservation keeps the number that it got there; what it has not comes behind.
         let parts = self.orders.get(&request.key).filter(|_| request.action.acts_on_reservation());
         let parts: Vec<&LevelId> = parts.into_iter().flatten().map(|part| &part.at).collect();
-        let number = |at: &Option<LevelId>| parts.iter().position(|part| Some(*part) == at.as_ref());
+        let number =
+            |at: &Option<LevelId>| parts.iter().position(|part| Some(*part) == at.as_ref());
         let numbered = (1..).zip(rows).map(|(place, row)| {
             let behind = parts.len() as i32 + place;
             (number(&row.0).map_or(behind, |place| place as i32 + 1), row)
@@ -170,7 +191,8 @@ impl Naive {
         if self.cancelled.contains(key) {
             return State::Cancelled;
         }
-        let part = self.orders.get(key).and_then(|parts| parts.iter().find(|part| Some(&part.at) == at));
+        let part =
+            self.orders.get(key).and_then(|parts| parts.iter().find(|part| Some(&part.at) == at));
         match part {
             None => State::None,
             Some(part) if part.live(self.now) > 0 => State::Held,
@@ -180,19 +202,47 @@ impl Naive {
         }
     }
 
-    fn row(&self, key: &Name, at: Option<&LevelId>, quantity: i64, outcome: Outcome, replayed: bool) -> Row {
+    fn row(
+        &self,
+        key: &Name,
+        at: Option<&LevelId>,
+        quantity: i64,
+        outcome: Outcome,
+        replayed: bool,
+    ) -> Row {
         let state = self.state(key, at);
         let part = self.orders.get(key).and_then(|parts| find(parts, at?));
         let deadline = part.filter(|_| state == State::Held).map(|part| part.deadline);
         let known = at.filter(|at| self.levels.contains_key(at) && !replayed);
-        (at.cloned(), quantity, outcome, state, replayed, deadline, known.map(|at| self.available(at)))
+        (
+            at.cloned(),
+            quantity,
+            outcome,
+            state,
+            replayed,
+            deadline,
+            known.map(|at| self.available(at)),
+        )
     }
 
-    fn rows(&self, key: &Name, lines: &[(LevelId, i64)], outcome: impl Fn(&LevelId) -> Outcome) -> Vec<Row> {
-        lines.iter().map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), false)).collect()
+    fn rows(
+        &self,
+        key: &Name,
+        lines: &[(LevelId, i64)],
+        outcome: impl Fn(&LevelId) -> Outcome,
+    ) -> Vec<Row> {
+        lines
+            .iter()
+            .map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), false))
+            .collect()
     }
 
-    fn refusals(&self, key: &Name, lines: &[(LevelId, i64)], refused: &[Option<Outcome>]) -> Vec<Row> {
+    fn refusals(
+        &self,
+        key: &Name,
+        lines: &[(LevelId, i64)],
+        refused: &[Option<Outcome>],
+    ) -> Vec<Row> {
         let row = |((at, quantity), outcome): (&(LevelId, i64), &Option<Outcome>)| {
             self.row(key, Some(at), *quantity, outcome.unwrap_or(Outcome::NotApplied), false)
         };
@@ -202,11 +252,21 @@ impl Naive {
     /// The answer of a repeat, in the order in which its lines stand now.
     fn repeat(&self, key: &Name, claim: &Claim, order: Option<&[(LevelId, i64)]>) -> Vec<Row> {
         let lines = order.map_or_else(|| claim.lines.clone(), <[_]>::to_vec);
-        let outcome = |at: &LevelId| claim.outcome.iter().find(|(place, _)| place == at).expect("recorded").1;
-        lines.iter().map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), true)).collect()
+        let outcome =
+            |at: &LevelId| claim.outcome.iter().find(|(place, _)| place == at).expect("recorded").1;
+        lines
+            .iter()
+            .map(|(at, quantity)| self.row(key, Some(at), *quantity, outcome(at), true))
+            .collect()
     }
 
-    fn reserve(&mut self, request: &Request, lines: &[Line], ttl: Option<Micros>, buyer: Option<&Name>) -> Vec<Row> {
+    fn reserve(
+        &mut self,
+        request: &Request,
+        lines: &[Line],
+        ttl: Option<Micros>,
+        buyer: Option<&Name>,
+    ) -> Vec<Row> {
         let asked = pairs(lines);
         let place = (request.key.clone(), Operation::Reserve, Name::default());
         let extra = format!("{buyer:?} {}", ttl.is_some());
@@ -218,7 +278,8 @@ impl Naive {
                 return self.rows(&request.key, &asked, |_| Outcome::KeyConflict);
             }
             let parts = &self.orders[&request.key];
-            if parts.iter().all(|part| part.live(self.now) == 0 && part.confirmed == part.returned) {
+            if parts.iter().all(|part| part.live(self.now) == 0 && part.confirmed == part.returned)
+            {
                 let why = |at: &LevelId| match find(parts, at).expect("its own part") {
                     part if part.confirmed > 0 || part.released > 0 => Outcome::AlreadyReleased,
                     _ => Outcome::ReservationExpired,
@@ -328,7 +389,8 @@ impl Naive {
         let parts = self.orders[key].clone();
         let asked = match named {
             Some(named) => {
-                let refused: Vec<_> = named.iter().map(|line| self.why_not_close(operation, &parts, line)).collect();
+                let refused: Vec<_> =
+                    named.iter().map(|line| self.why_not_close(operation, &parts, line)).collect();
                 if refused.iter().any(Option::is_some) {
                     return Ok(self.refusals(key, &named, &refused));
                 }
@@ -340,30 +402,24 @@ impl Naive {
             }
             None => {
                 let open = parts.iter().filter(|part| self.may(operation, part) > 0);
-                let open: Vec<_> = open.map(|part| (part.at.clone(), self.may(operation, part))).collect();
+                let open: Vec<_> =
+                    open.map(|part| (part.at.clone(), self.may(operation, part))).collect();
                 if open.is_empty() {
-                    let why = |at: &LevelId| self.nothing(operation, find(&parts, at).expect("its own part"));
+                    let why = |at: &LevelId| {
+                        self.nothing(operation, find(&parts, at).expect("its own part"))
+                    };
                     return Ok(self.rows(key, &self.whole(key), why));
                 }
                 open
             }
         };
-        let refused: Vec<_> = asked.iter().map(|line| self.why_not_late(operation, &parts, line)).collect();
+        let refused: Vec<_> =
+            asked.iter().map(|line| self.why_not_late(operation, &parts, line)).collect();
         if refused.iter().any(Option::is_some) {
             return Ok(self.refusals(key, &asked, &refused));
         }
-        let late = |at: &LevelId| find(&parts, at).is_some_and(|part| part.live(self.now) == 0);
-        let outcomes: HashMap<LevelId, Outcome> = (asked.iter())
-            .map(|(at, _)| {
-                let outcome = match operation {
-                    Operation::Confirm if late(at) => Outcome::ConfirmedLate,
-                    Operation::Confirm => Outcome::Confirmed,
-                    Operation::Release => Outcome::Released,
-                    _ => Outcome::Returned,
-                };
-                (at.clone(), outcome)
-            })
-            .collect();
+        let outcome = |at: &LevelId| (at.clone(), self.closed(operation, find(&parts, at)));
+        let outcomes: HashMap<LevelId, Outcome> = asked.iter().map(|(at, _)| outcome(at)).collect();
         for (at, quantity) in &asked {
             self.apply_close(request, at, *quantity);
         }
@@ -371,6 +427,17 @@ impl Naive {
         let took_all = self.may_in_all(operation, parts) == 0;
         self.claim(place, &asked, String::new(), took_all, |at| outcomes[at]);
         Ok(self.rows(key, &asked, |at| outcomes[at]))
+    }
+
+    fn closed(&self, operation: Operation, part: Option<&Part>) -> Outcome {
+        match operation {
+            Operation::Confirm if part.is_some_and(|part| part.live(self.now) == 0) => {
+                Outcome::ConfirmedLate
+            }
+            Operation::Confirm => Outcome::Confirmed,
+            Operation::Release => Outcome::Released,
+            _ => Outcome::Returned,
+        }
     }
 
     fn may_in_all(&self, operation: Operation, parts: &[Part]) -> i64 {
@@ -406,7 +473,9 @@ impl Naive {
         let parts = self.orders[key].clone();
         let open: Vec<&Part> = parts.iter().filter(|part| part.open() > 0).collect();
         if open.is_empty() {
-            let why = |at: &LevelId| self.nothing(Operation::Extend, find(&parts, at).expect("its own part"));
+            let why = |at: &LevelId| {
+                self.nothing(Operation::Extend, find(&parts, at).expect("its own part"))
+            };
             return self.rows(key, &self.whole(key), why);
         }
         let until = |part: &Part| {
@@ -421,7 +490,12 @@ impl Naive {
             if !self.retake_lapsed || until(part) <= now || self.free(&part.at) < part.open() {
                 return Some(Outcome::ReservationExpired);
             }
-            let again = Line { number: 1, at: part.at.clone(), quantity: part.open(), expected_version: None };
+            let again = Line {
+                number: 1,
+                at: part.at.clone(),
+                quantity: part.open(),
+                expected_version: None,
+            };
             self.why_not(&again, part.buyer.as_ref())
         };
         let asked: Vec<_> = open.iter().map(|part| (part.at.clone(), part.open())).collect();
@@ -429,8 +503,11 @@ impl Naive {
         if refused.iter().any(Option::is_some) {
             return self.refusals(key, &asked, &refused);
         }
-        let late = |part: &&Part| if part.live(now) > 0 { Outcome::Extended } else { Outcome::ExtendedLate };
-        let told: Vec<_> = open.iter().map(|part| (part.at.clone(), late(part), until(part))).collect();
+        let late = |part: &&Part| {
+            if part.live(now) > 0 { Outcome::Extended } else { Outcome::ExtendedLate }
+        };
+        let told: Vec<_> =
+            open.iter().map(|part| (part.at.clone(), late(part), until(part))).collect();
         let moves = open.iter().any(|part| until(part) > part.deadline);
         for part in self.orders.get_mut(key).expect("its own parts") {
             if let Some((.., until)) = told.iter().find(|(at, ..)| *at == part.at) {
@@ -438,7 +515,10 @@ impl Naive {
             }
         }
         let rows = asked.iter().zip(&told);
-        rows.map(|((at, quantity), (_, outcome, _))| self.row(key, Some(at), *quantity, *outcome, !moves)).collect()
+        rows.map(|((at, quantity), (_, outcome, _))| {
+            self.row(key, Some(at), *quantity, *outcome, !moves)
+        })
+        .collect()
     }
 
     fn reopen(&mut self, key: &Name) -> Vec<Row> {
@@ -458,7 +538,11 @@ impl Naive {
     }
 
     /// The answers where the key has no reservation.
-    fn without_order(&mut self, request: &Request, named: Option<&[(LevelId, i64)]>) -> Option<Vec<Row>> {
+    fn without_order(
+        &mut self,
+        request: &Request,
+        named: Option<&[(LevelId, i64)]>,
+    ) -> Option<Vec<Row>> {
         let key = &request.key;
         if self.orders.contains_key(key) {
             return None;
@@ -497,11 +581,19 @@ impl Naive {
         }
     }
 
-    fn why_not_close(&self, operation: Operation, parts: &[Part], line: &(LevelId, i64)) -> Option<Outcome> {
+    fn why_not_close(
+        &self,
+        operation: Operation,
+        parts: &[Part],
+        line: &(LevelId, i64),
+    ) -> Option<Outcome> {
         let Some(part) = find(parts, &line.0) else { return Some(Outcome::MoreThanHeld) };
         match self.may(operation, part) {
             0 => Some(self.nothing(operation, part)),
-            left if line.1 > left && operation == Operation::Confirm && part.live(self.now) == 0 => {
+            left if line.1 > left
+                && operation == Operation::Confirm
+                && part.live(self.now) == 0 =>
+            {
                 Some(Outcome::ReservationExpired)
             }
             left if line.1 > left => Some(Outcome::MoreThanHeld),
@@ -509,7 +601,12 @@ impl Naive {
         }
     }
 
-    fn why_not_late(&self, operation: Operation, parts: &[Part], line: &(LevelId, i64)) -> Option<Outcome> {
+    fn why_not_late(
+        &self,
+        operation: Operation,
+        parts: &[Part],
+        line: &(LevelId, i64),
+    ) -> Option<Outcome> {
         let part = find(parts, &line.0)?;
         if operation != Operation::Confirm || part.live(self.now) > 0 {
             return None;
@@ -526,8 +623,12 @@ impl Naive {
             Action::Receive { at, quantity } => vec![(at.clone(), *quantity)],
             Action::Adjust { at, delta, .. } => vec![(at.clone(), *delta)],
             Action::Set { at, on_hand, .. } => vec![(at.clone(), *on_hand)],
-            Action::Transfer { from, to, quantity } => vec![(from.clone(), *quantity), (to.clone(), *quantity)],
-            Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => vec![(at.clone(), 0)],
+            Action::Transfer { from, to, quantity } => {
+                vec![(from.clone(), *quantity), (to.clone(), *quantity)]
+            }
+            Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
+                vec![(at.clone(), 0)]
+            }
             _ => unreachable!("not about goods"),
         };
         let (extra, outcome) = match &request.action {
@@ -542,7 +643,9 @@ impl Naive {
             _ => (String::new(), Outcome::Unfrozen),
         };
         let stateless = |rows: Vec<Row>| {
-            rows.into_iter().map(|row| (row.0, row.1, row.2, State::None, row.4, None, row.6)).collect()
+            rows.into_iter()
+                .map(|row| (row.0, row.1, row.2, State::None, row.4, None, row.6))
+                .collect()
         };
         let place = (request.key.clone(), request.action.operation(), Name::default());
         if let Some(claim) = self.claims.get(&place) {
@@ -565,11 +668,15 @@ impl Naive {
     fn why_not_goods(&self, action: &Action) -> Option<Outcome> {
         let (at, becomes, version): (&LevelId, i64, Option<i64>) = match action {
             Action::Receive { .. } => return None,
-            Action::Set { at, expected_version: None, .. } if !self.levels.contains_key(at) => return None,
+            Action::Set { at, expected_version: None, .. } if !self.levels.contains_key(at) => {
+                return None;
+            }
             Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
                 return (!self.levels.contains_key(at)).then_some(Outcome::UnknownLevel);
             }
-            Action::Adjust { at, delta, expected_version } => (at, self.on_hand(at) + delta, *expected_version),
+            Action::Adjust { at, delta, expected_version } => {
+                (at, self.on_hand(at) + delta, *expected_version)
+            }
             Action::Set { at, on_hand, expected_version } => (at, *on_hand, *expected_version),
             Action::Transfer { from, quantity, .. } => (from, self.on_hand(from) - quantity, None),
             _ => unreachable!("not about goods"),

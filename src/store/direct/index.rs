@@ -24,11 +24,17 @@ pub struct Index {
 }
 
 /// Finds a level.
-pub const LEVEL_KEY: Index =
-    Index { name: c"level_pkey", columns: &[Key::Column("sku"), Key::Column("location")], is_unique: true };
+pub const LEVEL_KEY: Index = Index {
+    name: c"level_pkey",
+    columns: &[Key::Column("sku"), Key::Column("location")],
+    is_unique: true,
+};
 /// Finds a hold by its key and line.
-pub const HOLD_KEY: Index =
-    Index { name: c"hold_pkey", columns: &[Key::Column("key"), Key::Column("line")], is_unique: true };
+pub const HOLD_KEY: Index = Index {
+    name: c"hold_pkey",
+    columns: &[Key::Column("key"), Key::Column("line")],
+    is_unique: true,
+};
 /// Finds the holds of a level by their deadlines.
 pub const HOLD_DUE: Index = Index {
     name: c"hold_due",
@@ -38,7 +44,12 @@ pub const HOLD_DUE: Index = Index {
 /// Finds the entries of a key.
 pub const LEDGER_KEY: Index = Index {
     name: c"ledger_claim",
-    columns: &[Key::Column("key"), Key::Expression, Key::Column("operation_key"), Key::Column("line")],
+    columns: &[
+        Key::Column("key"),
+        Key::Expression,
+        Key::Column("operation_key"),
+        Key::Column("line"),
+    ],
     is_unique: true,
 };
 
@@ -65,21 +76,28 @@ pub enum Condition<'n> {
 pub struct Found<'t> {
     /// The version that the snapshot sees.
     pub tuple: Tuple<'t>,
-    /// How many entries the index had for it; more than one or two are left of versions that an old snapshot keeps.
+    /// How many entries the index had for it; more than one or two are left of versions that an old
+    /// snapshot keeps.
     pub entries: usize,
 }
 
 impl Table {
-    /// The first row by an index that meets the conditions and that the snapshot sees, if there is one. `None` where the
-    /// index cannot tell, for it is not as it was made.
-    pub fn find(&self, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Option<Found<'_>>> {
+    /// The first row by an index that meets the conditions and that the snapshot sees, if there is
+    /// one. `None` where the index cannot tell, for it is not as it was made.
+    pub fn find(
+        &self,
+        index: &Index,
+        asked: &[Condition<'_>],
+        snapshot: &Snapshot,
+    ) -> Option<Option<Found<'_>>> {
         let mut scan = Scan::begin(self, index, asked, snapshot)?;
         let tuple = Tuple::empty(self);
         let found = scan.next(&tuple);
         Some(found.then(|| Found { tuple, entries: scan.entries }))
     }
 
-    /// All rows by an index that meet the conditions and that the snapshot sees. `None` as of `find`.
+    /// All rows by an index that meet the conditions and that the snapshot sees. `None` as of
+    /// `find`.
     pub fn find_all<T>(
         &self,
         index: &Index,
@@ -119,10 +137,17 @@ impl Drop for Scan {
 
 impl Scan {
     /// Begins one; `None` where the index is not as it was made.
-    pub fn begin(table: &Table, index: &Index, asked: &[Condition<'_>], snapshot: &Snapshot) -> Option<Self> {
-        let mut keys: Vec<_> = (1..).zip(asked).map(|(column, condition)| condition.scan_key(column)).collect();
+    pub fn begin(
+        table: &Table,
+        index: &Index,
+        asked: &[Condition<'_>],
+        snapshot: &Snapshot,
+    ) -> Option<Self> {
+        let mut keys: Vec<_> =
+            (1..).zip(asked).map(|(column, condition)| condition.scan_key(column)).collect();
         let count = keys.len() as i32;
-        // SAFETY: an index cannot go while its table is locked; the keys are of the types of its columns, and copied.
+        // SAFETY: an index cannot go while its table is locked; the keys are of the types of its
+        // columns, and copied.
         unsafe {
             let id = pg_sys::get_relname_relid(index.name.as_ptr(), table.schema());
             if id == pg_sys::InvalidOid {
@@ -143,7 +168,9 @@ impl Scan {
     pub fn next(&mut self, tuple: &Tuple<'_>) -> bool {
         // SAFETY: the scan is open, and the tuple is one of its table's.
         unsafe {
-            while !pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection).is_null() {
+            while !pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection)
+                .is_null()
+            {
                 self.entries += 1;
                 if pg_sys::index_fetch_heap(self.scan, tuple.slot()) {
                     tuple.read();
@@ -189,12 +216,18 @@ impl Condition<'_> {
     /// As a scan of an index wants it.
     fn scan_key(&self, column: i16) -> pg_sys::ScanKeyData {
         let (strategy, collation, procedure, value) = match self {
-            Condition::Text(name) => {
-                (pg_sys::BTEqualStrategyNumber, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, name.as_bytes().into_datum())
-            }
-            Condition::Line(line) => {
-                (pg_sys::BTEqualStrategyNumber, pg_sys::InvalidOid, pg_sys::F_INT4EQ, line.into_datum())
-            }
+            Condition::Text(name) => (
+                pg_sys::BTEqualStrategyNumber,
+                pg_sys::C_COLLATION_OID,
+                pg_sys::F_TEXTEQ,
+                name.as_bytes().into_datum(),
+            ),
+            Condition::Line(line) => (
+                pg_sys::BTEqualStrategyNumber,
+                pg_sys::InvalidOid,
+                pg_sys::F_INT4EQ,
+                line.into_datum(),
+            ),
             Condition::From(time) => {
                 let greater_equal = pg_sys::BTGreaterEqualStrategyNumber;
                 (greater_equal, pg_sys::InvalidOid, pg_sys::F_TIMESTAMPTZ_GE, time.into_datum())
@@ -206,7 +239,9 @@ impl Condition<'_> {
         // SAFETY: fills the key in.
         unsafe {
             let strategy = strategy as pg_sys::StrategyNumber;
-            pg_sys::ScanKeyEntryInitialize(&mut key, 0, column, strategy, of_any, collation, procedure, value);
+            pg_sys::ScanKeyEntryInitialize(
+                &mut key, 0, column, strategy, of_any, collation, procedure, value,
+            );
         }
         key
     }

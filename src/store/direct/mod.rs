@@ -5,8 +5,8 @@
 //! that the executor itself is made of (index scans, `table_tuple_lock`, `table_tuple_update`,
 //! `table_tuple_delete`, speculative insertion, `ExecInsertIndexTuples`), as logical replication
 //! does when it applies changes: the same locks (a level is locked FOR NO KEY UPDATE, which is what
-//! the UPDATE takes), visibility, indexes and log, and no plan. The guard is asked of the row that is
-//! replaced; who finds the row replaced meanwhile looks again.
+//! the UPDATE takes), visibility, indexes and log, and no plan. The guard is asked of the row that
+//! is replaced; who finds the row replaced meanwhile looks again.
 //!
 //! It is taken only where it means the same, and for few levels and holds; where anything is not as
 //! sql/tables.sql made it (a trigger, a rule, a policy, a child, a column or a check more), in
@@ -64,10 +64,12 @@ use crate::{citus, settings};
 
 pub use self::shape::register;
 
-/// How often a level is read again because somebody else changed it meanwhile who does not stand in the queue.
+/// How often a level is read again because somebody else changed it meanwhile who does not stand in
+/// the queue.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The majors of PostgreSQL with which the short way was tested: what it calls may mean something else in another.
+/// The majors of PostgreSQL with which the short way was tested: what it calls may mean something
+/// else in another.
 const TESTED_MAJORS: [u32; 4] = [15, 16, 17, 18];
 
 /// Whether the short way was tested with this server; where it was not, each process says so once.
@@ -77,8 +79,10 @@ fn is_tested() -> bool {
         let major = pg_sys::PG_VERSION_NUM / 10_000;
         let is_tested = TESTED_MAJORS.contains(&major);
         if !is_tested {
-            let text =
-                format!("pg_stock was not tested with PostgreSQL {major}, and uses SQL statements for everything");
+            let text = format!(
+                "pg_stock was not tested with PostgreSQL {major}, and uses SQL statements for \
+                 everything"
+            );
             ereport!(PgLogLevel::LOG, PgSqlErrorCode::ERRCODE_WARNING, text);
         }
         is_tested
@@ -120,7 +124,11 @@ impl Tables {
         let (table, ledger) = (Table::open(&LEVEL, Deed::Read)?, Table::open(&LEDGER, Deed::Read)?);
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
-        self.seen.set(Some(Seen { tid: found.tid(), is_busy: found.is_busy(), is_fresh: found.is_fresh() }));
+        self.seen.set(Some(Seen {
+            tid: found.tid(),
+            is_busy: found.is_busy(),
+            is_fresh: found.is_fresh(),
+        }));
         let known = ledger.find(&LEDGER_KEY, &[Condition::Text(key)], &snapshot)?;
         known.is_none().then(|| level::level(found.row()))
     }
@@ -129,38 +137,43 @@ impl Tables {
     pub fn levels(&self, levels: &BTreeSet<LevelId>, now: Micros) -> Option<Vec<(LevelId, Level)>> {
         let table = Table::open(&LEVEL, Deed::Read)?;
         let snapshot = Snapshot::take();
-        let level = |at: &LevelId| find_level(&table, at, &snapshot).map(|found| level::level(found.row()));
-        levels.iter().map(|at| Some((at.clone(), level(at).filter(|level| level.next_due > now)?))).collect()
+        let level =
+            |at: &LevelId| find_level(&table, at, &snapshot).map(|found| level::level(found.row()));
+        levels
+            .iter()
+            .map(|at| Some((at.clone(), level(at).filter(|level| level.next_due > now)?)))
+            .collect()
     }
 
     /// The ledger entries of a key, oldest first.
     pub fn history<T>(&self, key: &Name, entry: impl Fn(Row<'_>) -> T) -> Option<Vec<T>> {
         let table = Table::open(&LEDGER, Deed::Read)?;
         let placed = |row: Row<'_>| (ledger::position(row), entry(row));
-        let mut entries = table.find_all(&LEDGER_KEY, &[Condition::Text(key)], &Snapshot::take(), placed)?;
+        let mut entries =
+            table.find_all(&LEDGER_KEY, &[Condition::Text(key)], &Snapshot::take(), placed)?;
         entries.sort_by_key(|(position, _)| *position);
         Some(entries.into_iter().map(|(_, entry)| entry).collect())
     }
 
-    /// Whether each key can be claimed once only: the index of the claims is as it was made.
-    pub fn has_claims(&self) -> bool {
-        let none = [Condition::Text(&Name::default())];
-        let found = |ledger: Table| ledger.find(&LEDGER_KEY, &none, &Snapshot::take()).map(drop);
-        Table::open(&LEDGER, Deed::Read).and_then(found).is_some()
-    }
-
-    /// Locks levels in their order, and says how they are. Where direct access leads not to one of them, some may be
-    /// locked.
+    /// Locks levels in their order, and says how they are. Where direct access leads not to one of
+    /// them, some may be locked.
     pub fn lock(&self, levels: &BTreeSet<LevelId>) -> Option<Vec<(LevelId, Level)>> {
         let table = Table::open(&LEVEL, Deed::Update)?;
         let is_only_one = levels.len() == 1;
         levels.iter().map(|at| Some((at.clone(), lock_level(&table, at, is_only_one)?))).collect()
     }
 
-    /// Changes one level if the guard admits it: `Some(None)` where it has not the units, or others kept changing it.
-    pub fn change_guarded(&self, guard: &Guard, change: &LevelChange, due: Micros) -> Option<Option<Level>> {
+    /// Changes one level if the guard admits it: `Some(None)` where it has not the units, or others
+    /// kept changing it.
+    pub fn change_guarded(
+        &self,
+        guard: &Guard,
+        change: &LevelChange,
+        due: Micros,
+    ) -> Option<Option<Level>> {
         let table = Table::open(&LEVEL, Deed::Update)?;
-        // Where nobody was at the level a moment ago there is no line, and its row is most likely where it was.
+        // Where nobody was at the level a moment ago there is no line, and its row is most likely
+        // where it was.
         let seen = self.seen.take();
         let mut is_wanted = seen.is_some_and(|seen| seen.is_busy || seen.is_fresh);
         let mut seen = seen.filter(|seen| !seen.is_busy);
@@ -168,8 +181,12 @@ impl Tables {
         is_wanted |= place.has_waited;
         for _ in 0..ATTEMPTS_MAX {
             let snapshot = Snapshot::take();
-            let again = seen.take().and_then(|seen| table.at(seen.tid, &snapshot, |row| level::is_of(row, &guard.at)));
-            let Some(found) = again.or_else(|| find_level(&table, &guard.at, &snapshot)) else { break };
+            let again = seen
+                .take()
+                .and_then(|seen| table.at(seen.tid, &snapshot, |row| level::is_of(row, &guard.at)));
+            let Some(found) = again.or_else(|| find_level(&table, &guard.at, &snapshot)) else {
+                break;
+            };
             let before = level::level(found.row());
             if !guard.admits(&before) {
                 break;
@@ -187,8 +204,15 @@ impl Tables {
         Some(None)
     }
 
-    /// Changes a level that is locked and as it must be; `None` also where the statement would raise an error.
-    pub fn change_locked(&self, at: &LevelId, before: &Level, after: &Level, now: Micros) -> Option<()> {
+    /// Changes a level that is locked and as it must be; `None` also where the statement would
+    /// raise an error.
+    pub fn change_locked(
+        &self,
+        at: &LevelId,
+        before: &Level,
+        after: &Level,
+        now: Micros,
+    ) -> Option<()> {
         let table = Table::open(&LEVEL, Deed::Update).filter(|_| after.is_sound())?;
         let snapshot = Snapshot::take();
         let found = find_level(&table, at, &snapshot)?;
@@ -196,12 +220,17 @@ impl Tables {
         (is_as_before && replace_level(&found, at, after, now, &snapshot)).then_some(())
     }
 
-    /// The earliest deadline of the holds of levels, of which none lies before the bound of its level.
-    pub fn first_due(&self, bounds: &BTreeMap<&LevelId, Micros>) -> Option<BTreeMap<LevelId, Micros>> {
+    /// The earliest deadline of the holds of levels, of which none lies before the bound of its
+    /// level.
+    pub fn first_due(
+        &self,
+        bounds: &BTreeMap<&LevelId, Micros>,
+    ) -> Option<BTreeMap<LevelId, Micros>> {
         let table = Table::open(&HOLD, Deed::Read)?;
         let snapshot = Snapshot::take();
         let first = |(at, bound): (&&LevelId, &Micros)| {
-            let asked = [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(*bound)];
+            let asked =
+                [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::From(*bound)];
             let found = table.find(&HOLD_DUE, &asked, &snapshot)?;
             Some(((*at).clone(), found.map_or(NEVER, |found| hold::expires_at(found.tuple.row()))))
         };
@@ -218,7 +247,8 @@ impl Tables {
         (is_as_before && found.delete(&snapshot)).then_some(())
     }
 
-    /// Writes ledger rows, which claim their keys, until a key is taken; says how many were written.
+    /// Writes ledger rows, which claim their keys, until a key is taken; says how many were
+    /// written.
     pub fn claim(&self, rows: impl Iterator<Item = [Value; ledger::WIDTH]>) -> Option<usize> {
         let table = Table::open(&LEDGER, Deed::Insert)?;
         let origin = Origin::of_session(table.sequence());
@@ -233,7 +263,8 @@ impl Tables {
     }
 }
 
-/// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in another way.
+/// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in
+/// another way.
 pub fn distributed() -> Option<&'static CStr> {
     let tables = [LEVEL.name, HOLD.name, LEDGER.name, c"buyer_quantity"];
     tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
@@ -253,7 +284,8 @@ fn find_level<'t>(table: &'t Table, at: &LevelId, snapshot: &Snapshot) -> Option
     Some(found.tuple)
 }
 
-/// Locks a level, and says how it is; `None` where it was not found. Who wants no other one waits in line, if there is one.
+/// Locks a level, and says how it is; `None` where it was not found. Who wants no other one waits
+/// in line, if there is one.
 fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> Option<Level> {
     {
         let snapshot = Snapshot::take();
@@ -269,8 +301,15 @@ fn lock_level(table: &Table, at: &LevelId, may_wait_in_line: bool) -> Option<Lev
     lock_level(table, at, false)
 }
 
-/// Puts the row of a level in the place of the one that was found; false where somebody else has done so.
-fn replace_level(found: &Tuple<'_>, at: &LevelId, after: &Level, now: Micros, snapshot: &Snapshot) -> bool {
+/// Puts the row of a level in the place of the one that was found; false where somebody else has
+/// done so.
+fn replace_level(
+    found: &Tuple<'_>,
+    at: &LevelId,
+    after: &Level,
+    now: Micros,
+    snapshot: &Snapshot,
+) -> bool {
     let tid = found.replace(&level::row(at, after, now), snapshot);
     tid.inspect(|tid| trail::continues(at, *tid));
     tid.is_some()

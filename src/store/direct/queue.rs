@@ -1,12 +1,17 @@
 //! Who changes one level alone waits in line for it: buyers, most of all.
 //!
-//! Whoever waits for a row that others change waits for one version of it: each commit wakes all who wait, and each of
-//! them follows the row to its next version and waits again. With many buyers that costs more than what they came for.
-//! So a transaction that begins with a level takes a lock of PostgreSQL's for it first, which wakes one waiter only, and
-//! then finds the row free. It is a kindness, not a protection: the row's own lock decides. Only a transaction that holds
-//! nothing yet stands in line, so that nobody waits in line while others wait for what it holds.
+//! Whoever waits for a row that others change waits for one version of it: each commit wakes all
+//! who wait, and each of them follows the row to its next version and waits again. With many buyers
+//! that costs more than what they came for. So a transaction that begins with a level takes a lock
+//! of PostgreSQL's for it first, which wakes one waiter only, and then finds the row free. It is a
+//! kindness, not a protection: the row's own lock decides. Only a transaction that holds nothing
+//! yet stands in line, so that nobody waits in line while others wait for what it holds.
 //!
-//! pg_locks shows the lock as an advisory lock with objsubid [`LOCK_KIND`], which the functions for advisory locks never use.
+//! Without it one level sells 0.57 of what it sells with it at 128 connections (2,073 beside 3,548
+//! a second); at 8 and 32 there is no difference (two libraries in turns, by hand).
+//!
+//! pg_locks shows the lock as an advisory lock with objsubid [`LOCK_KIND`], which the functions for
+//! advisory locks never use.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -17,7 +22,8 @@ use pgrx::pg_sys;
 const LOCK_KIND: u16 = 0x5354;
 const LOCK_MODE: pg_sys::LOCKMODE = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
 
-/// A place in the line of a level, held until the transaction ends if it is kept, or its subtransaction is rolled back.
+/// A place in the line of a level, held until the transaction ends if it is kept, or its
+/// subtransaction is rolled back.
 pub struct Place {
     tag: Option<pg_sys::LOCKTAG>,
     /// Whether others were in the line before.

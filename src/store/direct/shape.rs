@@ -30,7 +30,8 @@ pub enum Deed {
 impl Deed {
     /// The lock that a statement would take.
     pub fn lock(self) -> pg_sys::LOCKMODE {
-        let mode = if self == Deed::Read { pg_sys::AccessShareLock } else { pg_sys::RowExclusiveLock };
+        let mode =
+            if self == Deed::Read { pg_sys::AccessShareLock } else { pg_sys::RowExclusiveLock };
         mode as pg_sys::LOCKMODE
     }
 
@@ -81,7 +82,8 @@ thread_local! {
 
 /// Registers the callback that forgets what is no longer so; once, when the library is loaded.
 pub fn register() {
-    // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the library.
+    // SAFETY: the callback has the signature that PostgreSQL asks for, and lives as long as the
+    // library.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
 }
 
@@ -137,7 +139,11 @@ unsafe fn examine(relation: pg_sys::Relation, shape: &Shape) -> Findings {
             && has_check(relation, shape)
             && sequence.is_some()
             && !citus::has((*relation).rd_id);
-        Findings { is_plain, triggers: triggers(relation, shape), sequence: sequence.unwrap_or(pg_sys::InvalidOid) }
+        Findings {
+            is_plain,
+            triggers: triggers(relation, shape),
+            sequence: sequence.unwrap_or(pg_sys::InvalidOid),
+        }
     }
 }
 
@@ -156,39 +162,49 @@ unsafe fn has_columns(relation: pg_sys::Relation, shape: &Shape) -> bool {
     let is = |place: usize, expected: &Column| unsafe {
         let column = &*column(relation, place);
         name(column) == expected.name.as_bytes()
-            && (column.atttypid, column.atttypmod, column.attcollation) == (expected.of, -1, expected.collation)
+            && (column.atttypid, column.atttypmod, column.attcollation)
+                == (expected.of, -1, expected.collation)
             && column.attnotnull == expected.is_needed
             && !column.attisdropped
             && column.attgenerated == 0
             && column.attidentity == 0
     };
     let width = unsafe { (*(*relation).rd_att).natts as usize };
-    width == shape.columns.len() && shape.columns.iter().enumerate().all(|(place, expected)| is(place, expected))
+    width == shape.columns.len()
+        && shape.columns.iter().enumerate().all(|(place, expected)| is(place, expected))
 }
 
 unsafe fn has_check(relation: pg_sys::Relation, shape: &Shape) -> bool {
-    let Some(constraints) = (unsafe { (*(*relation).rd_att).constr.as_ref() }) else { return shape.check.is_none() };
+    let Some(constraints) = (unsafe { (*(*relation).rd_att).constr.as_ref() }) else {
+        return shape.check.is_none();
+    };
     let checks = match usize::from(constraints.num_check) {
         0 => &[],
         count => unsafe { std::slice::from_raw_parts(constraints.check, count) },
     };
-    let texts: Vec<String> = checks.iter().map(|check| unsafe { deparse(relation, check.ccbin) }).collect();
+    let texts: Vec<String> =
+        checks.iter().map(|check| unsafe { deparse(relation, check.ccbin) }).collect();
     texts.iter().map(String::as_str).eq(shape.check)
 }
 
-/// Looks whether the defaults that are used are as they were made; gives the sequence that one of them names.
+/// Looks whether the defaults that are used are as they were made; gives the sequence that one of
+/// them names.
 unsafe fn defaults(relation: pg_sys::Relation, shape: &Shape) -> Option<pg_sys::Oid> {
     let constraints = unsafe { (*(*relation).rd_att).constr.as_ref() };
-    let all = match constraints.map(|constraints| (constraints.defval, usize::from(constraints.num_defval))) {
+    let all = match constraints
+        .map(|constraints| (constraints.defval, usize::from(constraints.num_defval)))
+    {
         None | Some((_, 0)) => &[],
         Some((first, count)) => unsafe { std::slice::from_raw_parts(first, count) },
     };
     let mut sequence = pg_sys::InvalidOid;
     for (number, column) in (1i16..).zip(shape.columns) {
-        let default = all.iter().find(|default| default.adnum == number).map(|default| default.adbin);
+        let default =
+            all.iter().find(|default| default.adnum == number).map(|default| default.adbin);
         match (column.source, default) {
             (Source::Fact, _) => {}
-            (Source::Default(text), Some(default)) if unsafe { deparse(relation, default) } == text => {}
+            (Source::Default(text), Some(default))
+                if unsafe { deparse(relation, default) } == text => {}
             (Source::Sequence, Some(default)) => sequence = unsafe { sequence_of(default) }?,
             _ => return None,
         }
@@ -200,11 +216,14 @@ unsafe fn defaults(relation: pg_sys::Relation, shape: &Shape) -> Option<pg_sys::
 unsafe fn sequence_of(expression: *const c_char) -> Option<pg_sys::Oid> {
     unsafe {
         let call = pg_sys::stringToNode(expression).cast::<pg_sys::FuncExpr>();
-        if (*call).xpr.type_ != pg_sys::NodeTag::T_FuncExpr || (*call).funcid != pg_sys::Oid::from(pg_sys::F_NEXTVAL) {
+        if (*call).xpr.type_ != pg_sys::NodeTag::T_FuncExpr
+            || (*call).funcid != pg_sys::Oid::from(pg_sys::F_NEXTVAL)
+        {
             return None;
         }
         let arguments = pgrx::PgList::<pg_sys::Const>::from_pg((*call).args);
-        let sequence = arguments.head().filter(|node| (**node).xpr.type_ == pg_sys::NodeTag::T_Const)?;
+        let sequence =
+            arguments.head().filter(|node| (**node).xpr.type_ == pg_sys::NodeTag::T_Const)?;
         Some(pg_sys::Oid::from((*sequence).constvalue.value() as u32))
     }
 }
@@ -214,8 +233,10 @@ unsafe fn deparse(relation: pg_sys::Relation, expression: *const c_char) -> Stri
     let _unquoted = Unquoted::begin();
     // SAFETY: pg_get_expr takes the text of an expression and its table.
     let text = unsafe {
-        let arguments = [CStr::from_ptr(expression).to_bytes().into_datum(), (*relation).rd_id.into_datum()];
-        let text: Option<Datum> = pgrx::direct_function_call_as_datum(pg_sys::pg_get_expr, &arguments);
+        let arguments =
+            [CStr::from_ptr(expression).to_bytes().into_datum(), (*relation).rd_id.into_datum()];
+        let text: Option<Datum> =
+            pgrx::direct_function_call_as_datum(pg_sys::pg_get_expr, &arguments);
         text.and_then(|text| <&[u8]>::from_datum(text, false)).map(String::from_utf8_lossy)
     };
     text.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
@@ -244,20 +265,29 @@ impl Drop for Unquoted {
 unsafe fn triggers(relation: pg_sys::Relation, shape: &Shape) -> u32 {
     let all = match unsafe { (*relation).trigdesc.as_ref() } {
         None => &[],
-        Some(about) => unsafe { std::slice::from_raw_parts(about.triggers, about.numtriggers as usize) },
+        Some(about) => unsafe {
+            std::slice::from_raw_parts(about.triggers, about.numtriggers as usize)
+        },
     };
     // Copied: opening an index may have PostgreSQL make the description anew.
     let all: Vec<pg_sys::Trigger> = all.to_vec();
-    let acting = all.iter().filter(|trigger| !unsafe { looks_at_constants_only(trigger, relation, shape) });
+    let acting =
+        all.iter().filter(|trigger| !unsafe { looks_at_constants_only(trigger, relation, shape) });
     acting.fold(0, |types, trigger| types | trigger.tgtype as u32)
 }
 
-/// Whether a trigger belongs to a foreign key of another table that refers to columns which we never change. PostgreSQL
-/// has it do nothing where the row keeps these (RI_FKey_pk_upd_check_required); a delete it does look at.
-unsafe fn looks_at_constants_only(trigger: &pg_sys::Trigger, table: pg_sys::Relation, shape: &Shape) -> bool {
+/// Whether a trigger belongs to a foreign key of another table that refers to columns which we
+/// never change. PostgreSQL has it do nothing where the row keeps these
+/// (RI_FKey_pk_upd_check_required); a delete it does look at.
+unsafe fn looks_at_constants_only(
+    trigger: &pg_sys::Trigger,
+    table: pg_sys::Relation,
+    shape: &Shape,
+) -> bool {
     let is_named = |name: &[u8]| shape.constant.iter().any(|constant| constant.as_bytes() == name);
-    let is_constant =
-        |key: Vec<i16>| key.iter().all(|number| *number > 0 && is_named(unsafe { column_name(table, *number) }));
+    let is_constant = |key: Vec<i16>| {
+        key.iter().all(|number| *number > 0 && is_named(unsafe { column_name(table, *number) }))
+    };
     unsafe {
         trigger.tgisinternal
             && trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_DELETE == 0
@@ -272,7 +302,8 @@ unsafe fn key_columns(index: pg_sys::Oid, table: pg_sys::Oid) -> Option<Vec<i16>
         let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let relation = pg_sys::try_relation_open(index, mode);
         let about = relation.as_ref()?.rd_index.as_ref().filter(|about| about.indrelid == table);
-        let columns = about.map(|about| about.indkey.values.as_slice(about.indnkeyatts as usize).to_vec());
+        let columns =
+            about.map(|about| about.indkey.values.as_slice(about.indnkeyatts as usize).to_vec());
         pg_sys::relation_close(relation, mode);
         columns
     }

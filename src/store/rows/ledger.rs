@@ -4,11 +4,14 @@ use pg_stock_core::{Entry, LevelId, Name, Operation};
 use pgrx::pg_sys;
 
 use super::{
-    Column, Shape, Source, bigint, boolean, by_default, column, integer, name, or_null, place, prose, timestamptz,
+    Column, Shape, Source, bigint, boolean, by_default, column, integer, name, or_null, place,
+    prose, timestamptz,
 };
 use crate::error::Error;
 use crate::settings;
-use crate::store::datum::{Row, Value, bytes, int, line, opt_flag, opt_int, opt_text, opt_time, text, time, word};
+use crate::store::datum::{
+    Row, Value, bytes, int, line, opt_flag, opt_int, opt_text, opt_time, text, time, word,
+};
 
 pub static LEDGER: Shape = Shape { name: c"ledger", columns: COLUMNS, check: None, constant: &[] };
 const COLUMNS: &[Column] = &[
@@ -36,12 +39,15 @@ const COLUMNS: &[Column] = &[
     or_null(prose("reason")),
     by_default(
         prose("actor"),
-        "CASE current_setting('role'::text) WHEN 'none'::text THEN (SESSION_USER)::text \
-         ELSE current_setting('role'::text) END",
+        "CASE current_setting('role'::text) WHEN 'none'::text THEN (SESSION_USER)::text ELSE \
+         current_setting('role'::text) END",
     ),
     by_default(prose("login"), "SESSION_USER"),
     by_default(or_null(column("client_addr", pg_sys::INETOID)), "inet_client_addr()"),
-    by_default(or_null(prose("application_name")), "NULLIF(current_setting('application_name'::text), ''::text)"),
+    by_default(
+        or_null(prose("application_name")),
+        "NULLIF(current_setting('application_name'::text), ''::text)",
+    ),
     or_null(prose("context")),
 ];
 /// How many columns a row has.
@@ -54,7 +60,8 @@ const fn at(name: &str) -> usize {
 /// The entry of a row, without its context.
 pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
     let word = row.name(const { at("operation") });
-    let unknown = || Error::Corrupted(format!("the ledger has an operation \"{word}\" that is not known"));
+    let unknown =
+        || Error::Corrupted(format!("the ledger has an operation \"{word}\" that is not known"));
     let level = row.opt_name(const { at("sku") }).zip(row.opt_name(const { at("location") }));
     Ok(Entry {
         key: row.name(const { at("key") }),
@@ -109,7 +116,8 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     row[const { at("safety_stock") }] = opt_int(entry.safety_stock);
     row[const { at("buyer_limit") }] = opt_int(entry.buyer_limit);
     row[const { at("frozen") }] = opt_flag(entry.frozen);
-    row[const { at("reason") }] = Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text);
+    row[const { at("reason") }] =
+        Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text);
     row[const { at("context") }] = context.of(entry);
     row
 }

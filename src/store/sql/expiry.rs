@@ -1,19 +1,23 @@
 //! What the sweep reads and writes, beside what a request does.
 //!
-//! `OFFSET 0` keeps a subquery what it is, a look-up by key for each row. hold_error is taken for large like every table
-//! (`planner`), and a join with it would read all holds. Where it is empty, as it should be, no hold is looked up in it.
+//! `OFFSET 0` keeps a subquery what it is, a look-up by key for each row. hold_error is taken for
+//! large like every table (`planner`), and a join with it would read all holds. Where it is empty,
+//! as it should be, no hold is looked up in it.
 
 use super::statement::Statement;
 use super::{INT, LINE, LOCATION, SKU, TEXT, TIME};
 
 /// Tells whether the data is still being restored.
-pub static RESTORING: Statement = Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);
+pub static RESTORING: Statement =
+    Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);
 
-/// Raises the ledger's sequence where it is behind the last rows, as far as the index of transactions shows them.
+/// Raises the ledger's sequence where it is behind the last rows, as far as the index of
+/// transactions shows them.
 pub static RAISE_SEQUENCE: Statement = Statement::new(
     "SELECT pg_catalog.setval('stock.ledger_position_seq', last.position)
        FROM (SELECT pg_catalog.max(recent.position) AS position
-               FROM (SELECT g.position FROM stock.ledger g ORDER BY g.xact DESC LIMIT 1000) recent) last,
+               FROM (SELECT g.position FROM stock.ledger g
+                      ORDER BY g.xact DESC LIMIT 1000) recent) last,
             stock.ledger_position_seq s
       WHERE last.position > s.last_value",
     &[],
@@ -22,10 +26,11 @@ pub static RAISE_SEQUENCE: Statement = Statement::new(
 /// Tells whether a subscription fills one of the tables.
 pub static SUBSCRIBED: Statement = Statement::new(
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r
-                     JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid
-                    WHERE s.subenabled
-                      AND r.srrelid IN ('stock.level'::pg_catalog.regclass, 'stock.hold'::pg_catalog.regclass,
-                                        'stock.ledger'::pg_catalog.regclass))",
+                      JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid
+                     WHERE s.subenabled
+                       AND r.srrelid IN ('stock.level'::pg_catalog.regclass,
+                                         'stock.hold'::pg_catalog.regclass,
+                                         'stock.ledger'::pg_catalog.regclass))",
     &[],
 );
 
@@ -36,7 +41,8 @@ pub static DUE_HOLDS: Statement = Statement::new(
       WHERE greatest(h.expires_at, '-infinity') BETWEEN $1 AND $2
         AND (h.sku, h.location) NOT IN (SELECT given.sku, given.location FROM {given})
         AND CASE WHEN (SELECT EXISTS (SELECT FROM stock.hold_error))
-                 THEN NOT EXISTS (SELECT FROM stock.hold_error e WHERE e.key = h.key AND e.line = h.line OFFSET 0)
+                 THEN NOT EXISTS (SELECT FROM stock.hold_error e
+                                   WHERE e.key = h.key AND e.line = h.line OFFSET 0)
                  ELSE true END
       ORDER BY greatest(h.expires_at, '-infinity')
       LIMIT $3",
@@ -47,12 +53,12 @@ pub static DUE_HOLDS: Statement = Statement::new(
 /// Finds the levels of holds that were set aside and are to be tried again.
 pub static RETRY_LEVELS: Statement = Statement::new(
     "SELECT h.sku, h.location, pg_catalog.min(h.expires_at)
-                   FROM stock.hold_error e
-                  CROSS JOIN LATERAL (SELECT o.sku, o.location, o.expires_at FROM stock.hold o
-                                       WHERE o.key = e.key AND o.line = e.line OFFSET 0) h
-                  WHERE e.retry_at <= $1 AND h.expires_at <= $1
-                  GROUP BY h.sku, h.location
-                  LIMIT $2",
+       FROM stock.hold_error e
+      CROSS JOIN LATERAL (SELECT o.sku, o.location, o.expires_at FROM stock.hold o
+                           WHERE o.key = e.key AND o.line = e.line OFFSET 0) h
+      WHERE e.retry_at <= $1 AND h.expires_at <= $1
+      GROUP BY h.sku, h.location
+      LIMIT $2",
     &[TIME, INT],
 );
 
@@ -77,7 +83,8 @@ pub static OVERDUE_HOLDS: Statement = Statement::new(
            AND hold.expires_at BETWEEN least(level.next_due, given.due) AND $1
            AND CASE WHEN (SELECT EXISTS (SELECT FROM stock.hold_error))
                     THEN NOT EXISTS (SELECT FROM stock.hold_error e
-                                      WHERE e.key = hold.key AND e.line = hold.line AND e.retry_at > $1 OFFSET 0)
+                                      WHERE e.key = hold.key AND e.line = hold.line
+                                        AND e.retry_at > $1 OFFSET 0)
                     ELSE true END
          ORDER BY hold.expires_at
          LIMIT $2) hold
@@ -88,77 +95,80 @@ pub static OVERDUE_HOLDS: Statement = Statement::new(
 
 /// Reads the overdue holds of a level that does not exist.
 pub static ORPHANS: Statement = Statement::new(
-    "SELECT h.key, h.line FROM stock.hold h WHERE h.sku = $1 AND h.location = $2 AND h.expires_at <= $3",
+    "SELECT h.key, h.line FROM stock.hold h
+      WHERE h.sku = $1 AND h.location = $2 AND h.expires_at <= $3",
     &[TEXT, TEXT, TIME],
 );
 
 /// Sets a hold aside that could not be closed.
 pub static SET_ASIDE: Statement = Statement::new(
-    "INSERT INTO stock.hold_error AS e (key, line, attempts, first_failed_at, last_failed_at, retry_at, sqlstate,
-                        message)
-                 VALUES ($1, $2, 1, $3, $3, $3 + '1 minute'::interval, $4, $5)
-                     ON CONFLICT (key, line) DO UPDATE
-                    SET attempts = e.attempts + 1, last_failed_at = $3, sqlstate = $4, message = $5,
-                        retry_at = $3 + least('1 minute'::interval * pg_catalog.power(2, least(e.attempts, 10)),
-                                              '6 hours'::interval)",
+    "INSERT INTO stock.hold_error AS e
+            (key, line, attempts, first_failed_at, last_failed_at, retry_at, sqlstate, message)
+     VALUES ($1, $2, 1, $3, $3, $3 + '1 minute'::interval, $4, $5)
+         ON CONFLICT (key, line) DO UPDATE
+        SET attempts = e.attempts + 1, last_failed_at = $3, sqlstate = $4, message = $5,
+            retry_at = $3 + least('6 hours'::interval,
+                                  '1 minute'::interval
+                                    * pg_catalog.power(2, least(e.attempts, 10)))",
     &[TEXT, LINE, TIME, TEXT, TEXT],
 );
 
 /// Forgets the errors of holds that are no longer overdue.
 pub static FORGET_ERRORS: Statement = Statement::new(
     "DELETE FROM stock.hold_error e
-                  WHERE e.ctid = ANY (ARRAY (
-                     SELECT o.ctid FROM stock.hold_error o
-                      WHERE NOT EXISTS (SELECT FROM stock.hold h
-                                         WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1 OFFSET 0)
-                        FOR UPDATE SKIP LOCKED))",
+      WHERE e.ctid = ANY (ARRAY (
+         SELECT o.ctid FROM stock.hold_error o
+          WHERE NOT EXISTS (SELECT FROM stock.hold h
+                             WHERE h.key = o.key AND h.line = o.line AND h.expires_at <= $1
+                            OFFSET 0)
+            FOR UPDATE SKIP LOCKED))",
     &[TIME],
 );
 
 /// Finds the next deadline, and when a hold that was set aside is tried again.
 pub static NEXT_DUE: Statement = Statement::new(
     "SELECT (SELECT pg_catalog.min(greatest(h.expires_at, '-infinity')) FROM stock.hold h
-                          WHERE greatest(h.expires_at, '-infinity') >= $1),
-                        (SELECT pg_catalog.min(greatest(e.retry_at, h.expires_at))
-                           FROM stock.hold_error e
-                          CROSS JOIN LATERAL (SELECT o.expires_at FROM stock.hold o
-                                               WHERE o.key = e.key AND o.line = e.line OFFSET 0) h)",
+              WHERE greatest(h.expires_at, '-infinity') >= $1),
+            (SELECT pg_catalog.min(greatest(e.retry_at, h.expires_at))
+               FROM stock.hold_error e
+              CROSS JOIN LATERAL (SELECT o.expires_at FROM stock.hold o
+                                   WHERE o.key = e.key AND o.line = e.line OFFSET 0) h)",
     &[TIME],
 );
 
 /// Writes down what a run did.
 pub static LOG_RUN: Statement = Statement::new(
-    "INSERT INTO stock.maintenance_run (job, started_at, finished_at, holds_expired, units_returned, errors,
-                        message)
-                 VALUES ('expire', $1, pg_catalog.clock_timestamp(), $2, $3, $4, $5)",
+    "INSERT INTO stock.maintenance_run
+            (job, started_at, finished_at, holds_expired, units_returned, errors, message)
+     VALUES ('expire', $1, pg_catalog.clock_timestamp(), $2, $3, $4, $5)",
     &[TIME, INT, INT, INT, TEXT],
 );
 
 /// Sums the runs up by the hour that are older than that.
 pub static SUM_UP_RUNS: Statement = Statement::new(
     "WITH old AS (
-                     SELECT r.ctid AS place FROM stock.maintenance_run r
-                      WHERE r.started_at < pg_catalog.date_trunc('hour', $1 - '1 hour'::interval)
-                        AND r.started_at >= $1 - '30 days'::interval AND NOT r.hourly AND r.errors = 0
-                        FOR UPDATE SKIP LOCKED),
-                 gone AS (
-                     DELETE FROM stock.maintenance_run r USING old WHERE r.ctid = old.place RETURNING r.*)
-                 INSERT INTO stock.maintenance_run (job, hourly, started_at, finished_at, runs, holds_expired,
-                        units_returned)
-                 SELECT g.job, true, pg_catalog.min(g.started_at), pg_catalog.max(g.finished_at), pg_catalog.count(*),
-                        pg_catalog.sum(g.holds_expired),
-                        least(pg_catalog.sum(g.units_returned), 9223372036854775807)
-                   FROM gone g
-                  GROUP BY g.job, pg_catalog.date_trunc('hour', g.started_at)",
+         SELECT r.ctid AS place FROM stock.maintenance_run r
+          WHERE r.started_at < pg_catalog.date_trunc('hour', $1 - '1 hour'::interval)
+            AND r.started_at >= $1 - '30 days'::interval AND NOT r.hourly AND r.errors = 0
+            FOR UPDATE SKIP LOCKED),
+     gone AS (
+         DELETE FROM stock.maintenance_run r USING old WHERE r.ctid = old.place RETURNING r.*)
+     INSERT INTO stock.maintenance_run
+            (job, hourly, started_at, finished_at, runs, holds_expired, units_returned)
+     SELECT g.job, true, pg_catalog.min(g.started_at), pg_catalog.max(g.finished_at),
+            pg_catalog.count(*), pg_catalog.sum(g.holds_expired),
+            least(pg_catalog.sum(g.units_returned), 9223372036854775807)
+       FROM gone g
+      GROUP BY g.job, pg_catalog.date_trunc('hour', g.started_at)",
     &[TIME],
 );
 
 /// Removes what is too old to be kept.
 pub static FORGET_RUNS: Statement = Statement::new(
     "DELETE FROM stock.maintenance_run r
-                  WHERE r.ctid = ANY (ARRAY (
-                     SELECT o.ctid FROM stock.maintenance_run o
-                      WHERE o.started_at < $1 - '30 days'::interval
-                        FOR UPDATE SKIP LOCKED))",
+      WHERE r.ctid = ANY (ARRAY (
+         SELECT o.ctid FROM stock.maintenance_run o
+          WHERE o.started_at < $1 - '30 days'::interval
+            FOR UPDATE SKIP LOCKED))",
     &[TIME],
 );

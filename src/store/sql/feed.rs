@@ -6,70 +6,76 @@ use super::statement::Statement;
 use super::{FLAG, INT, LOCATION, SKU, TEXT, XID};
 
 /// The moment that the statement sees.
-pub static CURRENT_SNAPSHOT: Statement = Statement::new("SELECT pg_catalog.pg_current_snapshot()::text", &[]);
+pub static CURRENT_SNAPSHOT: Statement =
+    Statement::new("SELECT pg_catalog.pg_current_snapshot()::text", &[]);
 
 /// The generation of this life of the database, and how far it was sent.
 pub static GENERATION: Statement = Statement::new(
     "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
-   FROM stock.feed f
-  WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3",
+       FROM stock.feed f
+      WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3",
     &[INT, INT, INT],
 );
 
 /// The same, locked: there is one emission at a time.
 pub static LOCK_GENERATION: Statement = Statement::new(
     "SELECT f.generation::text, f.first_position, f.first_xact, f.seen::text, f.sequence
-   FROM stock.feed f
-  WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3
-    FOR NO KEY UPDATE",
+       FROM stock.feed f
+      WHERE f.system_identifier = $1 AND f.timeline = $2 AND f.database = $3
+        FOR NO KEY UPDATE",
     &[INT, INT, INT],
 );
 
 /// The last position that was handed out; 0: none.
-pub static LAST_POSITION: Statement =
-    Statement::new("SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM stock.ledger_position_seq s", &[]);
+pub static LAST_POSITION: Statement = Statement::new(
+    "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM stock.ledger_position_seq s",
+    &[],
+);
 
 /// The transaction of the row that so many rows follow.
-pub static RECENT_XACT: Statement =
-    Statement::new("SELECT g.xact FROM stock.ledger g ORDER BY g.xact DESC OFFSET $1 LIMIT 1", &[INT]);
+pub static RECENT_XACT: Statement = Statement::new(
+    "SELECT g.xact FROM stock.ledger g ORDER BY g.xact DESC OFFSET $1 LIMIT 1",
+    &[INT],
+);
 
 /// Begins a generation, unless somebody else did so meanwhile.
 pub static BEGIN_GENERATION: Statement = Statement::new(
-    "INSERT INTO stock.feed AS f (generation, system_identifier, timeline, database,
-        first_position, first_xact, seen)
- VALUES (coalesce($7::pg_catalog.uuid, pg_catalog.gen_random_uuid()), $1, $2, $3, $4, pg_catalog.pg_current_xact_id(),
-         $5::pg_catalog.pg_snapshot)
-     ON CONFLICT (only_row) DO UPDATE
-    SET generation = excluded.generation, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-        database = excluded.database, first_position = excluded.first_position, first_xact = excluded.first_xact,
-        seen = excluded.seen, sequence = 0, emitted_at = NULL, failed_at = NULL, error = NULL
-  WHERE $6 OR (f.system_identifier, f.timeline, f.database)
-           IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)",
+    "INSERT INTO stock.feed AS f
+            (generation, system_identifier, timeline, database, first_position, first_xact, seen)
+     VALUES (coalesce($7::pg_catalog.uuid, pg_catalog.gen_random_uuid()), $1, $2, $3, $4,
+             pg_catalog.pg_current_xact_id(), $5::pg_catalog.pg_snapshot)
+         ON CONFLICT (only_row) DO UPDATE
+        SET generation = excluded.generation, system_identifier = excluded.system_identifier,
+            timeline = excluded.timeline, database = excluded.database,
+            first_position = excluded.first_position, first_xact = excluded.first_xact,
+            seen = excluded.seen, sequence = 0, emitted_at = NULL, failed_at = NULL, error = NULL
+      WHERE $6 OR (f.system_identifier, f.timeline, f.database)
+               IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)",
     &[INT, INT, INT, INT, TEXT, FLAG, TEXT],
 );
 
 /// The ledger rows of some transactions, in their order.
 pub static CHANGES_OF: Statement = Statement::new(
     "SELECT g.xact, g.position, g.sku, g.location
-   FROM stock.ledger g
-  WHERE g.xact = ANY ($1)
-  ORDER BY g.xact
-  LIMIT $2",
+       FROM stock.ledger g
+      WHERE g.xact = ANY ($1)
+      ORDER BY g.xact
+      LIMIT $2",
     &[XID8ARRAYOID, INT],
 );
 
 /// The ledger rows of a range of transactions, in their order.
 pub static CHANGES_BETWEEN: Statement = Statement::new(
     "SELECT g.xact, g.position, g.sku, g.location
-   FROM stock.ledger g
-  WHERE g.xact >= $1 AND g.xact < $2
-  ORDER BY g.xact
-  LIMIT $3",
+       FROM stock.ledger g
+      WHERE g.xact >= $1 AND g.xact < $2
+      ORDER BY g.xact
+      LIMIT $3",
     &[XID, XID, INT],
 );
 
 /// Levels as they are now.
-pub static STATES: Statement = Statement::new(
+pub static LEVEL_ROWS: Statement = Statement::new(
     "SELECT {level}
        FROM {given} JOIN stock.level ON level.sku = given.sku AND level.location = given.location",
     &[],
@@ -77,11 +83,13 @@ pub static STATES: Statement = Statement::new(
 .each(&[SKU, LOCATION]);
 
 /// Levels in their order, from the first on.
-pub static FIRST_STATES: Statement =
-    Statement::new("SELECT {level} FROM stock.level ORDER BY level.sku, level.location LIMIT $1", &[INT]);
+pub static FIRST_LEVEL_ROWS: Statement = Statement::new(
+    "SELECT {level} FROM stock.level ORDER BY level.sku, level.location LIMIT $1",
+    &[INT],
+);
 
 /// Levels in their order, after one.
-pub static STATES_AFTER: Statement = Statement::new(
+pub static LEVEL_ROWS_AFTER: Statement = Statement::new(
     "SELECT {level}
        FROM stock.level
       WHERE (level.sku, level.location) > ($1, $2)
@@ -90,12 +98,14 @@ pub static STATES_AFTER: Statement = Statement::new(
     &[TEXT, TEXT, INT],
 );
 
-/// Levels that are sold out, frozen or below their safety stock, and those of which that was announced.
-pub static ALARMING_STATES: Statement = Statement::new(
+/// Levels that are sold out, frozen or below their safety stock, and those of which that was
+/// announced.
+pub static ALARMING_LEVEL_ROWS: Statement = Statement::new(
     "SELECT {level}
        FROM stock.level
       WHERE level.on_hand - level.reserved <= level.safety_stock OR level.frozen
-         OR EXISTS (SELECT FROM stock.alert a WHERE a.sku = level.sku AND a.location = level.location)",
+         OR EXISTS (SELECT FROM stock.alert a
+                     WHERE a.sku = level.sku AND a.location = level.location)",
     &[],
 );
 
@@ -131,11 +141,13 @@ pub static NOTIFY: Statement = Statement::new("SELECT pg_catalog.pg_notify($1, $
 /// Writes down how far the changes were sent.
 pub static ADVANCE: Statement = Statement::new(
     "UPDATE stock.feed
-    SET seen = $1::pg_catalog.pg_snapshot, sequence = $2, emitted_at = pg_catalog.clock_timestamp(), failed_at = NULL,
-        error = NULL",
+        SET seen = $1::pg_catalog.pg_snapshot, sequence = $2,
+            emitted_at = pg_catalog.clock_timestamp(), failed_at = NULL, error = NULL",
     &[TEXT, INT],
 );
 
 /// Writes down why an emission failed.
-pub static FAIL: Statement =
-    Statement::new("UPDATE stock.feed SET failed_at = pg_catalog.clock_timestamp(), error = $1", &[TEXT]);
+pub static FAIL: Statement = Statement::new(
+    "UPDATE stock.feed SET failed_at = pg_catalog.clock_timestamp(), error = $1",
+    &[TEXT],
+);

@@ -1,7 +1,7 @@
 //! All SQL text of the engine.
 //!
-//! Every name is qualified, every statement names SKU and location in its WHERE where it touches a level or a hold,
-//! so that the tables can be distributed by SKU.
+//! Every name is qualified, every statement names SKU and location in its WHERE where it touches a
+//! level or a hold, so that the tables can be distributed by SKU.
 //!
 //! | room | whose statements |
 //! |---|---|
@@ -78,10 +78,10 @@ pub static ALL: &[&Statement] = &[
     &BEGIN_GENERATION,
     &CHANGES_OF,
     &CHANGES_BETWEEN,
-    &STATES,
-    &FIRST_STATES,
-    &STATES_AFTER,
-    &ALARMING_STATES,
+    &LEVEL_ROWS,
+    &FIRST_LEVEL_ROWS,
+    &LEVEL_ROWS_AFTER,
+    &ALARMING_LEVEL_ROWS,
     &ALERTS,
     &BEGIN_ALERTS,
     &END_ALERTS,

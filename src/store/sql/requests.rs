@@ -33,7 +33,8 @@ pub static LOCK_LEVELS: Statement = Statement::new(
 
 /// Reads the ledger entries of keys.
 pub static HISTORY: Statement = Statement::new(
-    "SELECT {ledger} FROM {given} JOIN stock.ledger ON ledger.key = given.key ORDER BY ledger.position",
+    "SELECT {ledger} FROM {given} JOIN stock.ledger ON ledger.key = given.key ORDER BY \
+     ledger.position",
     &[],
 )
 .each(&[("key", TEXT)]);
@@ -58,10 +59,11 @@ pub static OVERDUE: Statement = Statement::new(
 /// Reads what buyers hold and have bought.
 pub static BOUGHT: Statement = Statement::new(
     "SELECT given.sku, given.location, given.buyer,
-            coalesce(b.quantity, 0) - coalesce(
-              (SELECT pg_catalog.sum(h.quantity) FROM stock.hold h
-                WHERE h.sku = given.sku AND h.location = given.location
-                  AND h.expires_at BETWEEN given.next_due AND $1 AND h.buyer = given.buyer), 0)::bigint
+            coalesce(b.quantity, 0)
+              - coalesce((SELECT pg_catalog.sum(h.quantity) FROM stock.hold h
+                           WHERE h.sku = given.sku AND h.location = given.location
+                             AND h.expires_at BETWEEN given.next_due AND $1
+                             AND h.buyer = given.buyer), 0)::bigint
        FROM {given}
        LEFT JOIN stock.buyer_quantity b
          ON b.sku = given.sku AND b.location = given.location AND b.buyer = given.buyer",
@@ -70,13 +72,16 @@ pub static BOUGHT: Statement = Statement::new(
 .each(&[SKU, LOCATION, ("buyer", TEXT), ("next_due", TIME)]);
 
 /// Writes ledger rows, which claim their keys.
-pub static CLAIM: Statement =
-    Statement::new("INSERT INTO stock.ledger ({columns}) SELECT given.* FROM {given} ON CONFLICT DO NOTHING", &[])
-        .each_of(&LEDGER);
+pub static CLAIM: Statement = Statement::new(
+    "INSERT INTO stock.ledger ({columns}) SELECT given.* FROM {given} ON CONFLICT DO NOTHING",
+    &[],
+)
+.each_of(&LEDGER);
 
 /// Opens holds.
 pub static OPEN_HOLDS: Statement =
-    Statement::new("INSERT INTO stock.hold ({columns}) SELECT given.* FROM {given}", &[]).each_of(&HOLD);
+    Statement::new("INSERT INTO stock.hold ({columns}) SELECT given.* FROM {given}", &[])
+        .each_of(&HOLD);
 
 /// Closes holds.
 pub static CLOSE_HOLDS: Statement = Statement::new(
@@ -90,32 +95,43 @@ pub static CLOSE_HOLDS: Statement = Statement::new(
 pub static CHANGE_HOLDS: Statement = Statement::new(
     "UPDATE stock.hold SET quantity = given.quantity, expires_at = given.expires_at
        FROM {given}
-      WHERE hold.key = given.key AND hold.line = given.line AND hold.quantity = given.quantity_before",
+      WHERE hold.key = given.key AND hold.line = given.line
+        AND hold.quantity = given.quantity_before",
     &[],
 )
-.each(&[("key", TEXT), ("line", LINE), ("quantity_before", INT), ("quantity", INT), ("expires_at", TIME)]);
+.each(&[
+    ("key", TEXT),
+    ("line", LINE),
+    ("quantity_before", INT),
+    ("quantity", INT),
+    ("expires_at", TIME),
+]);
 
 /// Creates levels.
-pub static CREATE_LEVELS: Statement =
-    Statement::new("INSERT INTO stock.level ({columns}) SELECT given.* FROM {given} ON CONFLICT DO NOTHING", &[])
-        .each_of(&LEVEL);
+pub static CREATE_LEVELS: Statement = Statement::new(
+    "INSERT INTO stock.level ({columns}) SELECT given.* FROM {given} ON CONFLICT DO NOTHING",
+    &[],
+)
+.each_of(&LEVEL);
 
 /// Changes levels that are locked.
 pub static CHANGE_LEVELS: Statement = Statement::new(
     "UPDATE stock.level SET {changes of level}
        FROM {given}
-      WHERE level.sku = given.sku AND level.location = given.location AND level.version = given.version_before",
+      WHERE level.sku = given.sku AND level.location = given.location
+        AND level.version = given.version_before",
     &[],
 )
 .each_of(&LEVEL)
 .each(&[("version_before", INT)]);
 
-/// Finds the earliest deadline of levels again, of which none lies before the bound that is given: what an old snapshot
-/// keeps alive of holds that ended is passed over once.
+/// Finds the earliest deadline of levels again, of which none lies before the bound that is given:
+/// what an old snapshot keeps alive of holds that ended is passed over once.
 pub static FIRST_DUE: Statement = Statement::new(
     "SELECT given.sku, given.location,
             coalesce((SELECT pg_catalog.min(h.expires_at) FROM stock.hold h
-                       WHERE h.sku = given.sku AND h.location = given.location AND h.expires_at >= given.next_due),
+                       WHERE h.sku = given.sku AND h.location = given.location
+                         AND h.expires_at >= given.next_due),
                      'infinity')
        FROM {given}",
     &[],
@@ -136,8 +152,9 @@ pub static RAISE_BOUNDS: Statement = Statement::new(
 
 /// Adds to what buyers hold and have bought.
 pub static ADD_BOUGHT: Statement = Statement::new(
-    "INSERT INTO stock.buyer_quantity AS b (sku, location, buyer, quantity) SELECT given.* FROM {given}
-         ON CONFLICT (sku, location, buyer) DO UPDATE SET quantity = b.quantity + excluded.quantity",
+    "INSERT INTO stock.buyer_quantity AS b ({columns}) SELECT given.* FROM {given}
+         ON CONFLICT (sku, location, buyer) DO UPDATE
+        SET quantity = b.quantity + excluded.quantity",
     &[],
 )
 .each(&[SKU, LOCATION, ("buyer", TEXT), ("quantity", INT)]);

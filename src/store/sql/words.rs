@@ -9,18 +9,20 @@ use crate::store::rows::level::LEVEL;
 /// What is overdue on a level by the time $1; it is only looked for where something may be.
 const OVERDUE_UNITS: &str = "CASE WHEN level.next_due <= $1 THEN
         (SELECT pg_catalog.sum(h.quantity)::bigint FROM stock.hold h
-          WHERE h.sku = level.sku AND h.location = level.location AND h.expires_at BETWEEN level.next_due AND $1)
+          WHERE h.sku = level.sku AND h.location = level.location
+            AND h.expires_at BETWEEN level.next_due AND $1)
       END AS overdue";
 
-/// The text of a statement, with its words but those of what it is given: `{level}`, `{hold}` and `{ledger}` are the
-/// columns of these tables in their order.
+/// The text of a statement, with its words but those of what it is given: `{level}`, `{hold}` and
+/// `{ledger}` are the columns of these tables in their order.
 pub fn spell_out(text: &str) -> String {
     let columns = |name: &str, table: &Shape| {
         let columns = table.columns.iter().map(|column| format!("{name}.{}", column.name));
         columns.collect::<Vec<_>>().join(", ")
     };
     let changes = LEVEL.columns.iter().filter(|column| !LEVEL.constant.contains(&column.name));
-    let changes: Vec<String> = changes.map(|column| format!("{0} = given.{0}", column.name)).collect();
+    let changes: Vec<String> =
+        changes.map(|column| format!("{0} = given.{0}", column.name)).collect();
     let words = [
         ("{level}", columns("level", &LEVEL)),
         ("{hold}", columns("hold", &HOLD)),
