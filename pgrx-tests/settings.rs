@@ -1,4 +1,4 @@
-//! Room: src/settings.rs.
+//! Room: src/settings.
 
 use pgrx::prelude::*;
 

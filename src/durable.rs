@@ -1,8 +1,10 @@
-//! Nothing is told before it is on disk.
+//! No earlier effect is told before it is on disk.
 //!
 //! What another transaction did can be seen before it is on disk: of an asynchronous commit, and of
 //! ours, which let go of their locks early (`early`). A crash may then take it back. So the log is
-//! flushed before an answer that reports it.
+//! flushed before an answer that reports it (`Answer::reports_the_past` in the core says which do),
+//! and before anything of the change feed. Who only looks at stock, or is told "sold out", does not
+//! wait: that was true at a moment, and may not be at the next.
 //!
 //! A cursor of the change feed promises besides that no transaction before its end will be numbered
 //! again, of anyone, in any database: there the log is flushed also where there is nothing to tell.

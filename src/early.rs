@@ -16,10 +16,10 @@
 //!
 //! What can be seen is one thing: another session may see a change some milliseconds before it is
 //! on disk. Whoever commits after having seen it flushes it too, for the log is one sequence.
-//! Whoever only answers with it flushes first (`durable`). The order of these calls was read in the
-//! sources of PostgreSQL 15, 16, 17 and 18 (CommitTransaction): the simple, the extended and the
-//! pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background workers all pass
-//! through it.
+//! Whoever reports it as an earlier effect flushes first (`durable`). The order of these calls was
+//! read in the sources of PostgreSQL 15, 16, 17 and 18 (CommitTransaction): the simple, the
+//! extended and the pipelined protocol, procedures that commit, COMMIT AND CHAIN, and background
+//! workers all pass through it.
 //!
 //! The variable is assigned, and not set by SetConfigOption: that would run its assign hook, which
 //! derives how to wait for a standby from it, and step 3 would not wait.

@@ -9,38 +9,31 @@ use super::support::{
     wait_for_lock,
 };
 
-/// Everything that a reserve and a sale write, but for what differs from call to call: positions,
+/// Every column that is written, but for what differs from call to call: names, positions,
 /// transactions, times.
 const WRITTEN: &str = "
     SELECT string_agg(t, E'\\n' ORDER BY t) FROM (
-        SELECT 'ledger ' || concat_ws('|', substr(key, 3), operation,
-                   CASE WHEN operation_key LIKE 'pg_stock:%' THEN 'our own' ELSE operation_key END,
-                   line, substr(sku, 3), location,
-                   quantity, on_hand_delta, reserved_delta, on_hand_after, reserved_after,
-                   coalesce(available, -1),
-                   version, coalesce(safety_stock, -1), coalesce(buyer_limit, -1),
-                   coalesce(frozen::text, 'none'),
-                   coalesce(buyer, 'nobody'), coalesce(reason, 'none'), actor, login,
-                   coalesce(host(client_addr), 'local'),
-                   coalesce(application_name, 'none'), coalesce(context, 'none'),
-                   expires_at - recorded_at,
-                   xact IS NOT NULL, position > 0, recorded_at > now() - interval '1 hour') AS t
-          FROM stock.ledger WHERE key LIKE '{prefix}%'
+        SELECT 'ledger ' || (to_jsonb(g) - '{position,xact,recorded_at,expires_at}'::text[]
+                 || jsonb_build_object('key', substr(key, 3), 'sku', substr(sku, 3),
+                      'operation_key', CASE WHEN operation_key LIKE 'pg_stock:%' THEN 'our own'
+                                            ELSE operation_key END,
+                      'ttl', expires_at - recorded_at,
+                      'is_new', xact IS NOT NULL AND position > 0
+                                AND recorded_at > now() - interval '1 hour'))::text
+          FROM stock.ledger g WHERE key LIKE '{prefix}%'
         UNION ALL
-        SELECT 'hold ' || concat_ws('|', substr(key, 3), line, substr(sku, 3), location, quantity,
-                   coalesce(buyer, 'nobody'), expires_at - reserved_at) FROM stock.hold
-                   WHERE key LIKE '{prefix}%'
+        SELECT 'hold ' || (to_jsonb(h) - '{expires_at,reserved_at}'::text[]
+                 || jsonb_build_object('key', substr(key, 3), 'sku', substr(sku, 3),
+                      'ttl', expires_at - reserved_at))::text
+          FROM stock.hold h WHERE key LIKE '{prefix}%'
         UNION ALL
-        SELECT 'level ' || concat_ws('|', substr(sku, 3), location, on_hand, reserved, safety_stock,
-        version, frozen,
-                   coalesce(buyer_limit, -1),
-                   next_due IS NOT DISTINCT FROM coalesce((SELECT min(h.expires_at)
-                   FROM stock.hold h
-                                                            WHERE h.sku = l.sku
-                                                            AND h.location = l.location),
-                                                            'infinity'),
-                   updated_at > now() - interval '1 hour') FROM stock.level l
-                   WHERE sku LIKE '{prefix}%'
+        SELECT 'level ' || (to_jsonb(l) - '{next_due,updated_at}'::text[]
+                 || jsonb_build_object('sku', substr(sku, 3),
+                      'is_bound_exact', next_due = coalesce(
+                          (SELECT min(h.expires_at) FROM stock.hold h
+                            WHERE h.sku = l.sku AND h.location = l.location), 'infinity'),
+                      'is_new', updated_at > now() - interval '1 hour'))::text
+          FROM stock.level l WHERE sku LIKE '{prefix}%'
     ) w(t)";
 
 fn direct(client: &mut Client, on: bool) {

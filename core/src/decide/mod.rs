@@ -9,6 +9,13 @@
 //! refusal. A reserve that finds units enough without them is stored under its guard like any
 //! other; the guard then demands the version with which the overdue units were counted, for they
 //! enter the answer.
+//!
+//! | room | what it decides |
+//! |---|---|
+//! | `reserve`, `close`, `extend`, `goods` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits |
+//! | `work` | whether a line can be had (`take_free`, `cover`), and what an entry does to its level |
+//! | `parts`, `replay` | which units of a reservation a request means; whether it was there before |
+//! | `will_act` | whether a request changes something, as far as its key tells |
 
 mod close;
 mod extend;
@@ -139,8 +146,8 @@ pub struct HoldChange {
     pub after: Option<(i64, Micros)>,
 }
 
-/// The effects of a one-line reserve or sale hold if the level still has the units: checked by the
-/// very statement that changes the level, so that nobody waits for a lock in order to look.
+/// The effects of a one-line reserve or sale hold if the level still has the units: checked on the
+/// row as it is changed, so that nobody waits for a lock in order to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// The level.

@@ -1,5 +1,5 @@
-//! The desk on which requests are decided: the facts as they change, and the effects as they
-//! gather.
+//! The desk on which requests are decided: whether a line can be had, the facts as they change, and
+//! the effects as they gather.
 
 use super::{Effects, HoldChange, LevelChange};
 use crate::answer::Answer;

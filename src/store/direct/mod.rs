@@ -12,8 +12,8 @@
 //! sql/tables.sql made it (a trigger, a rule, a policy, a child, a column or a check more), in
 //! another isolation level than READ COMMITTED, in a recovery or on a table of Citus's,
 //! [`Tables::reach`] or a verb says no (`None`) and a statement of `store::sql` does the work. Both
-//! pass the same tests (`make test-settings`). Nothing but `access` knows this room: without it and
-//! the calls there, all works by statements.
+//! pass the same tests (`make test-settings`). Nothing but `access` asks this room for rows:
+//! without it and the calls there, all works by statements.
 //!
 //! | room | what it does |
 //! |---|---|

@@ -8,8 +8,8 @@
 //! hint: SKU, location and visibility of the row that is found are checked, and where it leads
 //! nowhere it is forgotten, and the index asked.
 //!
-//! Without it 458 reservations a second after 100,000 sales beside an old snapshot, 0.14 of the rate
-//! at its start; with it 3,748, which is 0.82 (`make bench ARGS='--only old-snapshot'`, two
+//! Without it 458 reservations a second after 100,000 sales beside an old snapshot, 0.14 of the
+//! rate at its start; with it 3,748, which is 0.82 (`make bench ARGS='--only old-snapshot'`, two
 //! libraries in turns).
 
 use std::cell::RefCell;

@@ -33,8 +33,9 @@ pub static LOCK_LEVELS: Statement = Statement::new(
 
 /// Reads the ledger entries of keys.
 pub static HISTORY: Statement = Statement::new(
-    "SELECT {ledger} FROM {given} JOIN stock.ledger ON ledger.key = given.key ORDER BY \
-     ledger.position",
+    "SELECT {ledger}
+       FROM {given} JOIN stock.ledger ON ledger.key = given.key
+      ORDER BY ledger.position",
     &[],
 )
 .each(&[("key", TEXT)]);

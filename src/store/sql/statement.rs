@@ -3,7 +3,8 @@
 //! A statement that works on rows is written once, for the relation `given` of what it is given. It
 //! is planned twice: for one row, whose values are parameters, and for many, whose columns are
 //! arrays. (One-line reserves by arrays alone come to 0.74 and 0.71 of the rate, by 1 and 16
-//! connections, with direct access off; by hand.) What else its text may leave out, column lists most of all, is in `words`.
+//! connections, with direct access off; by hand.) What else its text may leave out, column lists
+//! most of all, is in `words`.
 
 use std::ffi::{CString, c_char};
 use std::ptr::null_mut;
