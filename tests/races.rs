@@ -302,6 +302,12 @@ fn sold_out_takes_no_transaction_id_and_waits_for_nobody() {
         format!("try_reserve_stock('second', {lines})"),
         "try_reserve_stock('first', 'a', 'm', 2)".to_owned(),
         "try_adjust_stock('second', 'a', 'm', -1, 'lost')".to_owned(),
+        format!("try_confirm_stock('first', {lines}, 'part')"),
+        format!("try_release_stock('first', {lines}, 'part')"),
+        "try_confirm_stock('second')".to_owned(),
+        "try_return_stock('first')".to_owned(),
+        "try_extend_reservation('first', '1 ms')".to_owned(),
+        "try_reopen_key('first', 'why not')".to_owned(),
     ] {
         let rows = call(&mut buyer, &text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         assert!(rows[0].replayed || rows[0].outcome != "reserved", "{rows:?}");

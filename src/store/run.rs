@@ -31,7 +31,7 @@
 
 use std::collections::BTreeSet;
 
-use pg_stock_core::{Action, Answer, Decision, LevelId, Request, decide, will_act};
+use pg_stock_core::{Action, Answer, Decision, Facts, LevelId, Request, decide, will_act};
 use pgrx::pg_sys;
 
 use super::access::Access;
@@ -81,7 +81,8 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let (levels, history) = load::levels_of(&access, requests)?;
     memory::work_on(levels.len().max(requests.len()));
     let mut call = Call::new(requests, access, levels, &history);
-    if !call.will_act(&history)
+    let facts = Facts { now: load::now(), history, ..Facts::default() };
+    if !will_act(facts, requests)
         && let Some(answers) = call.without_locks()?
     {
         return Ok(answers);
@@ -127,17 +128,6 @@ impl<'r> Call<'r> {
         let levels_are_known =
             !history.is_empty() && history.values().all(|entries| !entries.is_empty());
         Call { requests, access, levels, levels_are_known }
-    }
-
-    /// Whether requests on reservations will change something, as far as the entries of their keys
-    /// tell.
-    fn will_act(&self, history: &History) -> bool {
-        let now = load::now();
-        let acts = |request: &Request| {
-            history.get(&request.key).is_some_and(|entries| will_act(request, entries, now))
-        };
-        self.requests.iter().all(|request| request.action.acts_on_reservation())
-            && self.requests.iter().any(acts)
     }
 
     fn without_locks(&mut self) -> Result<Option<Vec<Answer>>, Error> {

@@ -14,9 +14,9 @@ use crate::{board, early};
 /// Stores a one-line reserve or sale under its guard; `None` where the guard failed or the key was
 /// taken.
 ///
-/// What changes the level checks it: waiting buyers queue for the row once, and need no lock in
-/// order to look. If another connection turns out to have used the key, the level is put back;
-/// nobody has seen it.
+/// The level is checked as it is changed (by statements: once it is locked), so that waiting buyers
+/// queue for the row once. If another connection turns out to have used the key, the level is put
+/// back; nobody has seen it.
 pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
     let (Some(guard), Some(change)) = (&decision.guard, decision.effects.levels.values().next())
     else {

@@ -3,8 +3,8 @@
 //! **Overdue holds.** `level.next_due` is a lower bound of the deadlines of the level's holds.
 //! While it lies in the future nobody looks at holds. Once it has passed, overdue units are counted
 //! as free, and closed, earliest first, only as far as they turn a refusal into a yes. Whatever
-//! ends or moves the earliest hold has the bound looked up again, from the old bound on, in the
-//! UPDATE of the level (`Effects::bounds`; the model test checks that it stays exact). So a stretch
+//! ends or moves the earliest hold has the bound looked up again, from the old bound on, before the
+//! level is written (`Effects::bounds`; the model test checks that it stays exact). So a stretch
 //! of dead index entries, which an old snapshot keeps alive, is passed over once, and not by each
 //! refusal. A reserve that finds units enough without them is stored under its guard like any
 //! other; the guard then demands the version with which the overdue units were counted, for they
@@ -147,7 +147,7 @@ pub struct HoldChange {
 }
 
 /// The effects of a one-line reserve or sale hold if the level still has the units: checked on the
-/// row as it is changed, so that nobody waits for a lock in order to look.
+/// row as it is changed, so that nobody waits for a lock only in order to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// The level.
@@ -252,7 +252,7 @@ impl Decision {
         self.answers.iter().any(|answer| answer.outcome.is_refusal())
     }
 
-    /// Moves a guarded decision onto the level as the guarded statement left it: others may have
+    /// Moves a guarded decision onto the level as it was made of what others left: others may have
     /// changed the level since it was read, without making the decision wrong.
     pub fn rebase(&mut self, actual: &Level) {
         let Some(change) = self.effects.levels.values_mut().next() else { return };

@@ -41,7 +41,11 @@ impl Database {
 
     /// As [`Database::run`], of requests that may have to be raised as bad input.
     pub fn try_run(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Fault> {
-        let decision = decide(self.facts(), requests)?;
+        let decision = decide(self.facts(), requests);
+        if let [request] = requests {
+            self.check_look_ahead(request, decision.as_ref().ok());
+        }
+        let decision = decision?;
         let refused =
             decision.answers.iter().all(|answer| answer.outcome.is_refusal() || answer.replayed);
         assert_eq!(
@@ -49,25 +53,28 @@ impl Database {
             refused,
             "refusals and replays write nothing, all else does"
         );
-        if let [request] = requests {
-            self.check_look_ahead(request, &decision);
-        }
         self.store(&decision.effects);
         Ok(decision.answers)
     }
 
-    /// What the entries of a key let expect of a request comes true: what will act is no repeat
-    /// (but of an extension that the longest hold cuts short), and what will not changes nothing,
-    /// unless it takes again what has lapsed.
-    fn check_look_ahead(&self, request: &Request, decision: &Decision) {
-        let entries: Vec<Entry> =
-            self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
-        if !request.action.acts_on_reservation() {
-            assert!(!will_act(request, &entries, self.now), "{request:?}");
-        } else if will_act(request, &entries, self.now) {
-            let is_repeat = decision.answers.iter().any(|answer| answer.replayed);
-            assert!(!is_repeat || matches!(request.action, Action::Extend { .. }), "{request:?}");
-        } else {
+    /// What the entries of a key let expect of a request comes true: what will act is refused
+    /// nothing and is no repeat (but of an extension that the longest hold cuts short), and what
+    /// will not changes nothing, unless it takes again what has lapsed.
+    fn check_look_ahead(&self, request: &Request, decision: Option<&Decision>) {
+        let entries = self.entries.iter().filter(|entry| entry.key == request.key);
+        let history = [(request.key.clone(), entries.cloned().collect())].into();
+        let facts = Facts { now: self.now, history, ..Facts::default() };
+        let will_act = will_act(facts, std::slice::from_ref(request));
+        let Some(decision) = decision else {
+            // A level that would exceed its limit is not known from the key.
+            assert!(!will_act || matches!(request.action, Action::Return { .. }), "{request:?}");
+            return;
+        };
+        if will_act {
+            let cut_short = matches!(request.action, Action::Extend { .. });
+            assert!(!decision.is_refused(), "{request:?}");
+            assert!(cut_short || !decision.effects.is_empty(), "{request:?}");
+        } else if request.action.acts_on_reservation() {
             let late = [Outcome::ConfirmedLate, Outcome::ExtendedLate];
             let is_late = decision.answers.iter().any(|answer| late.contains(&answer.outcome));
             assert!(is_late || decision.effects.is_empty(), "{request:?}");

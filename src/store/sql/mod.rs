@@ -1,7 +1,7 @@
 //! All SQL text of the engine.
 //!
-//! Every name is qualified, every statement names SKU and location in its WHERE where it touches a
-//! level or a hold, so that the tables can be distributed by SKU.
+//! Every name is qualified. A level is named by SKU and location, a hold by these or by its key and
+//! line, a ledger row by its key or its transaction: each is found by an index.
 //!
 //! | room | whose statements |
 //! |---|---|

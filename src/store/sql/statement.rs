@@ -91,6 +91,7 @@ impl Statement {
         rows: &[R],
         take: impl FnOnce() -> T,
     ) -> SpiResult<T> {
+        assert_eq!(args.len(), self.types.len(), "{}", self.text);
         let mut args = args.to_vec();
         match rows {
             [row] => args.extend(self.places().map(|place| row.as_ref()[place])),
