@@ -72,7 +72,8 @@ COMMENT ON CONSTRAINT alert_pkey ON stock.alert IS 'Each alert of a level is ann
 CREATE FUNCTION stock.changes_since(cursor text, max_rows integer DEFAULT 10000)
 RETURNS TABLE (
     outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
-    available bigint, frozen boolean, version bigint, updated_at timestamptz, next_cursor text
+    available bigint, frozen boolean, on_sale_from timestamptz, on_sale_until timestamptz,
+    version bigint, updated_at timestamptz, next_cursor text
 )
 LANGUAGE c VOLATILE ROWS 100 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -84,14 +85,16 @@ COMMENT ON FUNCTION stock.changes_since(text, integer) IS
     'another life of the database (failover, restore, copy) or ahead of it; begin anew with '
     'stock.snapshot(). Reads about max_rows (1 to 100,000) ledger rows, but never splits a '
     'transaction. available is that of the counters: units of overdue holds are added when they '
-    'are given back; 0 while the level is frozen. What it answers is durable. Refused on a '
+    'are given back; 0 while the level is frozen. It does not look at the time: the bounds of the '
+    'sale window stand beside it. What it answers is durable. Refused on a '
     'standby (55000), in a transaction that has written, or whose snapshot is older than the '
     'cursor (25001).';
 
 CREATE FUNCTION stock.snapshot(cursor text DEFAULT NULL, max_rows integer DEFAULT 10000)
 RETURNS TABLE (
     outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
-    available bigint, frozen boolean, version bigint, updated_at timestamptz, next_cursor text
+    available bigint, frozen boolean, on_sale_from timestamptz, on_sale_until timestamptz,
+    version bigint, updated_at timestamptz, next_cursor text
 )
 LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -25,7 +25,8 @@ CREATE TYPE stock.answer AS (
     available  bigint,
     version    bigint,
     expires_at timestamptz,
-    replayed   boolean
+    replayed   boolean,
+    opens_at   timestamptz
 );
 COMMENT ON TYPE stock.answer IS 'What became of one line of a request.';
 COMMENT ON COLUMN stock.answer.request IS 'The place of the request in its batch, from 1.';
@@ -47,6 +48,8 @@ COMMENT ON COLUMN stock.answer.expires_at IS
     'The deadline of the hold; NULL where nothing is held.';
 COMMENT ON COLUMN stock.answer.replayed IS
     'True where an earlier effect is reported and nothing was changed.';
+COMMENT ON COLUMN stock.answer.opens_at IS
+    'Where the outcome is not_on_sale: when the sale opens; NULL where it has ended.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Holds units for an order until ttl has passed.
@@ -319,11 +322,12 @@ COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, tex
     'As stock.transfer_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
--- Changes the safety stock and the limit per buyer.
+-- Changes the safety stock, the limit per buyer and the sale window.
 
 CREATE FUNCTION stock.try_set_limits(
     key text, sku text, location text, safety_stock bigint DEFAULT NULL,
-    buyer_limit bigint DEFAULT NULL
+    buyer_limit bigint DEFAULT NULL, on_sale_from timestamptz DEFAULT NULL,
+    on_sale_until timestamptz DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -331,15 +335,21 @@ AS 'MODULE_PATHNAME', 'try_set_limits_wrapper';
 
 CREATE FUNCTION stock.set_limits(
     key text, sku text, location text, safety_stock bigint DEFAULT NULL,
-    buyer_limit bigint DEFAULT NULL
+    buyer_limit bigint DEFAULT NULL, on_sale_from timestamptz DEFAULT NULL,
+    on_sale_until timestamptz DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'set_limits_wrapper';
-COMMENT ON FUNCTION stock.set_limits(text, text, text, bigint, bigint) IS
-    'Changes the safety stock and the limit per buyer; raises a refusal. NULL leaves one as it '
-    'is; a buyer_limit of 0 lifts the limit.';
-COMMENT ON FUNCTION stock.try_set_limits(text, text, text, bigint, bigint) IS
+COMMENT ON FUNCTION stock.set_limits(
+    text, text, text, bigint, bigint, timestamptz, timestamptz
+) IS
+    'Changes the safety stock, the limit per buyer and when the level is on sale; raises a '
+    'refusal. NULL leaves one as it is; a buyer_limit of 0 lifts the limit, on_sale_from '
+    '-infinity and on_sale_until infinity lift a bound.';
+COMMENT ON FUNCTION stock.try_set_limits(
+    text, text, text, bigint, bigint, timestamptz, timestamptz
+) IS
     'As stock.set_limits, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
@@ -403,7 +413,7 @@ LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'available_wrapper';
 COMMENT ON FUNCTION stock.available(text, text) IS
     'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue '
-    'holds count as free; 0 while the level is frozen. NULL for an unknown level.';
+    'holds count as free; 0 while the level is frozen or not on sale. NULL for an unknown level.';
 
 CREATE FUNCTION stock.reservation(key text) RETURNS TABLE (
     line integer, sku text, location text, buyer text, quantity bigint, held bigint,

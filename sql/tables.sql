@@ -12,16 +12,18 @@ COMMENT ON SCHEMA stock IS
 -- each page, so that every UPDATE is a heap-only one.
 
 CREATE TABLE stock.level (
-    on_hand      bigint      NOT NULL,
-    reserved     bigint      NOT NULL,
-    safety_stock bigint      NOT NULL DEFAULT 0,
-    buyer_limit  bigint,
-    version      bigint      NOT NULL,
-    next_due     timestamptz NOT NULL DEFAULT 'infinity',
-    updated_at   timestamptz NOT NULL,
-    frozen       boolean     NOT NULL DEFAULT false,
-    sku          text        NOT NULL COLLATE "C",
-    location     text        NOT NULL COLLATE "C",
+    on_hand       bigint      NOT NULL,
+    reserved      bigint      NOT NULL,
+    safety_stock  bigint      NOT NULL DEFAULT 0,
+    buyer_limit   bigint,
+    version       bigint      NOT NULL,
+    next_due      timestamptz NOT NULL DEFAULT 'infinity',
+    updated_at    timestamptz NOT NULL,
+    on_sale_from  timestamptz,
+    on_sale_until timestamptz,
+    frozen        boolean     NOT NULL DEFAULT false,
+    sku           text        NOT NULL COLLATE "C",
+    location      text        NOT NULL COLLATE "C",
     CONSTRAINT level_pkey PRIMARY KEY (sku, location),
     -- The last wall: whatever goes wrong above, nothing is sold twice.
     -- (It says on_hand >= 0 too. It is short because PostgreSQL reads it anew for every UPDATE.)
@@ -39,6 +41,10 @@ COMMENT ON COLUMN stock.level.buyer_limit IS
 COMMENT ON COLUMN stock.level.frozen IS
     'While true, nothing is reserved, sold or transferred from here; what was held in time can be '
     'confirmed.';
+COMMENT ON COLUMN stock.level.on_sale_from IS
+    'Nothing is reserved or sold before this; NULL: no bound.';
+COMMENT ON COLUMN stock.level.on_sale_until IS
+    'Nothing is reserved or sold from this on; NULL: no bound.';
 COMMENT ON COLUMN stock.level.version IS
     'Rises by one with each ledger row that changes the level; the first gives 1.';
 COMMENT ON COLUMN stock.level.next_due IS
@@ -108,6 +114,8 @@ CREATE TABLE stock.ledger (
     version          bigint,
     safety_stock     bigint,
     buyer_limit      bigint,
+    on_sale_from     timestamptz,
+    on_sale_until    timestamptz,
     line             integer     NOT NULL,
     frozen           boolean,
     key              text        NOT NULL COLLATE "C",
@@ -175,6 +183,10 @@ COMMENT ON COLUMN stock.ledger.expires_at IS
 COMMENT ON COLUMN stock.ledger.safety_stock IS 'The safety stock it set, if it set one.';
 COMMENT ON COLUMN stock.ledger.buyer_limit IS
     'The limit per buyer it set, if it set one; 0 lifted it.';
+COMMENT ON COLUMN stock.ledger.on_sale_from IS
+    'The moment from which on it put the level on sale, if it set one; -infinity lifted it.';
+COMMENT ON COLUMN stock.ledger.on_sale_until IS
+    'The moment at which it ended the sale, if it set one; infinity lifted it.';
 COMMENT ON COLUMN stock.ledger.frozen IS
     'Whether it froze (true) or unfroze (false) the level, if it did either.';
 COMMENT ON COLUMN stock.ledger.reason IS 'Why, where the caller said so.';

@@ -2,10 +2,13 @@
 
 CREATE VIEW stock.levels AS
 SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock,
-       CASE WHEN l.frozen THEN 0
+       CASE WHEN l.frozen
+              OR l.on_sale_from > pg_catalog.clock_timestamp()
+              OR l.on_sale_until <= pg_catalog.clock_timestamp() THEN 0
             ELSE greatest(0, l.on_hand - l.reserved - l.safety_stock + due.overdue)
        END AS available,
-       due.overdue, l.buyer_limit, l.frozen, l.version, l.updated_at
+       due.overdue, l.buyer_limit, l.frozen, l.on_sale_from, l.on_sale_until, l.version,
+       l.updated_at
   FROM stock.level l
  CROSS JOIN LATERAL (
        SELECT coalesce(pg_catalog.sum(h.quantity), 0)::bigint AS overdue
@@ -22,13 +25,17 @@ COMMENT ON COLUMN stock.levels.reserved IS 'Units promised to open holds, overdu
 COMMENT ON COLUMN stock.levels.safety_stock IS 'Units that are never promised.';
 COMMENT ON COLUMN stock.levels.available IS
     'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue '
-    'holds count as free; 0 while the level is frozen.';
+    'holds count as free; 0 while the level is frozen or not on sale.';
 COMMENT ON COLUMN stock.levels.overdue IS 'Units in holds past their deadline.';
 COMMENT ON COLUMN stock.levels.buyer_limit IS
     'Most units that one buyer may hold and have bought; NULL: no limit.';
 COMMENT ON COLUMN stock.levels.frozen IS
     'While true, nothing is reserved, sold or transferred from here; what was held in time can be '
     'confirmed.';
+COMMENT ON COLUMN stock.levels.on_sale_from IS
+    'Nothing is reserved or sold before this; NULL: no bound.';
+COMMENT ON COLUMN stock.levels.on_sale_until IS
+    'Nothing is reserved or sold from this on; NULL: no bound.';
 COMMENT ON COLUMN stock.levels.version IS
     'Rises by one with each ledger row that changes the level.';
 COMMENT ON COLUMN stock.levels.updated_at IS 'When the level last changed.';
@@ -56,7 +63,7 @@ CREATE VIEW stock.ledger_rows AS
 SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line,
        g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta,
        g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer, g.expires_at,
-       g.safety_stock, g.buyer_limit, g.frozen, g.reason,
+       g.safety_stock, g.buyer_limit, g.frozen, g.on_sale_from, g.on_sale_until, g.reason,
        g.actor, g.login, g.client_addr, g.application_name, g.context
   FROM stock.ledger g;
 COMMENT ON VIEW stock.ledger_rows IS
@@ -102,7 +109,11 @@ WITH entry AS (
            nullif((array_agg(e.buyer_limit ORDER BY e.version DESC)
                      FILTER (WHERE e.buyer_limit IS NOT NULL))[1], 0) AS buyer_limit,
            coalesce((array_agg(e.frozen ORDER BY e.version DESC)
-                       FILTER (WHERE e.frozen IS NOT NULL))[1], false) AS frozen
+                       FILTER (WHERE e.frozen IS NOT NULL))[1], false) AS frozen,
+           nullif((array_agg(e.on_sale_from ORDER BY e.version DESC)
+                     FILTER (WHERE e.on_sale_from IS NOT NULL))[1], '-infinity') AS on_sale_from,
+           nullif((array_agg(e.on_sale_until ORDER BY e.version DESC)
+                     FILTER (WHERE e.on_sale_until IS NOT NULL))[1], 'infinity') AS on_sale_until
       FROM entry e GROUP BY e.sku, e.location
 ), held AS (
     SELECT h.sku, h.location, sum(h.quantity) AS quantity, min(h.expires_at) AS first_due
@@ -110,10 +121,12 @@ WITH entry AS (
 ), level AS (
     SELECT coalesce(l.sku, t.sku) AS sku, coalesce(l.location, t.location) AS location,
            l.on_hand, l.reserved,
-           l.safety_stock, l.buyer_limit, l.frozen, l.version, l.next_due,
+           l.safety_stock, l.buyer_limit, l.frozen, l.on_sale_from, l.on_sale_until, l.version,
+           l.next_due,
            t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.version AS entries,
            t.safety_stock AS safety_stock_set, t.buyer_limit AS buyer_limit_set,
-           t.frozen AS frozen_set
+           t.frozen AS frozen_set, t.on_sale_from AS on_sale_from_set,
+           t.on_sale_until AS on_sale_until_set
       FROM stock.level l FULL JOIN total t ON t.sku = l.sku AND t.location = l.location
 ), line AS (
     -- what each reservation should hold of each level, and until when
@@ -153,7 +166,9 @@ SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger
                             ('version', v.entries::text, v.version::text),
                             ('safety_stock', v.safety_stock_set::text, v.safety_stock::text),
                             ('buyer_limit', v.buyer_limit_set::text, v.buyer_limit::text),
-                            ('frozen', v.frozen_set::text, v.frozen::text))
+                            ('frozen', v.frozen_set::text, v.frozen::text),
+                            ('on_sale_from', v.on_sale_from_set::text, v.on_sale_from::text),
+                            ('on_sale_until', v.on_sale_until_set::text, v.on_sale_until::text))
                     AS c (name, expected, found)
  WHERE c.expected IS DISTINCT FROM c.found
 UNION ALL

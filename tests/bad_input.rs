@@ -129,6 +129,7 @@ fn null_in_each_argument_is_a_default_or_a_clear_error() {
                        SELECT CASE WHEN n = i THEN 'NULL' ELSE (CASE t.typname
                               WHEN 'text' THEN quote_literal('a') WHEN 'int8' THEN '1'
                               WHEN 'interval' THEN quote_literal('1 hour')
+                              WHEN 'timestamptz' THEN quote_literal('2099-01-0' || i)
                               ELSE quote_literal('[{\"sku\":\"a\",\"location\":\"m\",\"quantity\":1}]') END)
                               || '::' || t.typname END
                          FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (type, i)

@@ -392,9 +392,8 @@ fn beside_an_old_snapshot_a_hot_level_is_found_where_it_lay_last() {
         sell(&mut other, &format!("moved other {number}"), 3);
     }
     // Where the row lay there are others by now.
-    let others = "INSERT INTO stock.level
-                  SELECT 9, 0, 0, NULL, 1, 'infinity', now(), false, 'other ' || i, 'm'
-                  FROM generate_series(1, 500) i";
+    let others = "INSERT INTO stock.level (on_hand, reserved, version, updated_at, sku, location)
+                  SELECT 9, 0, 1, now(), 'other ' || i, 'm' FROM generate_series(1, 500) i";
     for statement in ["DELETE FROM stock.level", "VACUUM stock.level", others] {
         client.batch_execute(statement).unwrap();
     }

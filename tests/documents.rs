@@ -11,9 +11,10 @@ use postgres::Client;
 use super::support::{database, value};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "docs/reference.md",
+    "docs/goods.md",
     "docs/operating.md",
     "docs/listening.md",
     "docs/settling.md",

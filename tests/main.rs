@@ -33,4 +33,5 @@ mod support;
 mod surroundings;
 mod values;
 mod verify;
+mod windows;
 mod worker;

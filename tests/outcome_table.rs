@@ -13,6 +13,11 @@ fn number(value: Option<i64>) -> String {
     value.map_or("NULL".into(), |value| value.to_string())
 }
 
+fn moment(value: Option<i64>) -> String {
+    let from_2000 = |at| format!("timestamptz '2000-01-01 00:00:00+00' + interval '{at} us'");
+    value.map_or("NULL".into(), from_2000)
+}
+
 fn level(at: &LevelId) -> String {
     format!("{}, {}", text(&at.sku), text(&at.location))
 }
@@ -77,12 +82,14 @@ fn sql(request: &Request) -> String {
                 text(&to.location)
             )
         }
-        Action::SetLimits { at, safety_stock, buyer_limit } => {
+        Action::SetLimits { at, limits } => {
             format!(
-                "try_set_limits({key}, {}, {}, {})",
+                "try_set_limits({key}, {}, {}, {}, {}, {})",
                 level(at),
-                number(*safety_stock),
-                number(*buyer_limit)
+                number(limits.safety_stock),
+                number(limits.buyer_limit),
+                moment(limits.on_sale_from),
+                moment(limits.on_sale_until)
             )
         }
         Action::Freeze { at } => format!("try_freeze_level({key}, {}, {reason})", level(at)),

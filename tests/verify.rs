@@ -12,6 +12,8 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.level SET buyer_limit = 7 WHERE sku = 'a'",
     "UPDATE stock.level SET buyer_limit = NULL WHERE sku = 'a'",
     "UPDATE stock.level SET frozen = NOT frozen WHERE sku = 'a'",
+    "UPDATE stock.level SET on_sale_from = '2030-01-01' WHERE sku = 'a'",
+    "UPDATE stock.level SET on_sale_until = '2030-01-01' WHERE sku = 'a'",
     "UPDATE stock.level SET next_due = 'infinity' WHERE sku = 'a'",
     "DELETE FROM stock.level WHERE sku = 'a'",
     "INSERT INTO stock.level (sku, location, on_hand, reserved, version, updated_at) VALUES ('a', \
@@ -41,6 +43,8 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.ledger SET buyer = 'someone else' WHERE key = 'held'",
     "UPDATE stock.ledger SET expires_at = expires_at + interval '1 hour' WHERE key = 'held'",
     "UPDATE stock.ledger SET safety_stock = 9 WHERE operation = 'set_limits'",
+    "UPDATE stock.ledger SET on_sale_from = '2030-01-01' WHERE operation = 'set_limits'",
+    "UPDATE stock.ledger SET on_sale_until = '2030-01-01' WHERE operation = 'set_limits'",
     "UPDATE stock.ledger SET reserved_delta = 0 WHERE operation = 'extend'",
     "UPDATE stock.ledger SET reserved_delta = 2 WHERE operation = 'extend'",
     "UPDATE stock.ledger SET expires_at = expires_at + interval '1 hour' WHERE operation = \

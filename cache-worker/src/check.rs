@@ -225,6 +225,8 @@ mod tests {
             reserved: 0,
             safety_stock: 0,
             frozen: false,
+            on_sale_from: None,
+            on_sale_until: None,
             version,
         }
     }

@@ -1,5 +1,6 @@
 //! What the cache says about one level.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The counters of one level, as the database had them at one version.
@@ -20,6 +21,12 @@ pub struct Level {
     pub safety_stock: i64,
     /// Whether sales are stopped.
     pub frozen: bool,
+    /// When its sale opens; `None`: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_sale_from: Option<Timestamp>,
+    /// When its sale has ended; `None`: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_sale_until: Option<Timestamp>,
     /// Rises by one with each change of the level.
     pub version: i64,
 }
@@ -31,6 +38,14 @@ impl Level {
         let free =
             self.on_hand.saturating_sub(self.reserved).saturating_sub(self.safety_stock).max(0);
         Level { available: if self.frozen { 0 } else { free }, ..self }
+    }
+
+    /// What may be promised at a moment: `available`, and 0 before its sale opens and from its end
+    /// on. The database goes by its own clock, and has the last word.
+    pub fn available_at(&self, now: Timestamp) -> i64 {
+        let is_open = self.on_sale_from.is_none_or(|from| from <= now);
+        let has_ended = self.on_sale_until.is_some_and(|until| until <= now);
+        if is_open && !has_ended { self.available } else { 0 }
     }
 }
 
@@ -99,6 +114,8 @@ mod tests {
                 reserved,
                 safety_stock,
                 frozen,
+                on_sale_from: None,
+                on_sale_until: None,
                 version: 1,
             };
             level.counted().available
@@ -106,5 +123,18 @@ mod tests {
         assert_eq!(available(10, 2, 1, false), 7);
         assert_eq!(available(1, 0, 5, false), 0);
         assert_eq!(available(10, 2, 1, true), 0);
+    }
+
+    #[test]
+    fn nothing_is_available_outside_the_sale_window() {
+        let text = r#"{"sku":"a","location":"m","available":8,"on_hand":8,"reserved":0,"safety_stock":0,
+                       "frozen":false,"on_sale_from":"2026-11-27T09:00:00Z",
+                       "on_sale_until":"2026-11-28T00:00:00Z","version":4}"#;
+        let level: Level = serde_json::from_str(text).expect("a level");
+        let at = |moment: &str| level.available_at(moment.parse().expect("a moment"));
+        assert_eq!(at("2026-11-27T08:59:59.999999Z"), 0);
+        assert_eq!(at("2026-11-27T09:00:00Z"), 8);
+        assert_eq!(at("2026-11-27T23:59:59.999999Z"), 8);
+        assert_eq!(at("2026-11-28T00:00:00Z"), 0);
     }
 }

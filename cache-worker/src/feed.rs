@@ -1,7 +1,8 @@
 //! The side of PostgreSQL: what changed, page by page, and the notifications.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use postgres_native_tls::MakeTlsConnector;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -24,12 +25,12 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// The columns of `changes_since` and `snapshot`; the age of a change by the clock of the database.
 const COLUMNS: &str =
-    "SELECT outcome, sku, location, on_hand, reserved, safety_stock, frozen, version,
+    "SELECT outcome, sku, location, on_hand, reserved, safety_stock, frozen, on_sale_from,
+       on_sale_until, version,
        extract(epoch FROM pg_catalog.clock_timestamp() - updated_at)::float8, next_cursor";
 const NAMES: &str =
-    "AS f(outcome, sku, location, on_hand, reserved, safety_stock, available, frozen, version,
-     updated_at,
-       next_cursor)";
+    "AS f(outcome, sku, location, on_hand, reserved, safety_stock, available, frozen, on_sale_from,
+       on_sale_until, version, updated_at, next_cursor)";
 
 /// A parameter of a query, and its type: then a query takes one round trip.
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -215,7 +216,7 @@ impl Feed {
             .ok_or_else(|| Error::NotUnderstood(format!("{what} answered no closing row")))?;
         let oldest = rows
             .iter()
-            .filter_map(|row| row.try_get::<_, Option<f64>>(8).ok().flatten())
+            .filter_map(|row| row.try_get::<_, Option<f64>>(10).ok().flatten())
             .reduce(f64::max);
         let levels = rows.iter().map(|row| level(row, 1)).collect::<Result<_, _>>()?;
         Ok(Page { levels, oldest, end: end(&last)? })
@@ -231,19 +232,22 @@ impl Feed {
         named: &[(String, String)],
         limit: Duration,
     ) -> Result<Vec<Option<Level>>, Error> {
-        const SQL: &str = "SELECT w.sku, w.location, l.on_hand, l.reserved, l.safety_stock,
-                           l.frozen, l.version
-              FROM unnest($1, $2) WITH ORDINALITY AS w(sku, location, nth)
-              LEFT JOIN LATERAL (SELECT v.on_hand, v.reserved, v.safety_stock, v.frozen, v.version
-              FROM stock.levels v
-                                  WHERE v.sku = w.sku AND v.location = w.location) l ON true
-             ORDER BY w.nth";
+        const SQL: &str =
+            "SELECT w.sku, w.location, l.on_hand, l.reserved, l.safety_stock, l.frozen,
+                    l.on_sale_from, l.on_sale_until, l.version
+               FROM unnest($1, $2) WITH ORDINALITY AS w(sku, location, nth)
+               LEFT JOIN LATERAL (
+                    SELECT v.on_hand, v.reserved, v.safety_stock, v.frozen, v.on_sale_from,
+                           v.on_sale_until, v.version
+                      FROM stock.levels v
+                     WHERE v.sku = w.sku AND v.location = w.location) l ON true
+              ORDER BY w.nth";
         let (skus, locations): (Vec<&str>, Vec<&str>) =
             named.iter().map(|(sku, at)| (&**sku, &**at)).unzip();
         let params: [Param<'_>; 2] = [(&skus, Type::TEXT_ARRAY), (&locations, Type::TEXT_ARRAY)];
         let rows =
             limited("reading stock.levels", limit, self.client.query_typed(SQL, &params)).await?;
-        let known = |row: &Row| row.try_get::<_, Option<i64>>(6).map(|version| version.is_some());
+        let known = |row: &Row| row.try_get::<_, Option<i64>>(8).map(|version| version.is_some());
         rows.iter()
             .map(|row| if known(row)? { level(row, 0).map(Some) } else { Ok(None) })
             .collect()
@@ -307,7 +311,7 @@ async fn limited<T>(
 
 fn end(row: &Row) -> Result<End, Error> {
     let outcome: &str = row.try_get(0)?;
-    let cursor: Option<String> = row.try_get(9)?;
+    let cursor: Option<String> = row.try_get(11)?;
     match (outcome, cursor) {
         ("caught_up", Some(cursor)) => Ok(End::CaughtUp(cursor)),
         ("more_changes", Some(cursor)) => Ok(End::MoreChanges(cursor)),
@@ -318,7 +322,8 @@ fn end(row: &Row) -> Result<End, Error> {
     }
 }
 
-/// The level in a row, in columns that follow each other: SKU, location, counters, frozen, version.
+/// The level in a row, in columns that follow each other: SKU, location, counters, frozen, sale
+/// window, version.
 fn level(row: &Row, first: usize) -> Result<Level, Error> {
     let count = |nth: usize| row.try_get::<_, i64>(first + nth);
     let (on_hand, reserved, safety_stock) = (count(2)?, count(3)?, count(4)?);
@@ -330,9 +335,18 @@ fn level(row: &Row, first: usize) -> Result<Level, Error> {
         reserved,
         safety_stock,
         frozen: row.try_get(first + 5)?,
-        version: row.try_get(first + 6)?,
+        on_sale_from: moment(row, first + 6)?,
+        on_sale_until: moment(row, first + 7)?,
+        version: row.try_get(first + 8)?,
     }
     .counted())
+}
+
+/// A moment that may be NULL; pg_stock keeps none that cannot be told.
+fn moment(row: &Row, column: usize) -> Result<Option<Timestamp>, Error> {
+    let at: Option<SystemTime> = row.try_get(column)?;
+    let untold = |error: jiff::Error| Error::NotUnderstood(error.to_string());
+    at.map(|at| Timestamp::try_from(at).map_err(untold)).transpose()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The row a caller gets for each line, and the report of a refusal.
 
 use crate::facts::{LevelId, Micros};
+use crate::moment;
 use crate::name::Name;
 use crate::outcome::{Outcome, State};
 
@@ -30,6 +31,8 @@ pub struct Answer {
     pub expires_at: Option<Micros>,
     /// True where an earlier effect is reported.
     pub replayed: bool,
+    /// When the sale opens of a level that is not on sale yet; `None` for every other answer.
+    pub opens_at: Option<Micros>,
 }
 
 /// The error that the raising form raises.
@@ -98,9 +101,11 @@ impl Answer {
             (Some(available), Some(version)) => format!("{available} available, version {version}"),
             _ => "no such level".into(),
         };
+        let opens = self.opens_at.and_then(moment::iso);
+        let opens = opens.map_or(String::new(), |opens| format!(", on sale from {opens}"));
         let LevelId { sku, location } = at;
         format!(
-            "Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}.",
+            "Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}{opens}.",
             self.line, self.quantity
         )
     }
@@ -123,6 +128,7 @@ mod tests {
             version: Some(7),
             expires_at: None,
             replayed: false,
+            opens_at: None,
         }
     }
 

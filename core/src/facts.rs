@@ -9,6 +9,8 @@ pub type Micros = i64;
 
 /// Later than every deadline: PostgreSQL's `infinity`.
 pub const NEVER: Micros = Micros::MAX;
+/// Earlier than every moment: PostgreSQL's `-infinity`.
+pub const ALWAYS: Micros = Micros::MIN;
 
 /// What is sold and where it lies. Ordered by byte: the one order in which levels are locked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +19,41 @@ pub struct LevelId {
     pub sku: Name,
     /// Where it lies.
     pub location: Name,
+}
+
+/// When a level is on sale: from one moment on, until just before another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaleWindow {
+    /// When it opens; `None`: it was always open.
+    pub from: Option<Micros>,
+    /// When it has ended; `None`: it does not end.
+    pub until: Option<Micros>,
+}
+
+impl SaleWindow {
+    /// Whether the level is on sale at a moment.
+    pub fn is_open(self, now: Micros) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+
+    /// When it opens, where it has not yet.
+    pub fn opens_at(self, now: Micros) -> Option<Micros> {
+        self.from.filter(|from| *from > now)
+    }
+
+    /// The window with another bound, or two; [`ALWAYS`] lifts the first and [`NEVER`] the second.
+    pub fn with(self, from: Option<Micros>, until: Option<Micros>) -> SaleWindow {
+        let kept = |set: Option<Micros>, lifts, now| match set {
+            Some(bound) => Some(bound).filter(|bound| *bound != lifts),
+            None => now,
+        };
+        SaleWindow { from: kept(from, ALWAYS, self.from), until: kept(until, NEVER, self.until) }
+    }
+
+    /// Whether it ends after it opens.
+    pub fn is_sound(self) -> bool {
+        self.from.zip(self.until).is_none_or(|(from, until)| from < until)
+    }
 }
 
 /// The counters of one SKU at one location.
@@ -32,6 +69,8 @@ pub struct Level {
     pub buyer_limit: Option<i64>,
     /// No sales while true.
     pub frozen: bool,
+    /// No sales outside of it.
+    pub sale: SaleWindow,
     /// Rises by one with each ledger entry that changes the level; the first gives 1.
     pub version: i64,
     /// A lower bound of the deadlines of its holds.
@@ -49,6 +88,7 @@ impl Level {
             safety_stock: 0,
             buyer_limit: None,
             frozen: false,
+            sale: SaleWindow::default(),
             version: 0,
             next_due: NEVER,
             overdue: 0,
@@ -66,14 +106,15 @@ impl Level {
         0 <= self.reserved && self.reserved <= self.on_hand
     }
 
-    /// What may still be promised: overdue holds count as free, and nothing is promised of a frozen
-    /// level.
-    pub fn available(&self) -> i64 {
-        if self.frozen { 0 } else { (self.free() + self.overdue).max(0) }
+    /// What may be promised now: overdue holds count as free, and nothing is promised of a frozen
+    /// level, or outside its sale window.
+    pub fn available(&self, now: Micros) -> i64 {
+        let is_for_sale = !self.frozen && self.sale.is_open(now);
+        if is_for_sale { (self.free() + self.overdue).max(0) } else { 0 }
     }
 
     /// What may still be promised by the counters alone, so that one version has one value: overdue
-    /// holds count as held until they are given back.
+    /// holds count as held until they are given back, and the time is not looked at.
     pub fn announced(&self) -> i64 {
         if self.frozen { 0 } else { self.free().max(0) }
     }
@@ -211,6 +252,10 @@ pub struct Entry {
     pub buyer_limit: Option<i64>,
     /// Whether it froze or unfroze the level, if it did either.
     pub frozen: Option<bool>,
+    /// The moment from which on it put the level on sale, if it set one; [`ALWAYS`] lifted it.
+    pub on_sale_from: Option<Micros>,
+    /// The moment at which it ends the sale, if it set one; [`NEVER`] lifted it.
+    pub on_sale_until: Option<Micros>,
     /// When it was decided.
     pub recorded_at: Micros,
 }

@@ -7,6 +7,7 @@
 //! | room | what it holds |
 //! |---|---|
 //! | [`name`], [`limits`], [`fault`] | the values a caller may send, and how a bad one is refused |
+//! | [`moment`] | moments as text |
 //! | [`request`], [`parse`] | what a caller asks, and how it is read from JSON |
 //! | [`facts`] | what the database knows: levels, holds, ledger entries |
 //! | [`standing`] | what has become of a reservation, computed from its ledger entries |
@@ -24,6 +25,7 @@ pub mod facts;
 pub mod fault;
 pub mod feed;
 pub mod limits;
+pub mod moment;
 pub mod name;
 pub mod outcome;
 pub mod parse;
@@ -34,8 +36,8 @@ pub mod table;
 
 pub use answer::Answer;
 pub use decide::{Decision, Effects, decide, expire, will_act};
-pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
+pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation, SaleWindow};
 pub use fault::Fault;
 pub use name::Name;
 pub use outcome::{Outcome, State};
-pub use request::{Action, Line, Request};
+pub use request::{Action, Limits, Line, Request};

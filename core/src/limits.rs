@@ -7,6 +7,7 @@ use std::fmt::Display;
 
 use crate::facts::Micros;
 use crate::fault::Fault;
+use crate::moment;
 use crate::name::Name;
 
 /// Longest key, SKU, location or buyer, in bytes.
@@ -189,4 +190,18 @@ fn too_large(path: impl Display + Copy, value: impl Display) -> Fault {
     Fault::overflow(path, format!("{path} is out of range"))
         .detail(format!("It is {value}; at most {QUANTITY_MAX} units are allowed."))
         .hint("Check the quantity.")
+}
+
+/// Takes a moment at which a sale opens or ends, but for the infinite ones that lift a bound.
+///
+/// # Errors
+/// Where it cannot be told: it lies beyond the year 9999, or is infinite in the other direction.
+pub fn sale_bound(path: &str, at: Micros, lifts: Micros) -> Result<Micros, Fault> {
+    if at == lifts || moment::iso(at).is_some() {
+        return Ok(at);
+    }
+    Err(Fault::invalid(path, format!("{path} must be a moment before the year 10000")).hint(
+        "on_sale_from '-infinity' and on_sale_until 'infinity' lift a bound; \
+             stock.freeze_level stops a sale.",
+    ))
 }

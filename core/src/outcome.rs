@@ -32,6 +32,7 @@ pub enum Outcome {
     MoreThanHeld,
     UnknownLevel,
     LevelFrozen,
+    NotOnSale,
     VersionConflict,
     BuyerRequired,
     BuyerLimitExceeded,
@@ -65,7 +66,7 @@ const fn refusal(
 
 /// Every outcome: its SQLSTATE (numbers are given once and never change), its word, what it means,
 /// and the next step.
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 32] = [
     success(Outcome::Reserved, "reserved", "the units are held until expires_at"),
     success(Outcome::Sold, "sold", "the units are sold, without a hold in between"),
     success(Outcome::Confirmed, "confirmed", "the held units have left the stock"),
@@ -155,6 +156,13 @@ const ROWS: [Row; 31] = [
         "level_frozen",
         "the level is frozen",
         "Wait until stock.unfreeze_level is called for it, or take another location.",
+    ),
+    refusal(
+        Outcome::NotOnSale,
+        "ST014",
+        "not_on_sale",
+        "the level is not on sale at this moment",
+        "Wait until opens_at, or take another location.",
     ),
     refusal(
         Outcome::VersionConflict,

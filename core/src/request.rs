@@ -59,13 +59,25 @@ pub enum Action {
     Set { at: LevelId, on_hand: i64, expected_version: Option<i64> },
     /// Move goods to another location of the same SKU; creates the level there.
     Transfer { from: LevelId, to: LevelId, quantity: i64 },
-    /// Change the safety stock and the limit per buyer; `None` leaves one as it is, a buyer limit
-    /// of 0 lifts it.
-    SetLimits { at: LevelId, safety_stock: Option<i64>, buyer_limit: Option<i64> },
+    /// Change the limits of a level.
+    SetLimits { at: LevelId, limits: Limits },
     /// Stop sales from the level.
     Freeze { at: LevelId },
     /// Allow sales from the level again.
     Unfreeze { at: LevelId },
+}
+
+/// What may be set of a level beside its stock; `None` leaves one as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Units that are never promised.
+    pub safety_stock: Option<i64>,
+    /// Most units one buyer may hold and have bought; 0 lifts the limit.
+    pub buyer_limit: Option<i64>,
+    /// When its sale opens; [`ALWAYS`](crate::facts::ALWAYS) lifts the bound.
+    pub on_sale_from: Option<Micros>,
+    /// When its sale ends; [`NEVER`](crate::facts::NEVER) lifts the bound.
+    pub on_sale_until: Option<Micros>,
 }
 
 impl Action {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
 use crate::limits::SECOND;
 use crate::name::Name;
-use crate::request::{Action, Line, Request};
+use crate::request::{Action, Limits, Line, Request};
 use crate::{Answer, decide};
 
 /// What happens before the operation that a cell is about.
@@ -81,7 +81,10 @@ pub fn level_cells() -> Vec<Cell> {
         ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1 }),
         (
             "set_limits",
-            Action::SetLimits { at: there.clone(), safety_stock: Some(1), buyer_limit: None },
+            Action::SetLimits {
+                at: there.clone(),
+                limits: Limits { safety_stock: Some(1), ..Limits::default() },
+            },
         ),
         ("freeze", Action::Freeze { at: there.clone() }),
         ("unfreeze", Action::Unfreeze { at: there }),
@@ -123,6 +126,9 @@ fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
 fn level_states() -> Vec<(&'static str, Vec<Step>)> {
     let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
     let frozen = Step::Run(request("recall", Action::Freeze { at: at("main") }));
+    // In 2000, where time begins.
+    let limits = Limits { on_sale_until: Some(0), ..Limits::default() };
+    let ended = Step::Run(request("end", Action::SetLimits { at: at("main"), limits }));
     let held = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
     let overdue = vec![Step::Run(request("other", reserve(UNITS, Some(SHORT)))), Step::Wait];
     vec![
@@ -130,7 +136,8 @@ fn level_states() -> Vec<(&'static str, Vec<Step>)> {
         ("open", vec![received.clone()]),
         ("held by others", vec![received.clone(), held]),
         ("held by others, overdue", [vec![received.clone()], overdue].concat()),
-        ("frozen", vec![received, frozen]),
+        ("frozen", vec![received.clone(), frozen]),
+        ("not on sale", vec![received, ended]),
     ]
 }
 

@@ -37,6 +37,7 @@ fn answer(request: i32, outcome: Outcome, replayed: bool) -> Answer {
         version: None,
         expires_at: None,
         replayed,
+        opens_at: None,
     }
 }
 

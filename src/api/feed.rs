@@ -13,6 +13,8 @@ use crate::fields::Call;
 
 /// Most ledger rows or levels of one call.
 const CALL_ROWS_MAX: i64 = 100_000;
+/// How many columns of a row tell of a level.
+const LEVEL_COLUMNS: usize = 11;
 
 /// `changes_since(cursor, max_rows)`: outcome, the level, next_cursor.
 #[pg_extern(sql = false)]
@@ -78,18 +80,22 @@ fn most(args: &Arguments, place: usize) -> Result<usize, Fault> {
 fn send(fcinfo: pg_sys::FunctionCallInfo, word: &str, page: &Page) {
     let cursor = page.cursor.as_ref().and_then(|cursor| rows::text(cursor.to_string().as_bytes()));
     let levels = page.levels.iter().map(|state| row(word, columns(state), None));
-    rows::send(fcinfo, levels.chain([row(page.outcome.word(), [None; 9], cursor)]));
+    rows::send(fcinfo, levels.chain([row(page.outcome.word(), [None; LEVEL_COLUMNS], cursor)]));
 }
 
-fn row(outcome: &str, level: [Column; 9], cursor: Column) -> [Column; 11] {
-    let mut columns = [None; 11];
+fn row(
+    outcome: &str,
+    level: [Column; LEVEL_COLUMNS],
+    cursor: Column,
+) -> [Column; LEVEL_COLUMNS + 2] {
+    let mut columns = [None; LEVEL_COLUMNS + 2];
     columns[0] = rows::text(outcome.as_bytes());
-    columns[1..10].copy_from_slice(&level);
-    columns[10] = cursor;
+    columns[1..=LEVEL_COLUMNS].copy_from_slice(&level);
+    columns[LEVEL_COLUMNS + 1] = cursor;
     columns
 }
 
-fn columns(state: &LevelRow) -> [Column; 9] {
+fn columns(state: &LevelRow) -> [Column; LEVEL_COLUMNS] {
     let level = &state.level;
     [
         rows::text(state.at.sku.as_bytes()),
@@ -99,6 +105,8 @@ fn columns(state: &LevelRow) -> [Column; 9] {
         rows::int(level.safety_stock),
         rows::int(level.announced()),
         rows::flag(level.frozen),
+        rows::opt_int(level.sale.from),
+        rows::opt_int(level.sale.until),
         rows::int(level.version),
         rows::int(state.updated_at),
     ]

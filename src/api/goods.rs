@@ -1,7 +1,8 @@
 //! Receive, adjust, set, transfer, limits, freeze.
 
+use pg_stock_core::facts::{ALWAYS, NEVER};
 use pg_stock_core::limits;
-use pg_stock_core::{Action, Fault, LevelId, Name, Request};
+use pg_stock_core::{Action, Fault, LevelId, Limits, Name, Request};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -85,30 +86,35 @@ fn read_transfer(args: &Arguments) -> Result<(Action, Name), Fault> {
     Ok((Action::Transfer { from, to, quantity }, args.opt_reason(5)?))
 }
 
-/// `set_limits(key, sku, location, safety_stock, buyer_limit)`
+/// `set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until)`
 #[pg_extern(sql = false)]
 fn set_limits(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_set_limits);
 }
 
-/// `try_set_limits(key, sku, location, safety_stock, buyer_limit)`
+/// `try_set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until)`
 #[pg_extern(sql = false)]
 fn try_set_limits(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_set_limits);
 }
 
 fn read_set_limits(args: &Arguments) -> Result<(Action, Name), Fault> {
-    let limit =
+    let units =
         |place, name| args.opt_int(place).map(|value| limits::stock(name, value)).transpose();
-    let (safety_stock, buyer_limit) = (limit(3, "safety_stock")?, limit(4, "buyer_limit")?);
-    if safety_stock.is_none() && buyer_limit.is_none() {
-        return Err(Fault::invalid(
-            "safety_stock",
-            "neither safety_stock nor buyer_limit was given",
-        )
-        .hint("Give the one to change; a buyer_limit of 0 lifts the limit."));
+    let bound = |place, name, lifts| {
+        args.opt_int(place).map(|at| limits::sale_bound(name, at, lifts)).transpose()
+    };
+    let limits = Limits {
+        safety_stock: units(3, "safety_stock")?,
+        buyer_limit: units(4, "buyer_limit")?,
+        on_sale_from: bound(5, "on_sale_from", ALWAYS)?,
+        on_sale_until: bound(6, "on_sale_until", NEVER)?,
+    };
+    if limits == Limits::default() {
+        return Err(Fault::invalid("safety_stock", "no limit was given")
+            .hint("Give safety_stock, buyer_limit (0 lifts it), on_sale_from or on_sale_until."));
     }
-    Ok((Action::SetLimits { at: args.level(1)?, safety_stock, buyer_limit }, Name::default()))
+    Ok((Action::SetLimits { at: args.level(1)?, limits }, Name::default()))
 }
 
 /// `freeze_level(key, sku, location, reason)`

@@ -38,7 +38,7 @@ pub fn send_answers(fcinfo: pg_sys::FunctionCallInfo, answers: &[Answer]) {
     send(fcinfo, answers.iter().map(columns));
 }
 
-fn columns(answer: &Answer) -> [Column; 12] {
+fn columns(answer: &Answer) -> [Column; 13] {
     let at = answer.at.as_ref();
     [
         int(answer.request),
@@ -53,6 +53,7 @@ fn columns(answer: &Answer) -> [Column; 12] {
         opt_int(answer.version),
         opt_int(answer.expires_at),
         flag(answer.replayed),
+        opt_int(answer.opens_at),
     ]
 }
 

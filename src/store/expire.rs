@@ -25,7 +25,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use pg_stock_core::facts::NEVER;
+use pg_stock_core::facts::{ALWAYS, NEVER};
 use pg_stock_core::limits::SECOND;
 use pg_stock_core::{Facts, Hold, LevelId, Micros, Name, expire as decide_expiry};
 use pgrx::pg_sys;
@@ -44,8 +44,6 @@ use super::{sql, write};
 use crate::error::Error;
 use crate::settings;
 
-/// Earlier than every deadline: PostgreSQL's `-infinity`.
-const EARLIEST: Micros = Micros::MIN;
 /// How often everything is looked at: a hold whose transaction took longer than its time to live
 /// lies below the mark.
 const FULL_LOOK_INTERVAL: Micros = 3_600 * SECOND;
@@ -182,8 +180,8 @@ impl Progress {
         if all {
             *self = Progress {
                 looked_at_all: Some(started),
-                mark: EARLIEST,
-                quiet_until: EARLIEST,
+                mark: ALWAYS,
+                quiet_until: ALWAYS,
                 ..Progress::default()
             };
         }
@@ -391,7 +389,7 @@ fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
 fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
-    let levels = Access::by_statements().levels(&ids, EARLIEST)?.into_iter().collect();
+    let levels = Access::by_statements().levels(&ids, ALWAYS)?.into_iter().collect();
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());

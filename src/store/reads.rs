@@ -11,7 +11,7 @@ use crate::error::Error;
 /// Units of a level that may still be promised; `None` for an unknown level.
 pub fn available(at: LevelId) -> Result<Option<i64>, Error> {
     let levels = Access::reach().levels(&[at].into(), load::now())?;
-    Ok(levels.first().map(|(_, level)| level.available()))
+    Ok(levels.first().map(|(_, level)| level.available(load::now())))
 }
 
 /// What has become of the reservation of a key by now. What is told is durable.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use pg_stock_cache::entry::{Entry, Level};
 use pg_stock_cache::layout::Layout;
 use pg_stock_tests::{Cluster, Database};
@@ -179,16 +180,30 @@ impl<'c> Shop<'c> {
 
 /// What a database has.
 pub fn in_database(client: &mut Client) -> Levels {
-    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, version,
+    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, on_sale_from,
+                      on_sale_until, version,
                       CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock)
                       END
                  FROM stock.level";
     let rows = client.query(sql, &[]).expect("levels");
     let level = |row: &postgres::Row| {
         let (on_hand, reserved, safety_stock) = (row.get(2), row.get(3), row.get(4));
-        let available = row.get(7);
-        let (sku, location, frozen, version) = (row.get(0), row.get(1), row.get(5), row.get(6));
-        Level { sku, location, available, on_hand, reserved, safety_stock, frozen, version }
+        let moment = |column| {
+            let at: Option<SystemTime> = row.get(column);
+            at.map(|at| Timestamp::try_from(at).expect("a moment"))
+        };
+        Level {
+            sku: row.get(0),
+            location: row.get(1),
+            available: row.get(9),
+            on_hand,
+            reserved,
+            safety_stock,
+            frozen: row.get(5),
+            on_sale_from: moment(6),
+            on_sale_until: moment(7),
+            version: row.get(8),
+        }
     };
     rows.iter()
         .map(level)

@@ -5,8 +5,9 @@ use super::work::Work;
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, LevelId};
 use crate::fault::Fault;
+use crate::moment;
 use crate::outcome::Outcome;
-use crate::request::{Action, Line, Request};
+use crate::request::{Action, Limits, Line, Request};
 
 /// Decides an operation on one level, or on two for a transfer.
 pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
@@ -14,6 +15,7 @@ pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
     if let Some(answers) = earlier(work, request, &lines) {
         return Ok(answers);
     }
+    check_window(work, &request.action)?;
     let covering = match judge(work, request) {
         Ok(covering) => covering,
         Err((refused, outcome)) => {
@@ -31,6 +33,31 @@ pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
         .iter()
         .map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome))
         .collect())
+}
+
+/// A sale must end after it opens, with the bound that stays, too.
+fn check_window(work: &Work, action: &Action) -> Result<(), Fault> {
+    let Action::SetLimits { at, limits } = action else { return Ok(()) };
+    let Some(level) = work.level(at) else { return Ok(()) };
+    let window = level.sale.with(limits.on_sale_from, limits.on_sale_until);
+    if window.is_sound() {
+        return Ok(());
+    }
+    let told = |bound: Option<_>| bound.and_then(moment::iso).unwrap_or_default();
+    let (from, until) = (told(window.from), told(window.until));
+    Err(Fault::invalid("on_sale_until", "on_sale_until is not after on_sale_from")
+        .detail(format!("The sale would open at {from} and end at {until}."))
+        .hint("Give both; on_sale_from '-infinity' and on_sale_until 'infinity' lift a bound."))
+}
+
+/// What an entry set of its level.
+fn limits_of(entry: &Entry) -> Limits {
+    Limits {
+        safety_stock: entry.safety_stock,
+        buyer_limit: entry.buyer_limit,
+        on_sale_from: entry.on_sale_from,
+        on_sale_until: entry.on_sale_until,
+    }
 }
 
 /// The levels a request concerns, as lines to answer; the quantity is what makes one request differ
@@ -78,9 +105,7 @@ fn earlier(work: &Work, request: &Request, lines: &[Line]) -> Option<Vec<Answer>
     let first = entries.first()?;
     let same = replay::same_lines(&entries, lines)
         && match &request.action {
-            Action::SetLimits { safety_stock, buyer_limit, .. } => {
-                first.safety_stock == *safety_stock && first.buyer_limit == *buyer_limit
-            }
+            Action::SetLimits { limits, .. } => limits_of(first) == *limits,
             Action::Transfer { from, .. } => entries
                 .iter()
                 .all(|entry| (entry.on_hand_delta < 0) == (entry.at.as_ref() == Some(from))),
@@ -169,9 +194,13 @@ fn fill(entry: Entry, action: &Action, line: &Line, on_hand: i64) -> Entry {
         Action::Transfer { quantity, .. } => {
             Entry { on_hand_delta: if line.number == 1 { -quantity } else { *quantity }, ..entry }
         }
-        Action::SetLimits { safety_stock, buyer_limit, .. } => {
-            Entry { safety_stock: *safety_stock, buyer_limit: *buyer_limit, ..entry }
-        }
+        Action::SetLimits { limits, .. } => Entry {
+            safety_stock: limits.safety_stock,
+            buyer_limit: limits.buyer_limit,
+            on_sale_from: limits.on_sale_from,
+            on_sale_until: limits.on_sale_until,
+            ..entry
+        },
         Action::Freeze { .. } => Entry { frozen: Some(true), ..entry },
         Action::Unfreeze { .. } => Entry { frozen: Some(false), ..entry },
         _ => entry,

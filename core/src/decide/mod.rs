@@ -115,6 +115,7 @@ impl LevelChange {
             reserved: actual.reserved + by.reserved,
             version: actual.version + by.version,
             safety_stock: actual.safety_stock,
+            sale: actual.sale,
             next_due: actual.next_due.min(due),
             ..self.after.clone()
         }
@@ -176,6 +177,7 @@ impl Guard {
         };
         level.free() >= self.quantity
             && !level.frozen
+            && level.sale.is_open(self.now)
             && level.buyer_limit.is_none()
             && as_due
             && self.expected_version.is_none_or(|version| version == level.version)
@@ -265,14 +267,15 @@ impl Decision {
             level.safety_stock = actual.safety_stock;
         }
         change.after = actual.clone();
+        let now = self.guard.as_ref().map_or(0, |guard| guard.now);
         for entry in &mut self.effects.entries {
             entry.on_hand_after = moved(entry.on_hand_after, before.on_hand, actual.on_hand);
             entry.reserved_after = moved(entry.reserved_after, before.reserved, actual.reserved);
             entry.version = moved(entry.version, before.version, actual.version);
-            entry.available = Some(actual.available());
+            entry.available = Some(actual.available(now));
         }
         for answer in &mut self.answers {
-            answer.available = Some(actual.available());
+            answer.available = Some(actual.available(now));
             answer.version = Some(actual.version);
         }
     }

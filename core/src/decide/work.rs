@@ -110,6 +110,7 @@ impl Work {
             level.buyer_limit =
                 entry.buyer_limit.map_or(level.buyer_limit, |limit| (limit > 0).then_some(limit));
             level.frozen = entry.frozen.unwrap_or(level.frozen);
+            level.sale = level.sale.with(entry.on_sale_from, entry.on_sale_until);
             level.version += 1;
             self.effects
                 .levels
@@ -273,6 +274,9 @@ impl Work {
         if level.frozen {
             return Err(Outcome::LevelFrozen);
         }
+        if !level.sale.is_open(self.facts.now) {
+            return Err(Outcome::NotOnSale);
+        }
         if line.expected_version.is_some_and(|expected| expected != level.version) {
             return Err(Outcome::VersionConflict);
         }
@@ -307,6 +311,7 @@ impl Work {
             version: None,
             expires_at: None,
             replayed: false,
+            opens_at: None,
         }
     }
 
@@ -337,7 +342,7 @@ impl Work {
     pub fn finish(&mut self, mark: usize, request: &Request, answers: &mut [Answer]) {
         for entry in &mut self.effects.entries[mark..] {
             if let Some(level) = entry.at.as_ref().and_then(|at| self.facts.levels.get(at)) {
-                entry.available = Some(level.available());
+                entry.available = Some(level.available(self.facts.now));
             }
             if let Some(history) = self.facts.history.get_mut(&entry.key) {
                 history.push(entry.clone());
@@ -345,8 +350,12 @@ impl Work {
         }
         for answer in answers.iter_mut() {
             let level = answer.at.as_ref().and_then(|at| self.facts.levels.get(at));
-            answer.available = answer.available.or(level.map(Level::available));
+            answer.available =
+                answer.available.or(level.map(|level| level.available(self.facts.now)));
             answer.version = answer.version.or(level.map(|level| level.version));
+            if answer.outcome == Outcome::NotOnSale {
+                answer.opens_at = level.and_then(|level| level.sale.opens_at(self.facts.now));
+            }
         }
         if request.action.concerns_reservation() {
             let standing = self.standing(&request.key);
@@ -456,6 +465,8 @@ fn blank(
         safety_stock: None,
         buyer_limit: None,
         frozen: None,
+        on_sale_from: None,
+        on_sale_until: None,
         recorded_at,
     }
 }

@@ -10,6 +10,7 @@ use serde_json::ser::Formatter;
 
 use super::alert::Alert;
 use crate::facts::Level;
+use crate::moment;
 
 /// Most bytes of a payload: PostgreSQL refuses 8,000.
 pub const PAYLOAD_BYTES_MAX: usize = 7_999;
@@ -26,6 +27,10 @@ pub struct LevelState {
     safety_stock: i64,
     available: i64,
     frozen: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_sale_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_sale_until: Option<String>,
     version: i64,
 }
 
@@ -40,6 +45,8 @@ impl LevelState {
             safety_stock: level.safety_stock,
             available: level.announced(),
             frozen: level.frozen,
+            on_sale_from: level.sale.from.and_then(moment::iso),
+            on_sale_until: level.sale.until.and_then(moment::iso),
             version: level.version,
         }
     }

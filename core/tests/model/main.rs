@@ -6,9 +6,9 @@ mod naive;
 
 use database::Database;
 use naive::Naive;
-use pg_stock_core::facts::LevelId;
+use pg_stock_core::facts::{ALWAYS, LevelId, NEVER};
 use pg_stock_core::limits::SECOND;
-use pg_stock_core::{Action, Answer, Line, Name, Outcome, Request};
+use pg_stock_core::{Action, Answer, Limits, Line, Name, Outcome, Request};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -63,6 +63,22 @@ fn some_lines() -> impl Strategy<Value = Option<Vec<Line>>> {
     option::weighted(0.4, lines())
 }
 
+/// Windows open and end within the seconds that a history takes, or are lifted.
+fn limits() -> impl Strategy<Value = Limits> {
+    let bound = |lifts| {
+        let moment = (0..30i64).prop_map(|n| n * SECOND);
+        option::weighted(0.3, prop_oneof![2 => moment, 1 => Just(lifts)])
+    };
+    (option::of(0..3i64), option::of(0..6i64), bound(ALWAYS), bound(NEVER)).prop_map(
+        |(safety_stock, buyer_limit, on_sale_from, on_sale_until)| Limits {
+            safety_stock,
+            buyer_limit,
+            on_sale_from,
+            on_sale_until,
+        },
+    )
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => reserve(lines()),
@@ -85,10 +101,7 @@ fn action() -> impl Strategy<Value = Action> {
             let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
             Action::Transfer { from: at(from), to: at(to), quantity }
         }),
-        1 => (level(), option::of(0..3i64), option::of(0..6i64))
-            .prop_map(|(at, safety_stock, buyer_limit)| {
-                Action::SetLimits { at, safety_stock, buyer_limit }
-            }),
+        1 => (level(), limits()).prop_map(|(at, limits)| Action::SetLimits { at, limits }),
         1 => (level(), any::<bool>())
             .prop_map(|(at, freeze)| match freeze {
                 true => Action::Freeze { at },

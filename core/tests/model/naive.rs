@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pg_stock_core::facts::LevelId;
+use pg_stock_core::facts::{ALWAYS, LevelId, NEVER};
 use pg_stock_core::{
-    Action, Answer, Fault, Line, Micros, Name, Operation, Outcome, Request, State,
+    Action, Answer, Fault, Limits, Line, Micros, Name, Operation, Outcome, Request, State,
 };
 
 use crate::database::Database;
@@ -17,6 +17,21 @@ struct Level {
     safety_stock: i64,
     buyer_limit: Option<i64>,
     frozen: bool,
+    opens: Option<Micros>,
+    ends: Option<Micros>,
+}
+
+impl Level {
+    /// Why nobody may buy of it now, whoever asks for how much.
+    fn closed(&self, now: Micros) -> Option<Outcome> {
+        let early = self.opens.is_some_and(|opens| now < opens);
+        let late = self.ends.is_some_and(|ends| now >= ends);
+        match (self.frozen, early || late) {
+            (true, _) => Some(Outcome::LevelFrozen),
+            (false, true) => Some(Outcome::NotOnSale),
+            (false, false) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +164,7 @@ impl Naive {
     }
 
     fn available(&self, at: &LevelId) -> i64 {
-        if self.levels[at].frozen { 0 } else { self.free(at).max(0) }
+        if self.levels[at].closed(self.now).is_some() { 0 } else { self.free(at).max(0) }
     }
 
     pub fn run(&mut self, request: &Request) -> Result<Vec<Seen>, Bad> {
@@ -162,7 +177,7 @@ impl Naive {
             Action::Return { lines } => self.close(request, lines.as_deref())?,
             Action::Extend { ttl } => self.extend(request, *ttl),
             Action::Reopen => self.reopen(&request.key),
-            _ => self.goods(request),
+            _ => self.goods(request)?,
         };
         // A line of a reservation keeps the number that it got there; what it has not comes behind.
         let parts = self.orders.get(&request.key).filter(|_| request.action.acts_on_reservation());
@@ -336,8 +351,8 @@ impl Naive {
 
     fn why_not(&self, line: &Line, buyer: Option<&Name>) -> Option<Outcome> {
         let Some(level) = self.levels.get(&line.at) else { return Some(Outcome::UnknownLevel) };
-        if level.frozen {
-            return Some(Outcome::LevelFrozen);
+        if let Some(closed) = level.closed(self.now) {
+            return Some(closed);
         }
         if line.expected_version.is_some_and(|version| version != self.versions[&line.at]) {
             return Some(Outcome::VersionConflict);
@@ -618,7 +633,7 @@ impl Naive {
         level.frozen.then_some(Outcome::LevelFrozen)
     }
 
-    fn goods(&mut self, request: &Request) -> Vec<Row> {
+    fn goods(&mut self, request: &Request) -> Result<Vec<Row>, Bad> {
         let asked: Vec<(LevelId, i64)> = match &request.action {
             Action::Receive { at, quantity } => vec![(at.clone(), *quantity)],
             Action::Adjust { at, delta, .. } => vec![(at.clone(), *delta)],
@@ -636,9 +651,7 @@ impl Naive {
             Action::Adjust { .. } => (String::new(), Outcome::Adjusted),
             Action::Set { .. } => (String::new(), Outcome::Set),
             Action::Transfer { from, .. } => (format!("{from:?}"), Outcome::Transferred),
-            Action::SetLimits { safety_stock, buyer_limit, .. } => {
-                (format!("{safety_stock:?} {buyer_limit:?}"), Outcome::LimitsSet)
-            }
+            Action::SetLimits { limits, .. } => (format!("{limits:?}"), Outcome::LimitsSet),
             Action::Freeze { .. } => (String::new(), Outcome::Frozen),
             _ => (String::new(), Outcome::Unfrozen),
         };
@@ -649,20 +662,27 @@ impl Naive {
         };
         let place = (request.key.clone(), request.action.operation(), Name::default());
         if let Some(claim) = self.claims.get(&place) {
-            return stateless(if same(&claim.lines, &asked) && claim.extra == extra {
+            return Ok(stateless(if same(&claim.lines, &asked) && claim.extra == extra {
                 self.repeat(&request.key, claim, Some(&asked))
             } else {
                 self.rows(&request.key, &asked, |_| Outcome::KeyConflict)
-            });
+            }));
+        }
+        if let Action::SetLimits { at, limits } = &request.action
+            && let Some(level) = self.levels.get(at)
+            && let (Some(opens), Some(ends)) = window(level, limits)
+            && ends <= opens
+        {
+            return Err(Bad);
         }
         if let Some(why) = self.why_not_goods(&request.action) {
             let mut refused = vec![None; asked.len()];
             refused[0] = Some(why);
-            return stateless(self.refusals(&request.key, &asked, &refused));
+            return Ok(stateless(self.refusals(&request.key, &asked, &refused)));
         }
         self.apply_goods(&request.action);
         self.claim(place, &asked, extra, false, |_| outcome);
-        stateless(self.rows(&request.key, &asked, |_| outcome))
+        Ok(stateless(self.rows(&request.key, &asked, |_| outcome)))
     }
 
     fn why_not_goods(&self, action: &Action) -> Option<Outcome> {
@@ -704,20 +724,36 @@ impl Naive {
                 self.level(from).on_hand -= quantity;
                 self.level(to).on_hand += quantity;
             }
-            Action::SetLimits { at, safety_stock, buyer_limit } => {
+            Action::SetLimits { at, limits } => {
                 let level = self.level(at);
-                level.safety_stock = safety_stock.unwrap_or(level.safety_stock);
-                level.buyer_limit = match buyer_limit {
+                level.safety_stock = limits.safety_stock.unwrap_or(level.safety_stock);
+                level.buyer_limit = match limits.buyer_limit {
                     None => level.buyer_limit,
                     Some(0) => None,
-                    limit => *limit,
+                    limit => limit,
                 };
+                (level.opens, level.ends) = window(level, limits);
             }
             Action::Freeze { at } => self.level(at).frozen = true,
             Action::Unfreeze { at } => self.level(at).frozen = false,
             _ => unreachable!("not about goods"),
         }
     }
+}
+
+/// When a sale opens and ends, once the limits are set.
+fn window(level: &Level, limits: &Limits) -> (Option<Micros>, Option<Micros>) {
+    let opens = match limits.on_sale_from {
+        None => level.opens,
+        Some(ALWAYS) => None,
+        from => from,
+    };
+    let ends = match limits.on_sale_until {
+        None => level.ends,
+        Some(NEVER) => None,
+        until => until,
+    };
+    (opens, ends)
 }
 
 fn pairs(lines: &[Line]) -> Vec<(LevelId, i64)> {

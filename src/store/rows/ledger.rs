@@ -28,6 +28,8 @@ const COLUMNS: &[Column] = &[
     or_null(bigint("version")),
     or_null(bigint("safety_stock")),
     or_null(bigint("buyer_limit")),
+    or_null(timestamptz("on_sale_from")),
+    or_null(timestamptz("on_sale_until")),
     integer("line"),
     or_null(boolean("frozen")),
     name("key"),
@@ -83,6 +85,8 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         safety_stock: row.opt_int(const { at("safety_stock") }),
         buyer_limit: row.opt_int(const { at("buyer_limit") }),
         frozen: row.opt_flag(const { at("frozen") }),
+        on_sale_from: row.opt_int(const { at("on_sale_from") }),
+        on_sale_until: row.opt_int(const { at("on_sale_until") }),
         recorded_at: row.int(const { at("recorded_at") }),
     })
 }
@@ -116,6 +120,8 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     row[const { at("safety_stock") }] = opt_int(entry.safety_stock);
     row[const { at("buyer_limit") }] = opt_int(entry.buyer_limit);
     row[const { at("frozen") }] = opt_flag(entry.frozen);
+    row[const { at("on_sale_from") }] = opt_time(entry.on_sale_from);
+    row[const { at("on_sale_until") }] = opt_time(entry.on_sale_until);
     row[const { at("reason") }] =
         Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text);
     row[const { at("context") }] = context.of(entry);

@@ -1,9 +1,9 @@
 //! stock.level: the counters of one SKU at one location.
 
-use pg_stock_core::{Level, LevelId, Micros};
+use pg_stock_core::{Level, LevelId, Micros, SaleWindow};
 
 use super::{Column, Shape, bigint, boolean, name, or_null, place, timestamptz};
-use crate::store::datum::{Row, Value, flag, int, opt_int, text, time};
+use crate::store::datum::{Row, Value, flag, int, opt_int, opt_time, text, time};
 
 pub static LEVEL: Shape = Shape {
     name: c"level",
@@ -19,6 +19,8 @@ const COLUMNS: &[Column] = &[
     bigint("version"),
     timestamptz("next_due"),
     timestamptz("updated_at"),
+    or_null(timestamptz("on_sale_from")),
+    or_null(timestamptz("on_sale_until")),
     boolean("frozen"),
     name("sku"),
     name("location"),
@@ -51,6 +53,10 @@ pub fn level(row: Row<'_>) -> Level {
         version: row.int(const { at("version") }),
         next_due: row.int(const { at("next_due") }),
         frozen: row.flag(const { at("frozen") }),
+        sale: SaleWindow {
+            from: row.opt_int(const { at("on_sale_from") }),
+            until: row.opt_int(const { at("on_sale_until") }),
+        },
         overdue: 0,
     }
 }
@@ -71,6 +77,8 @@ pub fn row(id: &LevelId, level: &Level, now: Micros) -> [Value; WIDTH] {
     row[const { at("next_due") }] = time(level.next_due);
     row[const { at("updated_at") }] = time(now);
     row[const { at("frozen") }] = flag(level.frozen);
+    row[const { at("on_sale_from") }] = opt_time(level.sale.from);
+    row[const { at("on_sale_until") }] = opt_time(level.sale.until);
     row[const { at("sku") }] = text(&id.sku);
     row[const { at("location") }] = text(&id.location);
     row
