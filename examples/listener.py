@@ -142,8 +142,10 @@ class Follower:
 
 
 def tell(level):
-    fields = ("sku", "location", "available", "on_hand", "reserved", "safety_stock", "frozen", "version")
-    print(json.dumps({field: level[field] for field in fields}), flush=True)
+    fields = ("sku", "location", "available", "on_hand", "reserved", "safety_stock", "frozen",
+              "on_sale_from", "on_sale_until", "version")
+    # A level is not on sale before the one and from the other on, whatever is available.
+    print(json.dumps({field: level.get(field) for field in fields}, default=str), flush=True)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,9 @@ fn outside_the_window_nothing_is_sold_and_the_answer_says_when_it_opens() {
         let ended = "SELECT concat_ws(' ', outcome, available, coalesce(opens_at::text, 'never'))
                        FROM stock.try_sell_stock('late', 'a', 'm', 1)";
         assert_eq!(value(&mut client, ended), "not_on_sale 0 never", "{way}");
+        let error = call(&mut client, "sell_stock('late', 'a', 'm', 1)").unwrap_err();
+        let detail = error.as_db_error().unwrap().detail().unwrap();
+        assert!(detail.contains("the sale has ended"), "{detail}");
         finish(database);
     }
 }
@@ -157,6 +160,62 @@ fn a_sale_that_ends_while_buyers_wait_is_over_for_them() {
     }
 }
 
+/// Whoever waits for the level while the sale ends comes too late, whether the one who held it sold
+/// something or not, and whatever he asks for.
+#[test]
+fn a_wait_beyond_the_end_of_the_sale_is_in_vain() {
+    let kinds = [
+        ("plain", "try_reserve_stock('k1', 'plain', 'm', 1)"),
+        ("sell", "try_sell_stock('k2', 'sell', 'm', 1)"),
+        ("limited", "try_reserve_stock('k3', 'limited', 'm', 1, NULL, 'anna')"),
+        (
+            "many",
+            r#"reserve_many('[{"key":"k4","lines":[{"sku":"many","location":"m","quantity":1}]}]')"#,
+        ),
+    ];
+    for (way, end) in WAYS.iter().flat_map(|way| [(way, "COMMIT"), (way, "ROLLBACK")]) {
+        let database = database();
+        let mut shop = database.connect();
+        let until = "clock_timestamp() + interval '4 s'";
+        for (sku, _) in kinds {
+            stocked(&mut shop, sku, "m", 10);
+            let limit = if sku == "limited" { "5" } else { "NULL" };
+            let set = format!("set_limits('w {sku}', '{sku}', 'm', NULL, {limit}, NULL, {until})");
+            assert_eq!(outcome(&mut shop, &set), "limits_set");
+        }
+        shop.batch_execute("BEGIN").unwrap();
+        for (sku, _) in kinds {
+            let text = "try_reserve_stock('shop', 'shop', 'm', 1)".replace("shop", sku);
+            let text = text.replace(", 1)", ", 1, NULL, 'berta')");
+            assert_eq!(outcome(&mut shop, &text), "reserved", "{way}: {sku}");
+        }
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (kinds.iter())
+                .map(|(_, text)| {
+                    let (mut buyer, mut watcher) = (database.connect(), database.connect());
+                    buyer.batch_execute(way).unwrap();
+                    let pid = backend(&mut buyer);
+                    let told = scope.spawn(move || {
+                        let row = call(&mut buyer, text).unwrap().remove(0);
+                        (row.outcome, row.available)
+                    });
+                    wait_for_lock(&mut watcher, pid);
+                    told
+                })
+                .collect();
+            let over = "SELECT bool_and(on_sale_until < clock_timestamp()) FROM stock.level
+                         WHERE on_sale_until IS NOT NULL";
+            eventually("the end of the sale", || value(&mut shop, over) == "t");
+            shop.batch_execute(end).unwrap();
+            for (told, (sku, _)) in waiting.into_iter().zip(kinds) {
+                let told = told.join().unwrap();
+                assert_eq!(told, ("not_on_sale".into(), Some(0)), "{way}, {end}: {sku}");
+            }
+        });
+        finish(database);
+    }
+}
+
 #[test]
 fn a_window_is_set_lifted_and_replayed_and_nonsense_is_named() {
     let database = database();
@@ -177,6 +236,9 @@ fn a_window_is_set_lifted_and_replayed_and_nonsense_is_named() {
         window("w2", "'infinity'", "NULL"),
         window("w2", "NULL", "'-infinity'"),
         window("w2", "'20000-01-01'", "'infinity'"),
+        window("w2", "'1969-12-31 23:00+00'", "NULL"),
+        window("w2", "'0044-03-15 BC'", "NULL"),
+        window("w2", friday, monday).replace("'a'", "'unknown'"),
         "try_set_limits('w2', 'a', 'm')".into(),
     ] {
         assert_eq!(raised(&mut client, &nonsense), "22023", "{nonsense}");
@@ -187,13 +249,16 @@ fn a_window_is_set_lifted_and_replayed_and_nonsense_is_named() {
     assert_eq!(value(&mut client, shown), "t none");
     assert_eq!(outcome(&mut client, &window("w4", "'-infinity'", "NULL")), "limits_set");
     assert_eq!(outcome(&mut client, "try_reserve_stock('k', 'a', 'm', 1)"), "reserved");
+    let for_ever = window("w5", "NULL", "'9999-12-31 23:59:59+00'");
+    assert_eq!(outcome(&mut client, &for_ever), "limits_set");
     let kept = "SELECT string_agg(concat_ws(' ', on_sale_from, on_sale_until), ', '
                                   ORDER BY position)
                   FROM stock.ledger_rows WHERE operation = 'set_limits'";
     client.batch_execute("SET TIME ZONE 'UTC'").unwrap();
     assert_eq!(
         value(&mut client, kept),
-        "2026-11-30 09:00:00+00 2026-12-04 18:00:00+00, infinity, -infinity"
+        "2026-11-30 09:00:00+00 2026-12-04 18:00:00+00, infinity, -infinity, \
+         9999-12-31 23:59:59+00"
     );
     finish(database);
 }

@@ -1,7 +1,8 @@
 //! What the cache says about one level.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The counters of one level, as the database had them at one version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +23,23 @@ pub struct Level {
     /// Whether sales are stopped.
     pub frozen: bool,
     /// When its sale opens; `None`: no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "moment")]
     pub on_sale_from: Option<Timestamp>,
     /// When its sale has ended; `None`: no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "moment")]
     pub on_sale_until: Option<Timestamp>,
     /// Rises by one with each change of the level.
     pub version: i64,
+}
+
+/// A moment. The last hours of the year 9999, which stand for ever, are as late as can be told.
+fn moment<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(reader)? else { return Ok(None) };
+    match text.parse() {
+        Ok(moment) => Ok(Some(moment)),
+        Err(_) if text.starts_with("9999-12-3") => Ok(Some(Timestamp::MAX)),
+        Err(error) => Err(D::Error::custom(error)),
+    }
 }
 
 impl Level {
@@ -86,6 +97,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::{Entry, Level};
 
     #[test]
@@ -136,5 +149,10 @@ mod tests {
         assert_eq!(at("2026-11-27T09:00:00Z"), 8);
         assert_eq!(at("2026-11-27T23:59:59.999999Z"), 8);
         assert_eq!(at("2026-11-28T00:00:00Z"), 0);
+        let text = text.replace("2026-11-28T00:00:00Z", "9999-12-31T23:59:59Z");
+        let level: Level = serde_json::from_str(&text).expect("a level without an end");
+        assert_eq!(level.on_sale_until, Some(Timestamp::MAX));
+        let text = text.replace("9999-12-31T23:59:59Z", "some day");
+        assert!(serde_json::from_str::<Level>(&text).is_err());
     }
 }

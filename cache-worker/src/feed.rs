@@ -342,11 +342,10 @@ fn level(row: &Row, first: usize) -> Result<Level, Error> {
     .counted())
 }
 
-/// A moment that may be NULL; pg_stock keeps none that cannot be told.
+/// A moment that may be NULL; one that is too late to be told is as late as can be told.
 fn moment(row: &Row, column: usize) -> Result<Option<Timestamp>, Error> {
     let at: Option<SystemTime> = row.try_get(column)?;
-    let untold = |error: jiff::Error| Error::NotUnderstood(error.to_string());
-    at.map(|at| Timestamp::try_from(at).map_err(untold)).transpose()
+    Ok(at.map(|at| Timestamp::try_from(at).unwrap_or(Timestamp::MAX)))
 }
 
 #[cfg(test)]

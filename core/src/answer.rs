@@ -101,11 +101,14 @@ impl Answer {
             (Some(available), Some(version)) => format!("{available} available, version {version}"),
             _ => "no such level".into(),
         };
-        let opens = self.opens_at.and_then(moment::iso);
-        let opens = opens.map_or(String::new(), |opens| format!(", on sale from {opens}"));
+        let sale = match (self.outcome, self.opens_at.and_then(moment::iso)) {
+            (_, Some(opens)) => format!(", on sale from {opens}"),
+            (Outcome::NotOnSale, None) => ", the sale has ended".into(),
+            _ => String::new(),
+        };
         let LevelId { sku, location } = at;
         format!(
-            "Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}{opens}.",
+            "Line {}: SKU \"{sku}\" at \"{location}\": {word}: {} asked, {there}{sale}.",
             self.line, self.quantity
         )
     }

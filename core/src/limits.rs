@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use crate::facts::Micros;
+use crate::facts::{ALWAYS, Micros, NEVER, SaleWindow};
 use crate::fault::Fault;
 use crate::moment;
 use crate::name::Name;
@@ -192,16 +192,37 @@ fn too_large(path: impl Display + Copy, value: impl Display) -> Fault {
         .hint("Check the quantity.")
 }
 
-/// Takes a moment at which a sale opens or ends, but for the infinite ones that lift a bound.
+/// Takes the moments between which a level is on sale; [`ALWAYS`] and [`NEVER`] lift a bound.
 ///
 /// # Errors
-/// Where it cannot be told: it lies beyond the year 9999, or is infinite in the other direction.
-pub fn sale_bound(path: &str, at: Micros, lifts: Micros) -> Result<Micros, Fault> {
-    if at == lifts || moment::iso(at).is_some() {
-        return Ok(at);
+/// Where one lies outside the years 1970 to 9999, or the second is not after the first.
+pub fn sale_window(from: Option<Micros>, until: Option<Micros>) -> Result<SaleWindow, Fault> {
+    for (path, at, lifts) in [("on_sale_from", from, ALWAYS), ("on_sale_until", until, NEVER)] {
+        if at.is_some_and(|at| at != lifts && moment::iso(at).is_none()) {
+            let word = if lifts == ALWAYS { "-infinity" } else { "infinity" };
+            let message = format!("{path} must lie in the years 1970 to 9999, or be {word}");
+            return Err(Fault::invalid(path, message).hint(format!(
+                "'{word}' lifts the bound; stock.freeze_level stops a sale, or calls one off."
+            )));
+        }
     }
-    Err(Fault::invalid(path, format!("{path} must be a moment before the year 10000")).hint(
-        "on_sale_from '-infinity' and on_sale_until 'infinity' lift a bound; \
-             stock.freeze_level stops a sale.",
-    ))
+    sound_window(SaleWindow::default().with(from, until))
+}
+
+/// Takes a sale window that ends after it opens.
+///
+/// # Errors
+/// Of every other one.
+pub fn sound_window(window: SaleWindow) -> Result<SaleWindow, Fault> {
+    if window.is_sound() {
+        return Ok(window);
+    }
+    let told = |bound: Option<_>| bound.and_then(moment::iso).unwrap_or_default();
+    let (from, until) = (told(window.from), told(window.until));
+    Err(Fault::invalid("on_sale_until", "on_sale_until is not after on_sale_from")
+        .detail(format!("The sale would open at {from} and end at {until}."))
+        .hint(
+            "Give both ('-infinity' and 'infinity' lift them); stock.freeze_level stops a sale, or \
+             calls one off.",
+        ))
 }

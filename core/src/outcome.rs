@@ -162,7 +162,7 @@ const ROWS: [Row; 32] = [
         "ST014",
         "not_on_sale",
         "the level is not on sale at this moment",
-        "Wait until opens_at, or take another location.",
+        "Come back when the sale opens, where it is still to come, or take another location.",
     ),
     refusal(
         Outcome::VersionConflict,

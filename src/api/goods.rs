@@ -1,6 +1,5 @@
 //! Receive, adjust, set, transfer, limits, freeze.
 
-use pg_stock_core::facts::{ALWAYS, NEVER};
 use pg_stock_core::limits;
 use pg_stock_core::{Action, Fault, LevelId, Limits, Name, Request};
 use pgrx::pg_sys;
@@ -101,20 +100,19 @@ fn try_set_limits(fcinfo: pg_sys::FunctionCallInfo) {
 fn read_set_limits(args: &Arguments) -> Result<(Action, Name), Fault> {
     let units =
         |place, name| args.opt_int(place).map(|value| limits::stock(name, value)).transpose();
-    let bound = |place, name, lifts| {
-        args.opt_int(place).map(|at| limits::sale_bound(name, at, lifts)).transpose()
-    };
-    let limits = Limits {
+    let (on_sale_from, on_sale_until) = (args.opt_int(5), args.opt_int(6));
+    let set = Limits {
         safety_stock: units(3, "safety_stock")?,
         buyer_limit: units(4, "buyer_limit")?,
-        on_sale_from: bound(5, "on_sale_from", ALWAYS)?,
-        on_sale_until: bound(6, "on_sale_until", NEVER)?,
+        on_sale_from,
+        on_sale_until,
     };
-    if limits == Limits::default() {
+    if set == Limits::default() {
         return Err(Fault::invalid("safety_stock", "no limit was given")
             .hint("Give safety_stock, buyer_limit (0 lifts it), on_sale_from or on_sale_until."));
     }
-    Ok((Action::SetLimits { at: args.level(1)?, limits }, Name::default()))
+    limits::sale_window(on_sale_from, on_sale_until)?;
+    Ok((Action::SetLimits { at: args.level(1)?, limits: set }, Name::default()))
 }
 
 /// `freeze_level(key, sku, location, reason)`

@@ -6,8 +6,8 @@ use pg_stock_core::{Answer, Decision, Effects, Entry, Level, LevelId, Micros};
 use pgrx::spi::SpiResult;
 
 use super::access::{Access, is_of_one_key};
-use super::notify;
 use super::setback::Setback;
+use super::{load, notify};
 use crate::error::Error;
 use crate::{board, early};
 
@@ -15,8 +15,8 @@ use crate::{board, early};
 /// taken.
 ///
 /// The level is checked as it is changed (by statements: once it is locked), so that waiting buyers
-/// queue for the row once. If another connection turns out to have used the key, the level is put
-/// back; nobody has seen it.
+/// queue for the row once. If another connection turns out to have used the key, or the sale is
+/// over by now, the level is put back; nobody has seen it.
 pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Answer>>, Error> {
     let (Some(guard), Some(change)) = (&decision.guard, decision.effects.levels.values().next())
     else {
@@ -27,7 +27,9 @@ pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Ans
     let Some(actual) = access.change_guarded(guard, &change, due)? else { return Ok(None) };
     decision.rebase(&actual);
     let effects = &decision.effects;
-    if !claim_in_turn(access, &effects.entries)? {
+    // Whoever waited for the level may have waited beyond the end of its sale.
+    let is_over = !actual.sale.is_open(load::now());
+    if is_over || !claim_in_turn(access, &effects.entries)? {
         let put_back = access.change_levels(&[(&at, &actual, &change.off(&actual))], now)?;
         expect(put_back, 1, "a level could not be put back")?;
         return Ok(None);

@@ -5,7 +5,7 @@ use super::work::Work;
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, LevelId};
 use crate::fault::Fault;
-use crate::moment;
+use crate::limits;
 use crate::outcome::Outcome;
 use crate::request::{Action, Limits, Line, Request};
 
@@ -37,17 +37,9 @@ pub(super) fn decide(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
 
 /// A sale must end after it opens, with the bound that stays, too.
 fn check_window(work: &Work, action: &Action) -> Result<(), Fault> {
-    let Action::SetLimits { at, limits } = action else { return Ok(()) };
+    let Action::SetLimits { at, limits: set } = action else { return Ok(()) };
     let Some(level) = work.level(at) else { return Ok(()) };
-    let window = level.sale.with(limits.on_sale_from, limits.on_sale_until);
-    if window.is_sound() {
-        return Ok(());
-    }
-    let told = |bound: Option<_>| bound.and_then(moment::iso).unwrap_or_default();
-    let (from, until) = (told(window.from), told(window.until));
-    Err(Fault::invalid("on_sale_until", "on_sale_until is not after on_sale_from")
-        .detail(format!("The sale would open at {from} and end at {until}."))
-        .hint("Give both; on_sale_from '-infinity' and on_sale_until 'infinity' lift a bound."))
+    limits::sound_window(level.sale.with(set.on_sale_from, set.on_sale_until)).map(drop)
 }
 
 /// What an entry set of its level.
