@@ -63,9 +63,9 @@ fn shop(cluster: &Cluster) -> (Database<'_>, Client) {
     (database, client)
 }
 
-/// Whether a buyer goes the short way to the tables: then he stands in line where somebody is at
+/// Whether a buyer reaches the tables directly: then he stands in line where somebody is at
 /// the level.
-fn goes_the_short_way(database: Database<'_>, settings: &str) -> bool {
+fn reaches_directly(database: Database<'_>, settings: &str) -> bool {
     let (mut buyer, mut rival, mut watcher) =
         (waiting(database, settings), database.connect(), database.connect());
     buyer.batch_execute("SET synchronous_commit = local").unwrap();
@@ -97,11 +97,11 @@ fn beside_citus_all_is_as_without_but_for_transactions_that_it_coordinates() {
     let (_folder, cluster) = beside_stand_in(&[]);
     let (database, _) = shop(&cluster);
     for settings in ["", "-c stand_in.distributed=orders"] {
-        assert!(goes_the_short_way(database, settings), "{settings}");
+        assert!(reaches_directly(database, settings), "{settings}");
         assert!(lets_go_early(database, settings), "{settings}");
     }
     let coordinated = "-c stand_in.coordinated=on";
-    assert!(goes_the_short_way(database, coordinated));
+    assert!(reaches_directly(database, coordinated));
     assert!(!lets_go_early(database, coordinated), "it commits elsewhere before our flush");
     finish(database);
 }
@@ -110,7 +110,7 @@ fn beside_citus_all_is_as_without_but_for_transactions_that_it_coordinates() {
 fn where_citus_cannot_be_asked_nothing_is_taken_for_safe() {
     let (_folder, cluster) = beside_stand_in(&["-DSILENT"]);
     let (database, _) = shop(&cluster);
-    assert!(!goes_the_short_way(database, ""));
+    assert!(!reaches_directly(database, ""));
     assert!(!lets_go_early(database, ""));
     finish(database);
 }
@@ -170,10 +170,10 @@ fn beside_the_real_citus() {
     let cluster = beside(&["wal_level=logical"]);
     let (database, mut client) = shop(&cluster);
     client.batch_execute("CREATE EXTENSION citus; CREATE TABLE orders (id bigint)").unwrap();
-    assert!(goes_the_short_way(database, ""));
+    assert!(reaches_directly(database, ""));
     assert!(lets_go_early(database, ""));
     client.batch_execute("SELECT create_distributed_table('orders', 'id')").unwrap();
-    assert!(goes_the_short_way(database, ""));
+    assert!(reaches_directly(database, ""));
     let session = waiting(database, "-c pg_stock.early_lock_release=transaction");
     let sql = "BEGIN; INSERT INTO orders VALUES (1); INSERT INTO orders VALUES (2);
                SELECT stock.reserve_stock('coordinated', 'a', 'm', 1); COMMIT";

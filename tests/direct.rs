@@ -1,4 +1,4 @@
-//! The short way to the tables does what the SQL statements do, and is not taken where it would do
+//! Direct access does what the SQL statements do, and is not taken where it would do
 //! less: with each thing that a DBA may add to the tables, and beside an old snapshot.
 
 use pg_stock_tests::Cluster;

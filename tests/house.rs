@@ -223,7 +223,9 @@ fn code_has_at_most_a_hundred_columns() {
     for folder in ["src", "core", "tests", "pgrx-tests", "cache-worker", "bench"] {
         files_in(&root.join(folder), "rs", &mut files);
     }
-    files_in(&root.join("sql"), "sql", &mut files);
+    for folder in ["sql", "bench/sql"] {
+        files_in(&root.join(folder), "sql", &mut files);
+    }
     let is_free = |line: &str| {
         let text = line.trim_start();
         let is_comment = text.starts_with("//") || text.starts_with("--");

@@ -1,5 +1,5 @@
-//! The schema under its feet: for every change of our tables that PostgreSQL accepts, the short way
-//! to them and the SQL statements give equal rows, equal errors, and leave the same behind. The
+//! The schema under its feet: for every change of our tables that PostgreSQL accepts, direct access
+//! and the SQL statements give equal rows, equal errors, and leave the same behind. The
 //! changes are generated, not thought of: each kind, for each column, constraint, index and table.
 
 use std::fmt::Write;
@@ -38,8 +38,8 @@ const LEFT: &str = "SELECT coalesce(jsonb_agg(row ORDER BY row::text), '[]')::te
                        - '{reserved_at,expires_at,next_due,renamed}'::text[] AS row
       FROM TABLE t) x";
 
-/// Where the table of holds, or a column of it, has another name, a sale and a refusal go on by the
-/// short way, which needs no hold for them; the statements name the table, and fail.
+/// Where the table of holds, or a column of it, has another name, a sale and a refusal go on
+/// directly, without a look at holds; the statements name the table, and fail.
 fn needs_no_hold(change: &str) -> bool {
     let is_away = change.starts_with("ALTER TABLE stock.hold RENAME")
         || change == "ALTER TABLE stock.hold SET SCHEMA elsewhere";

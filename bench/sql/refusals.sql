@@ -1,5 +1,6 @@
 -- Asks for two units so many times in a row, and takes the time of each refusal, in milliseconds.
-CREATE OR REPLACE FUNCTION pg_temp.refusals(sku text, location text, times integer) RETURNS SETOF float8
+CREATE OR REPLACE FUNCTION pg_temp.refusals(sku text, location text, times integer)
+    RETURNS SETOF float8
 LANGUAGE plpgsql AS $$
 DECLARE
     begun timestamptz;

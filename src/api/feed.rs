@@ -6,10 +6,11 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::arguments::{Arguments, missing};
-use super::rows::{self, Column};
+use super::rows;
 use crate::error::{Error, or_raise};
 use crate::feed::{self, LevelRow, Page};
 use crate::fields::Call;
+use crate::store::datum::{self, Value};
 
 /// Most ledger rows or levels of one call.
 const CALL_ROWS_MAX: i64 = 100_000;
@@ -44,8 +45,8 @@ fn emit_changes(fcinfo: pg_sys::FunctionCallInfo) {
     let told = or_raise(most.and_then(feed::emit));
     let [changes, levels, alerts, messages] =
         [told.changes, told.levels, told.alerts, told.messages]
-            .map(|count| rows::int(count as i64));
-    rows::send(fcinfo, [[changes, levels, alerts, messages, rows::flag(told.more)]].into_iter());
+            .map(|count| datum::int(count as i64));
+    rows::send(fcinfo, [[changes, levels, alerts, messages, datum::flag(told.more)]].into_iter());
 }
 
 /// `begin_generation()`: its name.
@@ -78,36 +79,32 @@ fn most(args: &Arguments, place: usize) -> Result<usize, Fault> {
 
 /// A row for each level, and a closing one.
 fn send(fcinfo: pg_sys::FunctionCallInfo, word: &str, page: &Page) {
-    let cursor = page.cursor.as_ref().and_then(|cursor| rows::text(cursor.to_string().as_bytes()));
+    let cursor = page.cursor.as_ref().and_then(|cursor| datum::word(&cursor.to_string()));
     let levels = page.levels.iter().map(|state| row(word, columns(state), None));
     rows::send(fcinfo, levels.chain([row(page.outcome.word(), [None; LEVEL_COLUMNS], cursor)]));
 }
 
-fn row(
-    outcome: &str,
-    level: [Column; LEVEL_COLUMNS],
-    cursor: Column,
-) -> [Column; LEVEL_COLUMNS + 2] {
+fn row(outcome: &str, level: [Value; LEVEL_COLUMNS], cursor: Value) -> [Value; LEVEL_COLUMNS + 2] {
     let mut columns = [None; LEVEL_COLUMNS + 2];
-    columns[0] = rows::text(outcome.as_bytes());
+    columns[0] = datum::word(outcome);
     columns[1..=LEVEL_COLUMNS].copy_from_slice(&level);
     columns[LEVEL_COLUMNS + 1] = cursor;
     columns
 }
 
-fn columns(state: &LevelRow) -> [Column; LEVEL_COLUMNS] {
+fn columns(state: &LevelRow) -> [Value; LEVEL_COLUMNS] {
     let level = &state.level;
     [
-        rows::text(state.at.sku.as_bytes()),
-        rows::text(state.at.location.as_bytes()),
-        rows::int(level.on_hand),
-        rows::int(level.reserved),
-        rows::int(level.safety_stock),
-        rows::int(level.announced()),
-        rows::flag(level.frozen),
-        rows::opt_int(level.sale.from),
-        rows::opt_int(level.sale.until),
-        rows::int(level.version),
-        rows::int(state.updated_at),
+        datum::text(&state.at.sku),
+        datum::text(&state.at.location),
+        datum::int(level.on_hand),
+        datum::int(level.reserved),
+        datum::int(level.safety_stock),
+        datum::int(level.announced()),
+        datum::flag(level.frozen),
+        datum::opt_int(level.sale.from),
+        datum::opt_int(level.sale.until),
+        datum::int(level.version),
+        datum::int(state.updated_at),
     ]
 }

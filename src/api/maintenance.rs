@@ -8,11 +8,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::arguments::Arguments;
-use super::rows::{self, Column};
+use super::rows;
 use crate::board::{self, Status};
 use crate::error::{Error, or_raise};
 use crate::fields::Call;
 use crate::store;
+use crate::store::datum::{self, Value};
 use crate::store::notify::storable;
 
 /// Most holds of one call.
@@ -26,11 +27,11 @@ fn expire_reservations(fcinfo: pg_sys::FunctionCallInfo) {
     let swept = or_raise(most.and_then(|most| store::expire(most, None)));
     let next_due = Some(swept.next_due).filter(|due| *due < NEVER);
     let row = [
-        rows::int(swept.holds),
-        rows::int(swept.units),
-        rows::int(swept.busy as i64),
-        rows::int(swept.errors),
-        rows::opt_int(next_due),
+        datum::int(swept.holds),
+        datum::int(swept.units),
+        datum::int(swept.busy as i64),
+        datum::int(swept.errors),
+        datum::opt_int(next_due),
     ];
     rows::send(fcinfo, [row].into_iter());
 }
@@ -39,14 +40,14 @@ fn expire_reservations(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {
     let row = match board::status() {
-        None => [rows::flag(false), None, rows::text(b"not_preloaded"), None, None, None],
+        None => [datum::flag(false), None, datum::word("not_preloaded"), None, None, None],
         Some(Status { process, state, trouble }) => [
-            rows::flag(true),
-            process.and_then(rows::int),
-            rows::text(state.as_bytes()),
-            rows::opt_int(trouble.as_ref().map(|(since, ..)| *since)),
-            rows::opt_int(trouble.as_ref().map(|(_, failures, _)| i64::from(*failures))),
-            trouble.and_then(|(.., error)| rows::text(storable(&error).as_bytes())),
+            datum::flag(true),
+            process.and_then(datum::line),
+            datum::word(state),
+            datum::opt_int(trouble.as_ref().map(|(since, ..)| *since)),
+            datum::opt_int(trouble.as_ref().map(|(_, failures, _)| i64::from(*failures))),
+            trouble.and_then(|(.., error)| datum::bytes(storable(&error).as_bytes())),
         ],
     };
     rows::send(fcinfo, [row].into_iter());
@@ -93,12 +94,12 @@ fn carry_out(orders: &[Order]) -> Result<Vec<Verdict>, Error> {
     Ok(settle::verdicts(orders, &standings, &answers))
 }
 
-fn columns(order: &Order, verdict: &Verdict) -> [Column; 5] {
+fn columns(order: &Order, verdict: &Verdict) -> [Value; 5] {
     [
-        rows::text(order.key.as_bytes()),
-        rows::text(order.status.word().as_bytes()),
-        rows::text(verdict.outcome.word().as_bytes()),
-        verdict.mismatch.and_then(|mismatch| rows::text(mismatch.word().as_bytes())),
-        rows::flag(verdict.agrees),
+        datum::text(&order.key),
+        datum::word(order.status.word()),
+        datum::word(verdict.outcome.word()),
+        verdict.mismatch.and_then(|mismatch| datum::word(mismatch.word())),
+        datum::flag(verdict.agrees),
     ]
 }

@@ -7,10 +7,11 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::arguments::Arguments;
-use super::rows::{Column, int, opt_int, opt_text, send, text};
+use super::rows::send;
 use crate::error::{Error, or_raise};
 use crate::fields::Call;
 use crate::store;
+use crate::store::datum::{Value, bytes, int, line as number, opt_int, opt_text, text, word};
 
 /// `available(sku, location)`: units that may still be promised; NULL for an unknown level, or
 /// where a name is NULL.
@@ -33,11 +34,11 @@ fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     send(fcinfo, standing.lines.iter().map(columns).chain(cancelled));
 }
 
-fn columns(line: &LineStanding) -> [Column; 12] {
+fn columns(line: &LineStanding) -> [Value; 12] {
     [
-        int(line.line),
-        text(line.at.sku.as_bytes()),
-        text(line.at.location.as_bytes()),
+        number(line.line),
+        text(&line.at.sku),
+        text(&line.at.location),
         opt_text(line.buyer.as_ref()),
         int(line.quantity),
         int(line.live()),
@@ -45,16 +46,16 @@ fn columns(line: &LineStanding) -> [Column; 12] {
         int(line.released),
         int(line.lapsed()),
         int(line.returned),
-        text(line.state().word().as_bytes()),
+        word(line.state().word()),
         opt_int(line.expires_at()),
     ]
 }
 
 /// The one line of a key that was released before it was reserved.
-fn cancelled() -> [Column; 12] {
-    let (nothing, none) = (int(0), text(b""));
+fn cancelled() -> [Value; 12] {
+    let (nothing, none) = (int(0), bytes(b""));
     [
-        int(1),
+        number(1),
         none,
         none,
         None,
@@ -64,7 +65,7 @@ fn cancelled() -> [Column; 12] {
         nothing,
         nothing,
         nothing,
-        text(State::Cancelled.word().as_bytes()),
+        word(State::Cancelled.word()),
         None,
     ]
 }

@@ -1,54 +1,27 @@
 //! Sends rows: the whole result at once, in a tuplestore, as set-returning functions in FROM want
 //! it.
 
-use pg_stock_core::{Answer, Name};
-use pgrx::IntoDatum;
+use pg_stock_core::Answer;
 use pgrx::pg_sys;
 
-/// One column of a row; `None` is NULL.
-pub type Column = Option<pg_sys::Datum>;
-
-/// A text column.
-pub fn text(value: &[u8]) -> Column {
-    value.into_datum()
-}
-
-/// A text column that may be NULL.
-pub fn opt_text(value: Option<&Name>) -> Column {
-    value.and_then(|value| text(value.as_bytes()))
-}
-
-/// An integer or bigint or timestamptz column that may be NULL.
-pub fn opt_int(value: Option<i64>) -> Column {
-    value.map(pg_sys::Datum::from)
-}
-
-/// An integer or bigint column.
-pub fn int(value: impl Into<i64>) -> Column {
-    opt_int(Some(value.into()))
-}
-
-/// A boolean column.
-pub fn flag(value: bool) -> Column {
-    Some(pg_sys::Datum::from(value))
-}
+use crate::store::datum::{Value, bytes, flag, int, line, opt_int, text, word};
 
 /// Sends answers as rows of the type stock.answer.
 pub fn send_answers(fcinfo: pg_sys::FunctionCallInfo, answers: &[Answer]) {
     send(fcinfo, answers.iter().map(columns));
 }
 
-fn columns(answer: &Answer) -> [Column; 13] {
+fn columns(answer: &Answer) -> [Value; 13] {
     let at = answer.at.as_ref();
     [
-        int(answer.request),
-        int(answer.line),
-        text(answer.key.as_bytes()),
-        text(at.map_or(b"", |at| at.sku.as_bytes())),
-        text(at.map_or(b"", |at| at.location.as_bytes())),
+        line(answer.request),
+        line(answer.line),
+        text(&answer.key),
+        bytes(at.map_or(b"", |at| at.sku.as_bytes())),
+        bytes(at.map_or(b"", |at| at.location.as_bytes())),
         int(answer.quantity),
-        text(answer.outcome.word().as_bytes()),
-        text(answer.state.word().as_bytes()),
+        word(answer.outcome.word()),
+        word(answer.state.word()),
         opt_int(answer.available),
         opt_int(answer.version),
         opt_int(answer.expires_at),
@@ -60,7 +33,7 @@ fn columns(answer: &Answer) -> [Column; 13] {
 /// Sends rows whose columns are those of the function's result type.
 pub fn send<const N: usize>(
     fcinfo: pg_sys::FunctionCallInfo,
-    rows: impl Iterator<Item = [Column; N]>,
+    rows: impl Iterator<Item = [Value; N]>,
 ) {
     // SAFETY: PostgreSQL calls a set-returning function with a ReturnSetInfo that describes the
     // rows it expects; what outlives the call is made in the memory context of the query, as for

@@ -191,7 +191,7 @@ static DIRECT_ACCESS: Switch = Setting {
     value: GucSetting::<bool>::new(true),
 };
 
-/// Whether the short way to the tables may be taken.
+/// Whether rows may be read and written without SQL.
 pub fn direct_access() -> bool {
     DIRECT_ACCESS.value.get()
 }

@@ -33,8 +33,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::access::{Access, names};
+use super::clock::now;
 use super::datum::{Row, bytes, int, line, text, time, word};
-use super::load::now;
 use super::notify::storable;
 use super::rows::hold;
 use super::run::{refuse_on_standby, refuse_where_distributed};

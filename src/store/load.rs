@@ -3,22 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use pg_stock_core::standing::Standing;
-use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Micros, Name, Request};
-use pgrx::pg_sys;
+use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Name, Request};
 use pgrx::spi::SpiResult;
 
 use super::access::Access;
+use super::clock::now;
 use crate::error::Error;
 use crate::settings;
 
 /// The ledger entries of keys, oldest first.
 pub type History = HashMap<Name, Vec<Entry>>;
-
-/// The database's clock, the only one that decides.
-pub fn now() -> Micros {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }.saturating_add(settings::clock_offset())
-}
 
 /// The levels that requests concern: those they name, and those their reservations have lines on;
 /// and the entries that told so.

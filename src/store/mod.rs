@@ -10,16 +10,18 @@
 //! | `sound` | a batch of which some requests meet damaged tables |
 //! | `access` | what is done with the tables, verb by verb, either directly or by a statement |
 //! | `rows` | the tables, each said once |
-//! | `direct` | the short way to the tables, without SQL |
+//! | `direct` | the way to the tables without SQL |
 //! | `sql` | the statements |
 //! | `planner` | plans that stay right, whatever is known of the tables |
 //! | `datum` | values on their way between Rust and PostgreSQL |
+//! | `clock` | the one clock that decides |
 //! | `notify` | what a transaction tells of itself, and the channels |
 //! | `crowd` | which levels others wanted a moment ago |
 //! | `subtransaction` | undo inside a transaction |
 //! | `setback` | why a call could not be stored |
 
 mod access;
+mod clock;
 mod crowd;
 pub mod datum;
 mod direct;
@@ -37,8 +39,8 @@ pub mod subtransaction;
 mod write;
 
 pub use access::names;
+pub use clock::now;
 pub use expire::{expire, forget, is_restoring, is_subscribed};
-pub use load::now;
 pub use reads::{available, standing, standings};
 pub use run::run;
 pub use sound::run_what_is_sound;

@@ -4,19 +4,20 @@ use pg_stock_core::standing::Standing;
 use pg_stock_core::{LevelId, Name};
 
 use super::access::Access;
+use super::clock::now;
 use super::load;
 use crate::durable;
 use crate::error::Error;
 
 /// Units of a level that may still be promised; `None` for an unknown level.
 pub fn available(at: LevelId) -> Result<Option<i64>, Error> {
-    let levels = Access::reach().levels(&[at].into(), load::now())?;
-    Ok(levels.first().map(|(_, level)| level.available(load::now())))
+    let levels = Access::reach().levels(&[at].into(), now())?;
+    Ok(levels.first().map(|(_, level)| level.available(now())))
 }
 
 /// What has become of the reservation of a key by now. What is told is durable.
 pub fn standing(key: &Name) -> Result<Standing, Error> {
-    Ok(standings(&[key])?.pop().unwrap_or_else(|| Standing::at(&[], load::now())))
+    Ok(standings(&[key])?.pop().unwrap_or_else(|| Standing::at(&[], now())))
 }
 
 /// What has become of the reservations of keys by now, in the order of the keys. What is told is
@@ -24,6 +25,7 @@ pub fn standing(key: &Name) -> Result<Standing, Error> {
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
     let entries = load::histories(&Access::by_statements(), keys.iter().copied())?;
     durable::flush_before_an_answer()?;
-    let (of, now) = (|key| entries.get(key).map(Vec::as_slice).unwrap_or_default(), load::now());
-    Ok(keys.iter().map(|key| Standing::at(of(key), now)).collect())
+    let of = |key| entries.get(key).map(Vec::as_slice).unwrap_or_default();
+    let at = now();
+    Ok(keys.iter().map(|key| Standing::at(of(key), at)).collect())
 }

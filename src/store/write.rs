@@ -6,8 +6,9 @@ use pg_stock_core::{Answer, Decision, Effects, Entry, Level, LevelId, Micros};
 use pgrx::spi::SpiResult;
 
 use super::access::{Access, is_of_one_key};
+use super::clock::now;
+use super::notify;
 use super::setback::Setback;
-use super::{load, notify};
 use crate::error::Error;
 use crate::{board, early};
 
@@ -22,15 +23,15 @@ pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Ans
     else {
         return Ok(None);
     };
-    let (at, now, change) = (guard.at.clone(), guard.now, change.clone());
+    let (at, decided_at, change) = (guard.at.clone(), guard.now, change.clone());
     let due = decision.effects.opened.first().map_or(change.after.next_due, |hold| hold.expires_at);
     let Some(actual) = access.change_guarded(guard, &change, due)? else { return Ok(None) };
     decision.rebase(&actual);
     let effects = &decision.effects;
     // Whoever waited for the level may have waited beyond the end of its sale.
-    let is_over = !actual.sale.is_open(load::now());
+    let is_over = !actual.sale.is_open(now());
     if is_over || !claim_in_turn(access, &effects.entries)? {
-        let put_back = access.change_levels(&[(&at, &actual, &change.off(&actual))], now)?;
+        let put_back = access.change_levels(&[(&at, &actual, &change.off(&actual))], decided_at)?;
         expect(put_back, 1, "a level could not be put back")?;
         return Ok(None);
     }

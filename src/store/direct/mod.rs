@@ -1,7 +1,7 @@
-//! The short way to the tables, without SQL.
+//! Direct access: the way to the tables without SQL.
 //!
 //! Two thirds of what a one-line reserve costs is the executor being set up and taken down, four
-//! times; of a confirm it was more. The short way does what these statements do by the functions
+//! times; of a confirm it was more. It does what these statements do by the functions
 //! that the executor itself is made of (index scans, `table_tuple_lock`, `table_tuple_update`,
 //! `table_tuple_delete`, speculative insertion, `ExecInsertIndexTuples`), as logical replication
 //! does when it applies changes: the same locks (a level is locked FOR NO KEY UPDATE, which is what
@@ -68,11 +68,11 @@ pub use self::shape::register;
 /// the queue.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The majors of PostgreSQL with which the short way was tested: what it calls may mean something
+/// The majors of PostgreSQL with which direct access was tested: what it calls may mean something
 /// else in another.
 const TESTED_MAJORS: [u32; 4] = [15, 16, 17, 18];
 
-/// Whether the short way was tested with this server; where it was not, each process says so once.
+/// Whether direct access was tested with this server; where it was not, each process says so once.
 fn is_tested() -> bool {
     static IS_TESTED: OnceLock<bool> = OnceLock::new();
     *IS_TESTED.get_or_init(|| {
@@ -89,7 +89,7 @@ fn is_tested() -> bool {
     })
 }
 
-/// The tables, where the short way leads to them.
+/// The tables, where direct access leads to them.
 pub struct Tables {
     /// What the glance saw.
     seen: Cell<Option<Seen>>,
@@ -104,7 +104,7 @@ struct Seen {
 }
 
 impl Tables {
-    /// The tables, if this transaction may take the short way.
+    /// The tables, if this transaction may reach them directly.
     pub fn reach() -> Option<Self> {
         // SAFETY: asks for the state of the transaction.
         let plain = unsafe {
