@@ -7,6 +7,7 @@
 --   extend_reservation, reserve_many
 -- - goods: receive_stock, adjust_stock, set_stock, transfer_stock, set_limits, freeze_level,
 --   unfreeze_level
+-- - goods on the road: dispatch_stock, arrive_stock, lose_stock, recall_stock
 -- - keys: reopen_key
 -- - reads: available, reservation, verify
 --
@@ -320,6 +321,94 @@ COMMENT ON FUNCTION stock.transfer_stock(text, text, text, text, bigint, text) I
     'rows: from, to.';
 COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, text) IS
     'As stock.transfer_stock, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Sends goods on their way to other locations.
+
+CREATE FUNCTION stock.try_dispatch_stock(key text, lines jsonb, reason text DEFAULT NULL)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_dispatch_wrapper';
+
+CREATE FUNCTION stock.dispatch_stock(key text, lines jsonb, reason text DEFAULT NULL)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dispatch_wrapper';
+COMMENT ON FUNCTION stock.dispatch_stock(text, jsonb, text) IS
+    'Sends goods to other locations: they leave the one level and are in_transit at the other, '
+    'which is made if it is new; raises a refusal. lines: [{"sku": …, "from": …, "to": …, '
+    '"quantity": …}, …]. Never below what is reserved; refused while a level that they leave is '
+    'frozen. Answers two rows for each line: from, to.';
+COMMENT ON FUNCTION stock.try_dispatch_stock(text, jsonb, text) IS
+    'As stock.dispatch_stock, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Takes goods into the stock that were on the way.
+
+CREATE FUNCTION stock.try_arrive_stock(
+    key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_arrive_wrapper';
+
+CREATE FUNCTION stock.arrive_stock(
+    key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'arrive_wrapper';
+COMMENT ON FUNCTION stock.arrive_stock(text, jsonb, text) IS
+    'Adds goods that were on the way under a key to the stock where they went; raises a refusal. '
+    'Without lines: all that is still on the way. In several parts: name lines (sku, location '
+    'where they arrive, quantity) and give each part an operation_key.';
+COMMENT ON FUNCTION stock.try_arrive_stock(text, jsonb, text) IS
+    'As stock.arrive_stock, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Writes goods off that were on the way.
+
+CREATE FUNCTION stock.try_lose_stock(
+    key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL, reason text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_lose_wrapper';
+
+CREATE FUNCTION stock.lose_stock(
+    key text, lines jsonb DEFAULT NULL, operation_key text DEFAULT NULL, reason text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'lose_wrapper';
+COMMENT ON FUNCTION stock.lose_stock(text, jsonb, text, text) IS
+    'Writes goods off that were on the way under a key and will not arrive; raises a refusal. '
+    'Lines and operation_key as for stock.arrive_stock.';
+COMMENT ON FUNCTION stock.try_lose_stock(text, jsonb, text, text) IS
+    'As stock.lose_stock, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Turns goods round that are on the way.
+
+CREATE FUNCTION stock.try_recall_stock(
+    key text, operation_key text DEFAULT NULL, reason text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_recall_wrapper';
+
+CREATE FUNCTION stock.recall_stock(
+    key text, operation_key text DEFAULT NULL, reason text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'recall_wrapper';
+COMMENT ON FUNCTION stock.recall_stock(text, text, text) IS
+    'Turns round what is still on the way under a key: it is in_transit to where it came from, and '
+    'stock.arrive_stock takes it in there; raises a refusal. Give another operation_key to turn it '
+    'round again. Answers two rows for each way: where it went, where it goes now.';
+COMMENT ON FUNCTION stock.try_recall_stock(text, text, text) IS
+    'As stock.recall_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Changes the safety stock, the limit per buyer and the sale window.

@@ -1,8 +1,8 @@
 -- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
 -- - read: the views, and the functions that only look
 -- - operate: reserve, sell, confirm, release, return, extend
--- - administer: receive, adjust, set, transfer, limits, freeze, reopen, expire, settle, emit
---   changes
+-- - administer: receive, adjust, set, transfer, dispatch, arrive, lose, recall, limits, freeze,
+--   reopen, expire, settle, emit changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -19,6 +19,10 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('adjust_stock', 'administer'), ('try_adjust_stock', 'administer'),
        ('set_stock', 'administer'), ('try_set_stock', 'administer'),
        ('transfer_stock', 'administer'), ('try_transfer_stock', 'administer'),
+       ('dispatch_stock', 'administer'), ('try_dispatch_stock', 'administer'),
+       ('arrive_stock', 'administer'), ('try_arrive_stock', 'administer'),
+       ('lose_stock', 'administer'), ('try_lose_stock', 'administer'),
+       ('recall_stock', 'administer'), ('try_recall_stock', 'administer'),
        ('set_limits', 'administer'), ('try_set_limits', 'administer'),
        ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
        ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
@@ -67,7 +71,8 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
     EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, '
-                   'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker TO %I', role);
+                   'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker, '
+                   'stock.shipments TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p
@@ -99,7 +104,7 @@ BEGIN
     IF access = 'read' THEN
         EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, '
                        'stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, '
-                       'stock.worker FROM %I', role);
+                       'stock.worker, stock.shipments FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;

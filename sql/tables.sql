@@ -19,6 +19,7 @@ CREATE TABLE stock.level (
     version       bigint      NOT NULL,
     next_due      timestamptz NOT NULL DEFAULT 'infinity',
     updated_at    timestamptz NOT NULL,
+    in_transit    bigint      NOT NULL DEFAULT 0,
     on_sale_from  timestamptz,
     on_sale_until timestamptz,
     frozen        boolean     NOT NULL DEFAULT false,
@@ -27,7 +28,7 @@ CREATE TABLE stock.level (
     CONSTRAINT level_pkey PRIMARY KEY (sku, location),
     -- The last wall: whatever goes wrong above, nothing is sold twice.
     -- (It says on_hand >= 0 too. It is short because PostgreSQL reads it anew for every UPDATE.)
-    CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand)
+    CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand AND in_transit >= 0)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE stock.level IS 'The counters of one SKU at one location.';
@@ -35,6 +36,8 @@ COMMENT ON COLUMN stock.level.sku IS 'What is sold; 1 to 200 bytes, taken as giv
 COMMENT ON COLUMN stock.level.location IS 'Where it lies; 1 to 200 bytes, taken as given.';
 COMMENT ON COLUMN stock.level.on_hand IS 'Units physically there.';
 COMMENT ON COLUMN stock.level.reserved IS 'Units promised to open holds.';
+COMMENT ON COLUMN stock.level.in_transit IS
+    'Units on the road to here; not among on_hand, and promised to nobody.';
 COMMENT ON COLUMN stock.level.safety_stock IS 'Units that are never promised.';
 COMMENT ON COLUMN stock.level.buyer_limit IS
     'Most units that one buyer may hold and have bought; NULL: no limit.';
@@ -52,7 +55,7 @@ COMMENT ON COLUMN stock.level.next_due IS
 COMMENT ON COLUMN stock.level.updated_at IS 'When the level last changed.';
 COMMENT ON CONSTRAINT level_pkey ON stock.level IS 'One level for each SKU and location.';
 COMMENT ON CONSTRAINT level_counters ON stock.level IS
-    'Nothing is sold twice: 0 <= reserved <= on_hand.';
+    'Nothing is sold twice: 0 <= reserved <= on_hand, 0 <= in_transit.';
 
 -- -------------------------------------------------------------------------------------------------
 -- hold: one open line of a reservation. Closing it deletes its row: the table stays as small as
@@ -108,6 +111,7 @@ CREATE TABLE stock.ledger (
     quantity         bigint      NOT NULL,
     on_hand_delta    bigint      NOT NULL,
     reserved_delta   bigint      NOT NULL,
+    in_transit_delta bigint,
     on_hand_after    bigint,
     reserved_after   bigint,
     available        bigint,
@@ -156,7 +160,7 @@ COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the datab
 COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
 COMMENT ON COLUMN stock.ledger.operation IS
     'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, '
-    'transfer, set_limits, freeze or unfreeze.';
+    'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose or recall.';
 COMMENT ON COLUMN stock.ledger.operation_key IS
     'Tells several operations of one kind under one key apart; empty unless given. Those that '
     'begin with pg_stock: are made by pg_stock.';
@@ -171,6 +175,8 @@ COMMENT ON COLUMN stock.ledger.quantity IS
     'Units asked; of an adjust the difference, of a set the units counted.';
 COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';
 COMMENT ON COLUMN stock.ledger.reserved_delta IS 'Change of reserved.';
+COMMENT ON COLUMN stock.ledger.in_transit_delta IS
+    'Change of in_transit; NULL where it does not change.';
 COMMENT ON COLUMN stock.ledger.on_hand_after IS 'on_hand after this row.';
 COMMENT ON COLUMN stock.ledger.reserved_after IS 'reserved after this row.';
 COMMENT ON COLUMN stock.ledger.available IS
@@ -241,6 +247,37 @@ COMMENT ON CONSTRAINT buyer_quantity_pkey ON stock.buyer_quantity IS
     'One count for each level and buyer.';
 
 -- -------------------------------------------------------------------------------------------------
+-- shipment: goods on the road, one row for each way of a SKU under a key. What has arrived or is
+-- lost leaves the table; the ledger remembers it.
+
+CREATE TABLE stock.shipment (
+    quantity      bigint      NOT NULL,
+    dispatched_at timestamptz NOT NULL,
+    key           text        NOT NULL COLLATE "C",
+    sku           text        NOT NULL COLLATE "C",
+    from_location text        NOT NULL COLLATE "C",
+    to_location   text        NOT NULL COLLATE "C",
+    CONSTRAINT shipment_pkey PRIMARY KEY (key, sku, from_location, to_location),
+    CONSTRAINT shipment_quantity CHECK (quantity > 0)
+);
+CREATE INDEX shipment_bound ON stock.shipment (sku, to_location);
+
+COMMENT ON TABLE stock.shipment IS
+    'Goods on the road; what has arrived, or is lost, is in the ledger alone.';
+COMMENT ON COLUMN stock.shipment.key IS 'The key of the dispatch: the shipment.';
+COMMENT ON COLUMN stock.shipment.sku IS 'What is on the way.';
+COMMENT ON COLUMN stock.shipment.from_location IS 'Where it comes from.';
+COMMENT ON COLUMN stock.shipment.to_location IS 'Where it goes.';
+COMMENT ON COLUMN stock.shipment.quantity IS 'Units that are still on the way.';
+COMMENT ON COLUMN stock.shipment.dispatched_at IS
+    'When they left; that they turned round does not change it.';
+COMMENT ON CONSTRAINT shipment_pkey ON stock.shipment IS
+    'One row for each way of a SKU under a key.';
+COMMENT ON CONSTRAINT shipment_quantity ON stock.shipment IS
+    'What is not on the way has no row.';
+COMMENT ON INDEX stock.shipment_bound IS 'Finds what is on the way to a level.';
+
+-- -------------------------------------------------------------------------------------------------
 -- pg_dump takes the data along; nothing is inserted here that a restore could collide with.
 
 SELECT pg_catalog.pg_extension_config_dump('stock.level', '');
@@ -248,3 +285,4 @@ SELECT pg_catalog.pg_extension_config_dump('stock.hold', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.ledger_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.buyer_quantity', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.shipment', '');

@@ -1,7 +1,7 @@
 -- What may be looked at: levels, open holds, the ledger, and the check that they agree.
 
 CREATE VIEW stock.levels AS
-SELECT l.sku, l.location, l.on_hand, l.reserved, l.safety_stock,
+SELECT l.sku, l.location, l.on_hand, l.reserved, l.in_transit, l.safety_stock,
        CASE WHEN l.frozen
               OR l.on_sale_from > pg_catalog.clock_timestamp()
               OR l.on_sale_until <= pg_catalog.clock_timestamp() THEN 0
@@ -22,6 +22,8 @@ COMMENT ON COLUMN stock.levels.sku IS 'What is sold.';
 COMMENT ON COLUMN stock.levels.location IS 'Where it lies.';
 COMMENT ON COLUMN stock.levels.on_hand IS 'Units physically there.';
 COMMENT ON COLUMN stock.levels.reserved IS 'Units promised to open holds, overdue ones included.';
+COMMENT ON COLUMN stock.levels.in_transit IS
+    'Units on the road to here; not among on_hand, and promised to nobody.';
 COMMENT ON COLUMN stock.levels.safety_stock IS 'Units that are never promised.';
 COMMENT ON COLUMN stock.levels.available IS
     'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue '
@@ -59,9 +61,24 @@ COMMENT ON COLUMN stock.holds.expires_at IS 'The deadline.';
 COMMENT ON COLUMN stock.holds.overdue IS
     'True once the deadline has passed: the units are free to whoever needs them.';
 
+CREATE VIEW stock.shipments AS
+SELECT s.key, s.sku, s.from_location, s.to_location, s.quantity, s.dispatched_at,
+       pg_catalog.clock_timestamp() - s.dispatched_at AS on_the_way_for
+  FROM stock.shipment s;
+COMMENT ON VIEW stock.shipments IS
+    'What is on the way. Look-ups by key, and by (sku, to_location), use an index.';
+COMMENT ON COLUMN stock.shipments.key IS 'The key of the dispatch: the shipment.';
+COMMENT ON COLUMN stock.shipments.sku IS 'What is on the way.';
+COMMENT ON COLUMN stock.shipments.from_location IS 'Where it comes from.';
+COMMENT ON COLUMN stock.shipments.to_location IS 'Where it goes.';
+COMMENT ON COLUMN stock.shipments.quantity IS 'Units that are still on the way.';
+COMMENT ON COLUMN stock.shipments.dispatched_at IS
+    'When they left; that they turned round does not change it.';
+COMMENT ON COLUMN stock.shipments.on_the_way_for IS 'How long ago that was.';
+
 CREATE VIEW stock.ledger_rows AS
 SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line,
-       g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta,
+       g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta, g.in_transit_delta,
        g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer, g.expires_at,
        g.safety_stock, g.buyer_limit, g.frozen, g.on_sale_from, g.on_sale_until, g.reason,
        g.actor, g.login, g.client_addr, g.application_name, g.context
@@ -103,7 +120,8 @@ WITH entry AS (
     WINDOW chain AS (PARTITION BY g.sku, g.location ORDER BY g.version, g.position)
 ), total AS (
     SELECT e.sku, e.location,
-           sum(e.on_hand_delta) AS on_hand, sum(e.reserved_delta) AS reserved, count(*) AS version,
+           sum(e.on_hand_delta) AS on_hand, sum(e.reserved_delta) AS reserved,
+           coalesce(sum(e.in_transit_delta), 0) AS in_transit, count(*) AS version,
            coalesce((array_agg(e.safety_stock ORDER BY e.version DESC)
                        FILTER (WHERE e.safety_stock IS NOT NULL))[1], 0) AS safety_stock,
            nullif((array_agg(e.buyer_limit ORDER BY e.version DESC)
@@ -120,10 +138,11 @@ WITH entry AS (
       FROM stock.hold h GROUP BY h.sku, h.location
 ), level AS (
     SELECT coalesce(l.sku, t.sku) AS sku, coalesce(l.location, t.location) AS location,
-           l.on_hand, l.reserved,
+           l.on_hand, l.reserved, l.in_transit,
            l.safety_stock, l.buyer_limit, l.frozen, l.on_sale_from, l.on_sale_until, l.version,
            l.next_due,
-           t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.version AS entries,
+           t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.in_transit AS in_transit_sum,
+           t.version AS entries,
            t.safety_stock AS safety_stock_set, t.buyer_limit AS buyer_limit_set,
            t.frozen AS frozen_set, t.on_sale_from AS on_sale_from_set,
            t.on_sale_until AS on_sale_until_set
@@ -138,6 +157,16 @@ WITH entry AS (
       FROM stock.ledger g
      WHERE g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend')
      GROUP BY g.key, g.sku, g.location
+), moved AS (
+    -- what each shipment should have on the way to each level
+    SELECT g.key, g.sku, g.location, sum(g.in_transit_delta) AS quantity,
+           min(g.recorded_at) FILTER (WHERE g.operation = 'dispatch') AS dispatched_at
+      FROM stock.ledger g WHERE g.operation IN ('dispatch', 'arrive', 'lose', 'recall')
+     GROUP BY g.key, g.sku, g.location
+), bound AS (
+    SELECT s.key, s.sku, s.to_location AS location, sum(s.quantity) AS quantity,
+           max(s.dispatched_at) AS dispatched_at
+      FROM stock.shipment s GROUP BY s.key, s.sku, s.to_location
 ), bought AS (
     SELECT e.sku, e.location, e.buyer,
            sum(CASE WHEN e.operation = 'reserve' THEN e.quantity
@@ -163,6 +192,7 @@ SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger
   FROM level v
  CROSS JOIN LATERAL (VALUES ('on_hand', v.on_hand_sum::text, v.on_hand::text),
                             ('reserved', v.reserved_sum::text, v.reserved::text),
+                            ('in_transit', v.in_transit_sum::text, v.in_transit::text),
                             ('version', v.entries::text, v.version::text),
                             ('safety_stock', v.safety_stock_set::text, v.safety_stock::text),
                             ('buyer_limit', v.buyer_limit_set::text, v.buyer_limit::text),
@@ -192,11 +222,13 @@ SELECT e.sku, e.location, 'a ledger row does not follow from the one before it',
 UNION ALL
 SELECT g.sku, g.location, 'a ledger row contradicts itself',
        format('the deltas of %s %s', g.operation, g.quantity),
-       format('on_hand %s, reserved %s (position %s)',
-              g.on_hand_delta, g.reserved_delta, g.position)
+       format('on_hand %s, reserved %s, in_transit %s (position %s)', g.on_hand_delta,
+              g.reserved_delta, coalesce(g.in_transit_delta, 0), g.position)
   FROM stock.ledger g
  WHERE g.operation NOT IN ('cancel', 'reopen')
    AND NOT coalesce(CASE
+       WHEN g.operation NOT IN ('dispatch', 'arrive', 'lose', 'recall')
+        AND g.in_transit_delta IS NOT NULL THEN false
        WHEN g.operation = 'reserve' THEN (g.on_hand_delta, g.reserved_delta) = (0, g.quantity)
        WHEN g.operation = 'confirm' THEN g.on_hand_delta = -g.quantity
                                      AND (g.reserved_delta = -g.quantity
@@ -208,6 +240,15 @@ SELECT g.sku, g.location, 'a ledger row contradicts itself',
        WHEN g.operation = 'set' THEN (g.on_hand_after, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'transfer' THEN (abs(g.on_hand_delta), g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'extend' THEN g.on_hand_delta = 0 AND g.reserved_delta IN (0, g.quantity)
+       WHEN g.operation = 'dispatch'
+       THEN (g.on_hand_delta, g.reserved_delta, coalesce(g.in_transit_delta, 0))
+            IN ((-g.quantity, 0, 0), (0, 0, g.quantity))
+       WHEN g.operation = 'arrive'
+       THEN (g.on_hand_delta, g.reserved_delta, g.in_transit_delta) = (g.quantity, 0, -g.quantity)
+       WHEN g.operation = 'lose'
+       THEN (g.on_hand_delta, g.reserved_delta, g.in_transit_delta) = (0, 0, -g.quantity)
+       WHEN g.operation = 'recall'
+       THEN (g.on_hand_delta, g.reserved_delta, abs(g.in_transit_delta)) = (0, 0, g.quantity)
        WHEN g.operation IN ('set_limits', 'freeze', 'unfreeze')
        THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
        END, false)
@@ -222,6 +263,15 @@ SELECT coalesce(h.sku, o.sku), coalesce(h.location, o.location),
     ON o.key = h.key AND o.sku = h.sku AND o.location = h.location
  WHERE (h.quantity, h.line, h.expires_at, h.buyer)
        IS DISTINCT FROM (o.quantity, o.line, o.expires_at, o.buyer)
+UNION ALL
+SELECT coalesce(b.sku, m.sku), coalesce(b.location, m.location),
+       'a shipment differs from the ledger (key ' || coalesce(b.key, m.key) || ')',
+       format('%s since %s', coalesce(m.quantity, 0), m.dispatched_at),
+       format('%s since %s', coalesce(b.quantity, 0), b.dispatched_at)
+  FROM bound b
+  FULL JOIN (SELECT * FROM moved WHERE moved.quantity <> 0) m
+    ON m.key = b.key AND m.sku = b.sku AND m.location = b.location
+ WHERE (b.quantity, b.dispatched_at) IS DISTINCT FROM (m.quantity, m.dispatched_at)
 UNION ALL
 SELECT coalesce(b.sku, q.sku), coalesce(b.location, q.location),
        'the count of a buyer differs from the ledger (buyer ' || coalesce(b.buyer, q.buyer) || ')',

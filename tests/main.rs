@@ -24,6 +24,7 @@ mod pairs;
 mod plans;
 mod races;
 mod recipes;
+mod road;
 mod schedule;
 mod schema;
 mod security;

@@ -2,8 +2,8 @@
 //! a real server.
 
 use super::support::{call, database, finish, sqlstate, value};
-use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells};
-use pg_stock_core::{Action, LevelId, Line, Name, Outcome, Request};
+use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells, shipment_cells};
+use pg_stock_core::{Action, LevelId, Line, Load, Name, Outcome, Request};
 
 fn text(name: &Name) -> String {
     if name.is_empty() { "NULL".into() } else { format!("'{name}'") }
@@ -31,10 +31,22 @@ fn json(lines: Option<&[Line]>) -> String {
     format!("'{}'", serde_json::Value::from(lines.iter().map(line).collect::<Vec<_>>()))
 }
 
+fn json_of_loads(loads: &[Load]) -> String {
+    let load = |load: &Load| {
+        let [sku, from, to] =
+            [&load.from.sku, &load.from.location, &load.to.location].map(Name::to_string);
+        serde_json::json!({"sku": sku, "from": from, "to": to, "quantity": load.quantity})
+    };
+    format!("'{}'", serde_json::Value::from(loads.iter().map(load).collect::<Vec<_>>()))
+}
+
 /// The call that makes a request.
 fn sql(request: &Request) -> String {
     let (key, part, reason) =
         (text(&request.key), text(&request.operation_key), text(&request.reason));
+    let part_of = |operation: &str, lines: &Option<Vec<Line>>| {
+        format!("try_{operation}_stock({key}, {}, {part})", json(lines.as_deref()))
+    };
     match &request.action {
         Action::Reserve { lines, ttl, .. } => {
             let (line, version) = (&lines[0], number(lines[0].expected_version));
@@ -51,15 +63,9 @@ fn sql(request: &Request) -> String {
                 ),
             }
         }
-        Action::Confirm { lines } => {
-            format!("try_confirm_stock({key}, {}, {part})", json(lines.as_deref()))
-        }
-        Action::Release { lines } => {
-            format!("try_release_stock({key}, {}, {part})", json(lines.as_deref()))
-        }
-        Action::Return { lines } => {
-            format!("try_return_stock({key}, {}, {part})", json(lines.as_deref()))
-        }
+        Action::Confirm { lines } => part_of("confirm", lines),
+        Action::Release { lines } => part_of("release", lines),
+        Action::Return { lines } => part_of("return", lines),
         Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds')"),
         Action::Reopen => format!("try_reopen_key({key}, {reason})"),
         Action::Receive { at, quantity } => {
@@ -82,6 +88,12 @@ fn sql(request: &Request) -> String {
                 text(&to.location)
             )
         }
+        Action::Dispatch { loads } => {
+            format!("try_dispatch_stock({key}, {})", json_of_loads(loads))
+        }
+        Action::Arrive { lines } => part_of("arrive", lines),
+        Action::Lose { lines } => part_of("lose", lines),
+        Action::Recall => format!("try_recall_stock({key}, {part})"),
         Action::SetLimits { at, limits } => {
             format!(
                 "try_set_limits({key}, {}, {}, {}, {}, {})",
@@ -137,7 +149,7 @@ fn play(client: &mut postgres::Client, cell: &Cell) -> String {
 fn every_cell_is_answered_as_the_readme_says() {
     let database = database();
     let mut client = database.connect();
-    let cells = [reservation_cells(), level_cells()].concat();
+    let cells = [reservation_cells(), level_cells(), shipment_cells()].concat();
     for cell in &cells {
         assert_eq!(
             play(&mut client, cell),

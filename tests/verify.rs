@@ -6,7 +6,18 @@ use super::support::{database, stocked, value};
 const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.level SET on_hand = on_hand + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET on_hand = on_hand + 1, reserved = reserved + 1 WHERE sku = 'a'",
-    "UPDATE stock.level SET reserved = reserved - 1 WHERE sku = 'a'",
+    "UPDATE stock.level SET reserved = reserved - 1 WHERE sku = 'a' AND location = 'm'",
+    "UPDATE stock.level SET in_transit = in_transit + 1 WHERE sku = 'a' AND location = 'way'",
+    "UPDATE stock.shipment SET quantity = quantity + 1",
+    "UPDATE stock.shipment SET dispatched_at = dispatched_at - interval '1 day'",
+    "UPDATE stock.shipment SET key = 'stolen'",
+    "UPDATE stock.shipment SET to_location = 'm', from_location = 'way'",
+    "DELETE FROM stock.shipment",
+    "INSERT INTO stock.shipment SELECT quantity, dispatched_at, 'twin', sku, from_location, \
+     to_location FROM stock.shipment",
+    "UPDATE stock.ledger SET in_transit_delta = 3 WHERE operation = 'dispatch' AND line = 2",
+    "UPDATE stock.ledger SET in_transit_delta = NULL WHERE operation = 'arrive'",
+    "UPDATE stock.ledger SET in_transit_delta = 1 WHERE operation = 'receive' AND sku = 'a'",
     "UPDATE stock.level SET version = version + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET safety_stock = safety_stock + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET buyer_limit = 7 WHERE sku = 'a'",
@@ -59,7 +70,7 @@ const FALSIFICATIONS: &[&str] = &[
     "INSERT INTO stock.ledger (recorded_at, key, operation, line, sku, location, quantity,
      on_hand_delta, reserved_delta, on_hand_after, reserved_after, version)
      SELECT now(), 'ghost', 'receive', 1, 'a', 'm', 1, 1, 0, on_hand + 1, reserved, version + 1
-     FROM stock.level WHERE sku = 'a'",
+     FROM stock.level WHERE sku = 'a' AND location = 'm'",
 ];
 
 #[test]
@@ -79,6 +90,10 @@ fn each_falsification_is_found_and_names_its_level() {
              SELECT stock.reserve_stock('late', 'a', 'm', 1, '1 ms', 'b'); SELECT pg_sleep(0.01);
              SELECT stock.expire_reservations(10); SELECT stock.extend_reservation('late',
              '1 hour');
+             SELECT stock.dispatch_stock('lorry', '[{\"sku\":\"a\",\"from\":\"m\",
+             \"to\":\"way\",\"quantity\":9}]');
+             SELECT stock.arrive_stock('lorry', '[{\"sku\":\"a\",\"location\":\"way\",
+             \"quantity\":4}]', 'pallet 1');
              SELECT stock.release_stock('never heard of');
              SELECT stock.reopen_key('never heard of', 'mistyped')",
         )

@@ -224,6 +224,7 @@ mod tests {
             on_hand,
             reserved: 0,
             safety_stock: 0,
+            in_transit: 0,
             frozen: false,
             on_sale_from: None,
             on_sale_until: None,

@@ -20,6 +20,9 @@ pub struct Level {
     pub reserved: i64,
     /// Units never to be promised.
     pub safety_stock: i64,
+    /// Units on the road to there; not among `on_hand`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_transit: i64,
     /// Whether sales are stopped.
     pub frozen: bool,
     /// When its sale opens; `None`: no bound.
@@ -30,6 +33,11 @@ pub struct Level {
     pub on_sale_until: Option<Timestamp>,
     /// Rises by one with each change of the level.
     pub version: i64,
+}
+
+/// Whether a counter is left out: most levels have nothing in it.
+fn is_zero(counter: &i64) -> bool {
+    *counter == 0
 }
 
 /// A moment. The last hours of the year 9999, which stand for ever, are as late as can be told.
@@ -126,6 +134,7 @@ mod tests {
                 on_hand,
                 reserved,
                 safety_stock,
+                in_transit: 0,
                 frozen,
                 on_sale_from: None,
                 on_sale_until: None,

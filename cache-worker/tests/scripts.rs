@@ -22,6 +22,7 @@ pub fn level(sku: &str, version: i64, on_hand: i64) -> Level {
         on_hand,
         reserved: 0,
         safety_stock: 0,
+        in_transit: 0,
         frozen: false,
         on_sale_from: None,
         on_sale_until: None,

@@ -67,6 +67,8 @@ pub struct Level {
     pub safety_stock: i64,
     /// Most units one buyer may hold and have bought; `None`: no limit.
     pub buyer_limit: Option<i64>,
+    /// Units on the road to this level; not among `on_hand`.
+    pub in_transit: i64,
     /// No sales while true.
     pub frozen: bool,
     /// No sales outside of it.
@@ -87,6 +89,7 @@ impl Level {
             reserved: 0,
             safety_stock: 0,
             buyer_limit: None,
+            in_transit: 0,
             frozen: false,
             sale: SaleWindow::default(),
             version: 0,
@@ -103,7 +106,7 @@ impl Level {
 
     /// What must be true of every level (`level_counters` in sql/tables.sql).
     pub fn is_sound(&self) -> bool {
-        0 <= self.reserved && self.reserved <= self.on_hand
+        0 <= self.reserved && self.reserved <= self.on_hand && 0 <= self.in_transit
     }
 
     /// What may be promised now: overdue holds count as free, and nothing is promised of a frozen
@@ -164,10 +167,14 @@ pub enum Operation {
     SetLimits,
     Freeze,
     Unfreeze,
+    Dispatch,
+    Arrive,
+    Lose,
+    Recall,
 }
 
 /// Every operation and its word in the ledger.
-const WORDS: [(Operation, &str); 15] = [
+const WORDS: [(Operation, &str); 19] = [
     (Operation::Reserve, "reserve"),
     (Operation::Confirm, "confirm"),
     (Operation::Release, "release"),
@@ -183,6 +190,10 @@ const WORDS: [(Operation, &str); 15] = [
     (Operation::SetLimits, "set_limits"),
     (Operation::Freeze, "freeze"),
     (Operation::Unfreeze, "unfreeze"),
+    (Operation::Dispatch, "dispatch"),
+    (Operation::Arrive, "arrive"),
+    (Operation::Lose, "lose"),
+    (Operation::Recall, "recall"),
 ];
 
 impl Operation {
@@ -229,6 +240,8 @@ pub struct Entry {
     pub on_hand_delta: i64,
     /// Change of `reserved`.
     pub reserved_delta: i64,
+    /// Change of `in_transit`.
+    pub in_transit_delta: i64,
     /// `on_hand` afterwards.
     pub on_hand_after: i64,
     /// `reserved` afterwards.

@@ -11,6 +11,7 @@
 //! | [`request`], [`parse`] | what a caller asks, and how it is read from JSON |
 //! | [`facts`] | what the database knows: levels, holds, ledger entries |
 //! | [`standing`] | what has become of a reservation, computed from its ledger entries |
+//! | [`shipment`] | what is on the way, computed from the entries of its key |
 //! | [`outcome`], [`answer`] | the closed list of answers, their SQLSTATEs, and the row a caller gets |
 //! | [`mod@decide`] | the rules |
 //! | [`feed`] | the change feed: cursors, messages, alerts |
@@ -31,6 +32,7 @@ pub mod outcome;
 pub mod parse;
 pub mod request;
 pub mod settle;
+pub mod shipment;
 pub mod standing;
 pub mod table;
 
@@ -40,4 +42,4 @@ pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation, SaleWindo
 pub use fault::Fault;
 pub use name::Name;
 pub use outcome::{Outcome, State};
-pub use request::{Action, Limits, Line, Request};
+pub use request::{Action, Limits, Line, Load, Request};

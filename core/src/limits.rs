@@ -174,10 +174,19 @@ pub fn ttl_between(
 
 /// Adds to a stock that may not exceed 10^15 units.
 pub fn add_stock(stock: i64, added: i64) -> Result<i64, Fault> {
-    match stock.checked_add(added) {
+    add(stock, added, "on_hand", "the level would hold too many units")
+}
+
+/// Adds to what is on the road to a level, which may not exceed 10^15 units.
+pub fn add_in_transit(in_transit: i64, added: i64) -> Result<i64, Fault> {
+    add(in_transit, added, "in_transit", "too many units would be on the road to the level")
+}
+
+fn add(units: i64, added: i64, path: &str, message: &str) -> Result<i64, Fault> {
+    match units.checked_add(added) {
         Some(sum) if sum <= QUANTITY_MAX => Ok(sum),
-        _ => Err(Fault::overflow("on_hand", "the level would hold too many units")
-            .detail(format!("It has {stock}, {added} more would exceed {QUANTITY_MAX}."))
+        _ => Err(Fault::overflow(path, message.to_owned())
+            .detail(format!("It has {units}, {added} more would exceed {QUANTITY_MAX}."))
             .hint("Check the quantity.")),
     }
 }

@@ -21,6 +21,10 @@ pub enum Outcome {
     Adjusted,
     Set,
     Transferred,
+    Dispatched,
+    Arrived,
+    Lost,
+    Recalled,
     LimitsSet,
     Frozen,
     Unfrozen,
@@ -30,6 +34,8 @@ pub enum Outcome {
     ReservationExpired,
     UnknownReservation,
     MoreThanHeld,
+    UnknownShipment,
+    NotOnTheWay,
     UnknownLevel,
     LevelFrozen,
     NotOnSale,
@@ -66,7 +72,7 @@ const fn refusal(
 
 /// Every outcome: its SQLSTATE (numbers are given once and never change), its word, what it means,
 /// and the next step.
-const ROWS: [Row; 32] = [
+const ROWS: [Row; 38] = [
     success(Outcome::Reserved, "reserved", "the units are held until expires_at"),
     success(Outcome::Sold, "sold", "the units are sold, without a hold in between"),
     success(Outcome::Confirmed, "confirmed", "the held units have left the stock"),
@@ -97,6 +103,10 @@ const ROWS: [Row; 32] = [
     success(Outcome::Adjusted, "adjusted", "the stock was corrected by the difference"),
     success(Outcome::Set, "set", "the stock was set to what was counted"),
     success(Outcome::Transferred, "transferred", "the goods were moved"),
+    success(Outcome::Dispatched, "dispatched", "the goods have left and are on the way"),
+    success(Outcome::Arrived, "arrived", "the goods that were on the way are in stock"),
+    success(Outcome::Lost, "lost", "the goods that were on the way will not arrive"),
+    success(Outcome::Recalled, "recalled", "the goods that were on the way have turned round"),
     success(Outcome::LimitsSet, "limits_set", "the limits were changed"),
     success(Outcome::Frozen, "frozen", "sales from the level are stopped"),
     success(Outcome::Unfrozen, "unfrozen", "sales from the level are allowed"),
@@ -142,6 +152,21 @@ const ROWS: [Row; 32] = [
         "more_than_held",
         "more units were named than the line has left",
         "See stock.reservation(key) for what is left.",
+    ),
+    refusal(
+        Outcome::UnknownShipment,
+        "ST015",
+        "unknown_shipment",
+        "nothing was dispatched under this key",
+        "Check the key; a dispatch whose transaction was rolled back never existed.",
+    ),
+    refusal(
+        Outcome::NotOnTheWay,
+        "ST016",
+        "not_on_the_way",
+        "more units were named than are on the way there",
+        "See stock.shipments for what is on the way; what came beside it is for \
+         stock.receive_stock.",
     ),
     refusal(
         Outcome::UnknownLevel,

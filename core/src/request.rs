@@ -34,6 +34,19 @@ pub struct Line {
     pub expected_version: Option<i64>,
 }
 
+/// One line of a dispatch: a quantity that goes from one location to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Its place in the request, from 1.
+    pub number: i32,
+    /// Where the goods leave.
+    pub from: LevelId,
+    /// Where they go; of the same SKU.
+    pub to: LevelId,
+    /// Units, 1 to 10^15.
+    pub quantity: i64,
+}
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are the arguments of the SQL functions")]
@@ -59,6 +72,14 @@ pub enum Action {
     Set { at: LevelId, on_hand: i64, expected_version: Option<i64> },
     /// Move goods to another location of the same SKU; creates the level there.
     Transfer { from: LevelId, to: LevelId, quantity: i64 },
+    /// Send goods to other locations; creates the levels there.
+    Dispatch { loads: Vec<Load> },
+    /// Goods on the road have arrived; `None`: all that are still on the way.
+    Arrive { lines: Option<Vec<Line>> },
+    /// Goods on the road will not arrive; `None`: all that are still on the way.
+    Lose { lines: Option<Vec<Line>> },
+    /// What is still on the way turns round.
+    Recall,
     /// Change the limits of a level.
     SetLimits { at: LevelId, limits: Limits },
     /// Stop sales from the level.
@@ -94,6 +115,10 @@ impl Action {
             Action::Adjust { .. } => Operation::Adjust,
             Action::Set { .. } => Operation::Set,
             Action::Transfer { .. } => Operation::Transfer,
+            Action::Dispatch { .. } => Operation::Dispatch,
+            Action::Arrive { .. } => Operation::Arrive,
+            Action::Lose { .. } => Operation::Lose,
+            Action::Recall => Operation::Recall,
             Action::SetLimits { .. } => Operation::SetLimits,
             Action::Freeze { .. } => Operation::Freeze,
             Action::Unfreeze { .. } => Operation::Unfreeze,
@@ -105,8 +130,18 @@ impl Action {
         self.acts_on_reservation() || matches!(self, Action::Reserve { .. })
     }
 
-    /// True where the levels follow from what the key holds, so that its entries must be read
+    /// True where the levels follow from what the key did before, so that its entries must be read
     /// first.
+    pub fn follows_its_key(&self) -> bool {
+        self.acts_on_reservation() || self.acts_on_shipment()
+    }
+
+    /// True where it is about goods that the key has sent on their way.
+    pub fn acts_on_shipment(&self) -> bool {
+        matches!(self, Action::Arrive { .. } | Action::Lose { .. } | Action::Recall)
+    }
+
+    /// True where it is about what the key has reserved.
     pub fn acts_on_reservation(&self) -> bool {
         matches!(
             self,
@@ -125,11 +160,17 @@ impl Action {
             Action::Confirm { lines } | Action::Release { lines } | Action::Return { lines } => {
                 lines.as_deref().map(each).unwrap_or_default()
             }
-            Action::Extend { .. } | Action::Reopen => Vec::new(),
+            Action::Arrive { lines } | Action::Lose { lines } => {
+                lines.iter().flatten().map(|line| (&line.at, 0)).collect()
+            }
+            Action::Extend { .. } | Action::Reopen | Action::Recall => Vec::new(),
             Action::Adjust { at, .. } | Action::Set { at, .. } => {
                 vec![(at, crate::limits::QUANTITY_MAX)]
             }
             Action::Transfer { from, to, quantity } => vec![(from, *quantity), (to, 0)],
+            Action::Dispatch { loads } => {
+                loads.iter().flat_map(|load| [(&load.from, load.quantity), (&load.to, 0)]).collect()
+            }
             Action::Receive { at, .. }
             | Action::SetLimits { at, .. }
             | Action::Freeze { at }

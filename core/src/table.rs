@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
 use crate::limits::SECOND;
 use crate::name::Name;
-use crate::request::{Action, Limits, Line, Request};
+use crate::request::{Action, Limits, Line, Load, Request};
 use crate::{Answer, decide};
 
 /// What happens before the operation that a cell is about.
@@ -79,6 +79,7 @@ pub fn level_cells() -> Vec<Cell> {
             Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1) },
         ),
         ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1 }),
+        ("dispatch", dispatch(1)),
         (
             "set_limits",
             Action::SetLimits {
@@ -93,11 +94,30 @@ pub fn level_cells() -> Vec<Cell> {
     cells(&operations, &level_states())
 }
 
-/// Both tables in Markdown.
+/// The cells of the table about shipments, by rows.
+pub fn shipment_cells() -> Vec<Cell> {
+    let again = |action| Request { operation_key: "again".into(), ..request("k", action) };
+    let elsewhere = |quantity| {
+        Some(vec![Line { number: 1, at: at("elsewhere"), quantity, expected_version: None }])
+    };
+    let operations = [
+        ("dispatch, same request", request("k", dispatch(UNITS))),
+        ("dispatch, other request", request("k", dispatch(1))),
+        ("arrive", again(Action::Arrive { lines: None })),
+        ("arrive of one unit", again(Action::Arrive { lines: elsewhere(1) })),
+        ("arrive of more", again(Action::Arrive { lines: elsewhere(UNITS + 1) })),
+        ("lose", again(Action::Lose { lines: None })),
+        ("recall", again(Action::Recall)),
+    ];
+    cells(&operations, &shipment_states())
+}
+
+/// The tables in Markdown.
 pub fn markdown() -> String {
     let about_reservations = table("operation \\ the key is", &reservation_cells());
     let about_levels = table("operation \\ the level is", &level_cells());
-    format!("{about_reservations}\n{about_levels}")
+    let about_shipments = table("operation \\ the shipment is", &shipment_cells());
+    format!("{about_reservations}\n{about_levels}\n{about_shipments}")
 }
 
 fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
@@ -121,6 +141,20 @@ fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
     ]
     .map(|(name, steps)| (name, [vec![received.clone()], steps].concat()))
     .into()
+}
+
+fn shipment_states() -> Vec<(&'static str, Vec<Step>)> {
+    let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
+    let run = |action| Step::Run(request("k", action));
+    let sent = || vec![received.clone(), run(dispatch(UNITS))];
+    let then = |action| [sent(), vec![run(action)]].concat();
+    vec![
+        ("unknown", vec![received.clone()]),
+        ("on the way", sent()),
+        ("arrived", then(Action::Arrive { lines: None })),
+        ("lost", then(Action::Lose { lines: None })),
+        ("recalled", then(Action::Recall)),
+    ]
 }
 
 fn level_states() -> Vec<(&'static str, Vec<Step>)> {
@@ -201,6 +235,11 @@ fn at(location: &str) -> LevelId {
 
 fn lines(quantity: i64) -> Vec<Line> {
     vec![Line { number: 1, at: at("main"), quantity, expected_version: None }]
+}
+
+fn dispatch(quantity: i64) -> Action {
+    let (from, to) = (at("main"), at("elsewhere"));
+    Action::Dispatch { loads: vec![Load { number: 1, from, to, quantity }] }
 }
 
 fn reserve(quantity: i64, ttl: Option<Micros>) -> Action {

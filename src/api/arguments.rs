@@ -3,7 +3,7 @@
 
 use pg_stock_core::limits;
 use pg_stock_core::parse::{self, Options};
-use pg_stock_core::{Fault, LevelId, Line, Micros, Name};
+use pg_stock_core::{Fault, LevelId, Line, Load, Micros, Name};
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -105,6 +105,11 @@ impl Arguments {
     /// Lines that may be NULL.
     pub fn opt_lines(&self, place: usize) -> Result<Option<Vec<Line>>, Fault> {
         self.json(place, "lines")?.map(|json| parse::lines(&json)).transpose()
+    }
+
+    /// The lines of a dispatch, which must be given.
+    pub fn loads(&self, place: usize) -> Result<Vec<Load>, Fault> {
+        parse::loads(&self.json(place, "lines")?.ok_or_else(|| missing("lines"))?)
     }
 
     /// Options; NULL means none.

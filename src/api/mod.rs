@@ -9,6 +9,7 @@ mod goods;
 mod maintenance;
 mod reads;
 mod reservations;
+mod road;
 mod rows;
 
 use pg_stock_core::answer::report;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
+use pg_stock_core::decide::{Guard, HoldChange, LegChange, LevelChange};
 use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
 use pgrx::spi::SpiResult;
 
@@ -257,6 +257,31 @@ impl Access {
         };
         sql::ADD_BOUGHT.execute_each(&[], &bought.map(row).collect::<Vec<_>>()).map(drop)
     }
+
+    /// Changes goods on the road: what ends first, what begins last, for goods that turn round may
+    /// take the place of others. Says how many were as they must be.
+    pub fn change_legs(&self, changes: &[LegChange]) -> SpiResult<usize> {
+        let way = |leg: &LegChange| {
+            [text(&leg.key), text(&leg.from.sku), text(&leg.from.location), text(&leg.to.location)]
+        };
+        let (begun, there): (Vec<_>, Vec<_>) = changes.iter().partition(|leg| leg.before == 0);
+        let (ended, kept): (Vec<_>, Vec<_>) = there.into_iter().partition(|leg| leg.after == 0);
+        let ended = each(&ended, |leg| {
+            let [key, sku, from, to] = way(leg);
+            [key, sku, from, to, int(leg.before)]
+        });
+        let kept = each(&kept, |leg| {
+            let [key, sku, from, to] = way(leg);
+            [key, sku, from, to, int(leg.before), int(leg.after)]
+        });
+        let begun = each(&begun, |leg| {
+            let [key, sku, from, to] = way(leg);
+            [key, sku, from, to, int(leg.after), time(leg.dispatched_at)]
+        });
+        Ok(execute_if_any(&sql::END_LEGS, &ended)?
+            + execute_if_any(&sql::CHANGE_LEGS, &kept)?
+            + execute_if_any(&sql::BEGIN_LEGS, &begun)?)
+    }
 }
 
 /// Whether entries claim one key for one operation. Their lines are from 1 on, so that the first
@@ -280,6 +305,13 @@ fn with_overdue(row: Row<'_>) -> (LevelId, Level) {
     (level::id(row), Level { overdue: row.int(level::WIDTH), ..level::level(row) })
 }
 
+fn execute_if_any<const N: usize>(
+    statement: &sql::Statement,
+    rows: &[[Value; N]],
+) -> SpiResult<usize> {
+    if rows.is_empty() { Ok(0) } else { statement.execute_each(&[], rows) }
+}
+
 fn history_by_statement(keys: &[&Name]) -> SpiResult<Vec<Result<Entry, Error>>> {
     sql::HISTORY.query_each(&[], &each(keys, |key| [text(key)]), ledger::entry)
 }
@@ -295,8 +327,7 @@ fn keep_holds(holds: &[&HoldChange]) -> SpiResult<usize> {
             time(deadline),
         ])
     };
-    let rows: Vec<_> = holds.iter().filter_map(row).collect();
-    if rows.is_empty() { Ok(0) } else { sql::CHANGE_HOLDS.execute_each(&[], &rows) }
+    execute_if_any(&sql::CHANGE_HOLDS, &holds.iter().filter_map(row).collect::<Vec<_>>())
 }
 
 fn change_by_statement(levels: &[(&LevelId, &Level, &Level)], now: Micros) -> SpiResult<usize> {

@@ -14,7 +14,7 @@ use crate::settings;
 /// The ledger entries of keys, oldest first.
 pub type History = HashMap<Name, Vec<Entry>>;
 
-/// The levels that requests concern: those they name, and those their reservations have lines on;
+/// The levels that requests concern: those they name, and those their keys have lines on;
 /// and the entries that told so.
 pub fn levels_of(
     access: &Access,
@@ -22,16 +22,16 @@ pub fn levels_of(
 ) -> Result<(BTreeSet<LevelId>, History), Error> {
     let named = requests.iter().flat_map(|request| request.action.named_levels());
     let mut levels: BTreeSet<LevelId> = named.map(|(at, _)| at.clone()).collect();
-    let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
+    let acting = requests.iter().filter(|request| request.action.follows_its_key());
     let history = histories(access, acting.map(|request| &request.key))?;
     levels.extend(history.values().flatten().filter_map(|entry| entry.at.clone()));
     Ok((levels, history))
 }
 
-/// True where a reservation that the requests act on has lines at levels that were not read: it was
-/// made between the reads.
+/// True where a reservation or shipment that the requests act on has lines at levels that were not
+/// read: it was made between the reads.
 pub fn outgrown(facts: &Facts, requests: &[Request], levels: &BTreeSet<LevelId>) -> bool {
-    let acting = requests.iter().filter(|request| request.action.acts_on_reservation());
+    let acting = requests.iter().filter(|request| request.action.follows_its_key());
     let entries = acting.filter_map(|request| facts.history.get(&request.key)).flatten();
     entries.filter_map(|entry| entry.at.as_ref()).any(|at| !levels.contains(at))
 }

@@ -141,7 +141,7 @@ impl<'r> Call<'r> {
         let is_refused = decision.is_refused();
         if !is_refused {
             self.levels_are_known |=
-                !requests.iter().any(|request| request.action.acts_on_reservation());
+                !requests.iter().any(|request| request.action.follows_its_key());
         }
         if is_outgrown {
             self.look_again()?;
@@ -191,11 +191,13 @@ impl<'r> Call<'r> {
         }
     }
 
-    /// Whether a try that is outrun may keep the locks that it has. A batch, and a transfer to a
-    /// level that is made meanwhile, may have to lock others first.
+    /// Whether a try that is outrun may keep the locks that it has. A batch, and a transfer or
+    /// dispatch to a level that is made meanwhile, may have to lock others first.
     fn may_keep_locks(&self) -> bool {
-        let is_transfer = |request: &Request| matches!(request.action, Action::Transfer { .. });
-        self.levels_are_known && matches!(self.requests, [request] if !is_transfer(request))
+        let may_make_others = |request: &Request| {
+            matches!(request.action, Action::Transfer { .. } | Action::Dispatch { .. })
+        };
+        self.levels_are_known && matches!(self.requests, [request] if !may_make_others(request))
     }
 
     /// The decision under the locks of all levels concerned. It changes something.

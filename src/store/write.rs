@@ -64,6 +64,7 @@ pub fn locked(access: &Access, effects: &Effects) -> Result<(), Setback> {
     claim(access, effects)?;
     create_levels(access, effects, now)?;
     change_holds_and_buyers(access, effects)?;
+    change_legs(access, effects)?;
     change_levels(access, effects, now)?;
     tell(effects)?;
     Ok(())
@@ -107,6 +108,12 @@ fn change_holds_and_buyers(access: &Access, effects: &Effects) -> Result<(), Err
         access.add_bought(effects.bought.iter())?;
     }
     Ok(())
+}
+
+/// Changes goods on the road, which must be as their entries say.
+fn change_legs(access: &Access, effects: &Effects) -> Result<(), Error> {
+    let changed = access.change_legs(&effects.shipped)?;
+    expect(changed, effects.shipped.len(), "shipments disagree with the ledger")
 }
 
 /// Changes levels, after their holds have changed: where the earliest of these ended or moved, the

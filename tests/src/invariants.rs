@@ -36,6 +36,13 @@ pub const INVARIANTS: &[Invariant] = &[
                    USING (sku, location) WHERE l.reserved <> coalesce(h.held, 0)",
     },
     Invariant {
+        promise: "what is on the way adds up to what is in transit",
+        breaches: "SELECT l.sku, l.location FROM stock.level l
+                    LEFT JOIN (SELECT sku, to_location AS location, sum(quantity) AS bound
+                                 FROM stock.shipment GROUP BY sku, to_location) s
+                    USING (sku, location) WHERE l.in_transit <> coalesce(s.bound, 0)",
+    },
+    Invariant {
         promise: "no line of a reservation gives out more than it holds: each hold ends once",
         breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key,
                    sku, location

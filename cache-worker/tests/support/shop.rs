@@ -180,7 +180,8 @@ impl<'c> Shop<'c> {
 
 /// What a database has.
 pub fn in_database(client: &mut Client) -> Levels {
-    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, frozen, on_sale_from,
+    let sql =
+        "SELECT sku, location, on_hand, reserved, safety_stock, in_transit, frozen, on_sale_from,
                       on_sale_until, version,
                       CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock)
                       END
@@ -195,14 +196,15 @@ pub fn in_database(client: &mut Client) -> Levels {
         Level {
             sku: row.get(0),
             location: row.get(1),
-            available: row.get(9),
+            available: row.get(10),
             on_hand,
             reserved,
             safety_stock,
-            frozen: row.get(5),
-            on_sale_from: moment(6),
-            on_sale_until: moment(7),
-            version: row.get(8),
+            in_transit: row.get(5),
+            frozen: row.get(6),
+            on_sale_from: moment(7),
+            on_sale_until: moment(8),
+            version: row.get(9),
         }
     };
     rows.iter()

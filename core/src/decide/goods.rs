@@ -117,6 +117,7 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
         Action::Receive { .. } => Ok(Vec::new()),
         Action::Adjust { at, delta, expected_version } => {
             judge_stock(work, at, *expected_version, |on_hand| on_hand + delta)
+                .map_err(|outcome| (at.clone(), outcome))
         }
         // Who has counted an article that is new here makes its level, with nothing in it, too.
         Action::Set { at, expected_version: None, .. } if work.level(at).is_none() => {
@@ -124,12 +125,14 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
         }
         Action::Set { at, on_hand, expected_version } => {
             judge_stock(work, at, *expected_version, |_| *on_hand)
+                .map_err(|outcome| (at.clone(), outcome))
         }
         Action::Transfer { from, quantity, .. } => {
             if work.level(from).is_some_and(|level| level.frozen) {
                 return refused(from, Outcome::LevelFrozen);
             }
             judge_stock(work, from, None, |on_hand| on_hand - quantity)
+                .map_err(|outcome| (from.clone(), outcome))
         }
         Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
             match work.level(at) {
@@ -142,22 +145,21 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
 }
 
 /// A stock may be corrected down to what is reserved; overdue holds give way.
-fn judge_stock(
+pub(super) fn judge_stock(
     work: &Work,
     at: &LevelId,
     expected_version: Option<i64>,
     becomes: impl Fn(i64) -> i64,
-) -> Result<Vec<Hold>, (LevelId, Outcome)> {
-    let refused = |outcome| (at.clone(), outcome);
-    let level = work.level(at).ok_or(refused(Outcome::UnknownLevel))?;
+) -> Result<Vec<Hold>, Outcome> {
+    let level = work.level(at).ok_or(Outcome::UnknownLevel)?;
     if expected_version.is_some_and(|expected| expected != level.version) {
-        return Err(refused(Outcome::VersionConflict));
+        return Err(Outcome::VersionConflict);
     }
     let on_hand = becomes(level.on_hand);
     if on_hand < 0 {
-        return Err(refused(Outcome::BelowReserved));
+        return Err(Outcome::BelowReserved);
     }
-    work.cover(at, level.reserved - on_hand, None).ok_or(refused(Outcome::BelowReserved))
+    work.cover(at, level.reserved - on_hand, None).ok_or(Outcome::BelowReserved)
 }
 
 /// The ledger entries of a request that is granted.

@@ -12,7 +12,7 @@
 //!
 //! | room | what it decides |
 //! |---|---|
-//! | `reserve`, `close`, `extend`, `goods` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits |
+//! | `reserve`, `close`, `extend`, `goods`, `road` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits; goods on the road |
 //! | `work` | whether a line can be had (`take_free`, `cover`), and what an entry does to its level |
 //! | `parts`, `replay` | which units of a reservation a request means; whether it was there before |
 //! | `will_act` | whether a request changes something, as far as its key tells |
@@ -23,6 +23,7 @@ mod goods;
 mod parts;
 mod replay;
 mod reserve;
+mod road;
 mod will_act;
 mod work;
 
@@ -64,6 +65,8 @@ pub struct Effects {
     pub bounds: BTreeSet<LevelId>,
     /// Change of what each buyer holds and has bought of each level.
     pub bought: BTreeMap<(LevelId, Name), i64>,
+    /// Goods on the road that change, each once.
+    pub shipped: Vec<LegChange>,
 }
 
 impl Effects {
@@ -114,10 +117,9 @@ impl LevelChange {
             on_hand: actual.on_hand + by.on_hand,
             reserved: actual.reserved + by.reserved,
             version: actual.version + by.version,
-            safety_stock: actual.safety_stock,
-            sale: actual.sale,
             next_due: actual.next_due.min(due),
-            ..self.after.clone()
+            overdue: self.after.overdue,
+            ..actual.clone()
         }
     }
 
@@ -145,6 +147,23 @@ pub struct HoldChange {
     pub quantity_before: i64,
     /// Units and deadline afterwards; `None`: the hold is closed.
     pub after: Option<(i64, Micros)>,
+}
+
+/// Goods on the road that change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegChange {
+    /// The shipment.
+    pub key: Name,
+    /// Where the goods come from.
+    pub from: LevelId,
+    /// Where they go.
+    pub to: LevelId,
+    /// The units that must be on the way now; 0: there is no such leg.
+    pub before: i64,
+    /// The units that are on the way afterwards; 0: none, and the leg is forgotten.
+    pub after: i64,
+    /// When they left.
+    pub dispatched_at: Micros,
 }
 
 /// The effects of a one-line reserve or sale hold if the level still has the units: checked on the
@@ -226,6 +245,11 @@ fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> 
         Action::Return { lines } => close::give_back(work, request, lines.as_deref())?,
         Action::Extend { ttl } => extend::extend(work, request, *ttl)?,
         Action::Reopen => close::reopen(work, request)?,
+        Action::Dispatch { loads } => road::dispatch(work, request, loads)?,
+        Action::Arrive { lines } | Action::Lose { lines } => {
+            road::unload(work, request, lines.as_deref())?
+        }
+        Action::Recall => road::recall(work, request)?,
         _ => goods::decide(work, request)?,
     };
     work.finish(mark, request, &mut answers);
@@ -265,6 +289,7 @@ impl Decision {
             level.reserved = moved(level.reserved, before.reserved, actual.reserved);
             level.version = moved(level.version, before.version, actual.version);
             level.safety_stock = actual.safety_stock;
+            level.in_transit = actual.in_transit;
         }
         change.after = actual.clone();
         let now = self.guard.as_ref().map_or(0, |guard| guard.now);

@@ -1,7 +1,7 @@
 //! The desk on which requests are decided: whether a line can be had, the facts as they change, and
 //! the effects as they gather.
 
-use super::{Effects, HoldChange, LevelChange};
+use super::{Effects, HoldChange, LegChange, LevelChange};
 use crate::answer::Answer;
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
 use crate::fault::Fault;
@@ -106,6 +106,7 @@ impl Work {
         if entry.changes_level() {
             level.on_hand = limits::add_stock(level.on_hand, entry.on_hand_delta)?;
             level.reserved += entry.reserved_delta;
+            level.in_transit = limits::add_in_transit(level.in_transit, entry.in_transit_delta)?;
             level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
             level.buyer_limit =
                 entry.buyer_limit.map_or(level.buyer_limit, |limit| (limit > 0).then_some(limit));
@@ -224,6 +225,11 @@ impl Work {
             quantity_before: held,
             after: (rest > 0).then_some((rest, deadline)),
         });
+    }
+
+    /// Changes goods on the road.
+    pub fn ship(&mut self, change: LegChange) {
+        self.effects.shipped.push(change);
     }
 
     fn shrink_overdue(&mut self, key: &Name, line: i32, at: &LevelId, taken: i64) {
@@ -454,6 +460,7 @@ fn blank(
         quantity,
         on_hand_delta: 0,
         reserved_delta: 0,
+        in_transit_delta: 0,
         on_hand_after: 0,
         reserved_after: 0,
         version: 0,

@@ -25,6 +25,8 @@ pub struct LevelState {
     on_hand: i64,
     reserved: i64,
     safety_stock: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    in_transit: i64,
     available: i64,
     frozen: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,7 @@ impl LevelState {
             on_hand: level.on_hand,
             reserved: level.reserved,
             safety_stock: level.safety_stock,
+            in_transit: level.in_transit,
             available: level.announced(),
             frozen: level.frozen,
             on_sale_from: level.sale.from.and_then(moment::iso),
@@ -50,6 +53,11 @@ impl LevelState {
             version: level.version,
         }
     }
+}
+
+/// Whether a counter is left out of a message: most levels have nothing in it.
+fn is_zero(counter: &i64) -> bool {
+    *counter == 0
 }
 
 /// One emission of the feed.

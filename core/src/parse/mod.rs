@@ -1,10 +1,12 @@
 //! Reads requests from JSON, and names the path of each fault.
 
+mod loads;
 mod orders;
 
 use std::collections::HashMap;
 use std::fmt::{self, Arguments};
 
+pub use loads::loads;
 pub use orders::orders;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
@@ -158,6 +160,11 @@ impl Visitor<'_> for TextVisitor {
 }
 
 fn read<'a, T: Deserialize<'a>>(argument: &str, json: &'a [u8]) -> Result<T, Fault> {
+    read_as(argument, argument, json)
+}
+
+/// Reads an argument whose hint tells of another form than that of its name.
+fn read_as<'a, T: Deserialize<'a>>(argument: &str, form: &str, json: &'a [u8]) -> Result<T, Fault> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let place = error.path().to_string();
@@ -165,7 +172,7 @@ fn read<'a, T: Deserialize<'a>>(argument: &str, json: &'a [u8]) -> Result<T, Fau
         let path = if place == "." { argument.into() } else { format!("{argument}{dot}{place}") };
         let message = error.inner().to_string();
         let what = message.split(" at line ").next().unwrap_or(&message);
-        Fault::invalid(&path, format!("{path}: {what}")).hint(form_of(argument))
+        Fault::invalid(&path, format!("{path}: {what}")).hint(form_of(form))
     })
 }
 
@@ -173,6 +180,9 @@ fn form_of(argument: &str) -> &'static str {
     match argument {
         "lines" => {
             r#"Give an array like [{"sku": "A-1", "location": "main", "quantity": 2, "expected_version": 7}]; expected_version is optional."#
+        }
+        "loads" => {
+            r#"Give an array like [{"sku": "A-1", "from": "north", "to": "south", "quantity": 2}]."#
         }
         "options" => {
             r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7", "context": "trace 12"}; all are optional."#

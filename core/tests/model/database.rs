@@ -18,6 +18,8 @@ pub struct Database {
     pub holds: BTreeMap<(Name, i32), Hold>,
     pub entries: Vec<Entry>,
     pub bought: BTreeMap<(LevelId, Name), i64>,
+    /// Units on the way, by key, from and to, and since when.
+    pub shipped: BTreeMap<(Name, LevelId, LevelId), (i64, Micros)>,
 }
 
 impl Default for Database {
@@ -30,6 +32,7 @@ impl Default for Database {
             holds: BTreeMap::new(),
             entries: Vec::new(),
             bought: BTreeMap::new(),
+            shipped: BTreeMap::new(),
         }
     }
 }
@@ -170,6 +173,15 @@ impl Database {
         for (place, quantity) in &effects.bought {
             *self.bought.entry(place.clone()).or_default() += quantity;
         }
+        for (is_new, leg) in effects.shipped.iter().map(|leg| (leg.before == 0, leg)) {
+            let place = (leg.key.clone(), leg.from.clone(), leg.to.clone());
+            let before = self.shipped.get(&place).map_or(0, |(units, _)| *units);
+            assert_eq!((before, before == 0), (leg.before, is_new), "the leg that changes");
+            match leg.after {
+                0 => drop(self.shipped.remove(&place)),
+                units => drop(self.shipped.insert(place, (units, leg.dispatched_at))),
+            }
+        }
     }
 
     pub fn check(&self) {
@@ -193,6 +205,11 @@ impl Database {
                 holds().map(|hold| hold.quantity).sum::<i64>(),
                 "holds {at:?}"
             );
+            let moved = entries().map(|entry| entry.in_transit_delta).sum::<i64>();
+            assert_eq!(level.in_transit, moved, "in_transit {at:?}");
+            let bound = self.shipped.iter().filter(|((.., to), _)| to == at);
+            let bound = bound.map(|(_, (units, _))| units).sum::<i64>();
+            assert_eq!(level.in_transit, bound, "shipped to {at:?}");
             assert_eq!(level.version, entries().count() as i64, "version {at:?}");
             let first = holds().map(|hold| hold.expires_at).min().unwrap_or(NEVER);
             assert_eq!(level.next_due, first, "next_due {at:?}");

@@ -8,7 +8,7 @@ use database::Database;
 use naive::Naive;
 use pg_stock_core::facts::{ALWAYS, LevelId, NEVER};
 use pg_stock_core::limits::SECOND;
-use pg_stock_core::{Action, Answer, Limits, Line, Name, Outcome, Request};
+use pg_stock_core::{Action, Answer, Limits, Line, Load, Name, Outcome, Request};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -101,6 +101,11 @@ fn action() -> impl Strategy<Value = Action> {
             let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
             Action::Transfer { from: at(from), to: at(to), quantity }
         }),
+        2 => vec((name("s", 2), any::<bool>(), 1..5i64), 1..3)
+            .prop_map(|loads| Action::Dispatch { loads: loads_of(loads) }),
+        1 => some_lines().prop_map(|lines| Action::Arrive { lines }),
+        1 => some_lines().prop_map(|lines| Action::Lose { lines }),
+        1 => Just(Action::Recall),
         1 => (level(), limits()).prop_map(|(at, limits)| Action::SetLimits { at, limits }),
         1 => (level(), any::<bool>())
             .prop_map(|(at, freeze)| match freeze {
@@ -110,12 +115,24 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Loads from one of two locations to the other, each way once for each SKU.
+fn loads_of(asked: Vec<(Name, bool, i64)>) -> Vec<Load> {
+    let mut loads: Vec<Load> = Vec::new();
+    for (sku, there, quantity) in asked {
+        let at = |location: &str| LevelId { sku: sku.clone(), location: location.into() };
+        let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
+        let (from, to) = (at(from), at(to));
+        if loads.iter().all(|load| (&load.from, &load.to) != (&from, &to)) {
+            loads.push(Load { number: loads.len() as i32 + 1, from, to, quantity });
+        }
+    }
+    loads
+}
+
 fn request() -> impl Strategy<Value = Request> {
     (name("k", 4), action(), 0..3u8).prop_map(|(key, action, part)| {
         let operation_key = match part {
-            part if part > 0 && action.acts_on_reservation() => {
-                Name::from(format!("p{part}").as_str())
-            }
+            part if part > 0 && action.follows_its_key() => Name::from(format!("p{part}").as_str()),
             _ => Name::default(),
         };
         Request {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use pg_stock_core::facts::{ALWAYS, LevelId, NEVER};
 use pg_stock_core::{
-    Action, Answer, Fault, Limits, Line, Micros, Name, Operation, Outcome, Request, State,
+    Action, Answer, Fault, Limits, Line, Load, Micros, Name, Operation, Outcome, Request, State,
 };
 
 use crate::database::Database;
@@ -76,6 +76,8 @@ pub struct Naive {
     cancelled: Vec<Name>,
     reopened: Vec<Name>,
     claims: HashMap<(Name, Operation, Name), Claim>,
+    /// What each key has sent: from where, where to, and how much is still on the way.
+    road: BTreeMap<Name, Vec<(LevelId, LevelId, i64)>>,
 }
 
 impl Default for Naive {
@@ -90,6 +92,7 @@ impl Default for Naive {
             cancelled: Vec::new(),
             reopened: Vec::new(),
             claims: HashMap::new(),
+            road: BTreeMap::new(),
         }
     }
 }
@@ -177,6 +180,11 @@ impl Naive {
             Action::Return { lines } => self.close(request, lines.as_deref())?,
             Action::Extend { ttl } => self.extend(request, *ttl),
             Action::Reopen => self.reopen(&request.key),
+            Action::Dispatch { loads } => self.dispatch(&request.key, loads),
+            Action::Arrive { lines } | Action::Lose { lines } => {
+                self.unload(request, lines.as_deref())?
+            }
+            Action::Recall => self.recall(request),
             _ => self.goods(request)?,
         };
         // A line of a reservation keeps the number that it got there; what it has not comes behind.
@@ -655,11 +663,6 @@ impl Naive {
             Action::Freeze { .. } => (String::new(), Outcome::Frozen),
             _ => (String::new(), Outcome::Unfrozen),
         };
-        let stateless = |rows: Vec<Row>| {
-            rows.into_iter()
-                .map(|row| (row.0, row.1, row.2, State::None, row.4, None, row.6))
-                .collect()
-        };
         let place = (request.key.clone(), request.action.operation(), Name::default());
         if let Some(claim) = self.claims.get(&place) {
             return Ok(stateless(if same(&claim.lines, &asked) && claim.extra == extra {
@@ -683,6 +686,140 @@ impl Naive {
         self.apply_goods(&request.action);
         self.claim(place, &asked, extra, false, |_| outcome);
         Ok(stateless(self.rows(&request.key, &asked, |_| outcome)))
+    }
+
+    /// The levels at both ends of each load, and what is asked there.
+    fn ends(loads: &[(LevelId, LevelId, i64)]) -> Vec<(LevelId, i64)> {
+        let ends = |(from, to, units): &(LevelId, LevelId, i64)| {
+            [(from.clone(), *units), (to.clone(), *units)]
+        };
+        loads.iter().flat_map(ends).collect()
+    }
+
+    fn dispatch(&mut self, key: &Name, loads: &[Load]) -> Vec<Row> {
+        let loads: Vec<_> =
+            loads.iter().map(|load| (load.from.clone(), load.to.clone(), load.quantity)).collect();
+        let asked = Self::ends(&loads);
+        let mut sorted = loads.clone();
+        sorted.sort();
+        let extra = format!("{sorted:?}");
+        let place = (key.clone(), Operation::Dispatch, Name::default());
+        if let Some(claim) = self.claims.get(&place) {
+            return stateless(match claim.extra == extra {
+                true => self.repeat(key, claim, None),
+                false => self.rows(key, &asked, |_| Outcome::KeyConflict),
+            });
+        }
+        let why_not = |(from, _, _): &(LevelId, LevelId, i64)| {
+            let leaving = loads.iter().filter(|load| load.0 == *from).map(|load| load.2).sum();
+            let (from, to) = (from.clone(), from.clone());
+            self.why_not_goods(&Action::Transfer { from, to, quantity: leaving })
+        };
+        let refused: Vec<_> = loads.iter().flat_map(|load| [why_not(load), None]).collect();
+        if refused.iter().any(Option::is_some) {
+            return stateless(self.refusals(key, &asked, &refused));
+        }
+        for (from, to, units) in &loads {
+            self.level(from).on_hand -= units;
+            self.level(to);
+        }
+        self.road.insert(key.clone(), loads);
+        self.claim(place, &asked, extra, false, |_| Outcome::Dispatched);
+        stateless(self.rows(key, &asked, |_| Outcome::Dispatched))
+    }
+
+    fn unload(&mut self, request: &Request, lines: Option<&[Line]>) -> Result<Vec<Row>, Bad> {
+        let (key, operation) = (&request.key, request.action.operation());
+        let named = lines.map(pairs);
+        let Some(road) = self.road.get(key).cloned() else {
+            return Ok(stateless(self.without_shipment(key, named)));
+        };
+        let place = (key.clone(), operation, request.operation_key.clone());
+        let legs: Vec<_> = road.iter().map(|(_, to, units)| (to.clone(), *units)).collect();
+        if let Some(claim) = self.claims.get(&place) {
+            let equal = named.as_ref().map_or(claim.took_all, |named| same(&claim.lines, named));
+            return Ok(stateless(match equal {
+                true => self.repeat(key, claim, named.as_deref()),
+                false => self.rows(key, &named.unwrap_or(legs), |_| Outcome::KeyConflict),
+            }));
+        }
+        let mut there: Vec<(LevelId, i64)> = Vec::new();
+        for (to, units) in legs.iter().filter(|(_, units)| *units > 0) {
+            match there.iter_mut().find(|(at, _)| at == to) {
+                Some((_, sum)) => *sum += units,
+                None => there.push((to.clone(), *units)),
+            }
+        }
+        if named.is_none() && there.is_empty() {
+            return Ok(stateless(self.rows(key, &legs, |_| Outcome::NotOnTheWay)));
+        }
+        let asked = named.unwrap_or_else(|| there.clone());
+        let bound =
+            |at: &LevelId| there.iter().find(|(to, _)| to == at).map_or(0, |(_, units)| *units);
+        let refused: Vec<_> = asked
+            .iter()
+            .map(|(at, units)| (*units > bound(at)).then_some(Outcome::NotOnTheWay))
+            .collect();
+        if refused.iter().any(Option::is_some) {
+            return Ok(stateless(self.refusals(key, &asked, &refused)));
+        }
+        let units = |lines: &[(LevelId, i64)]| lines.iter().map(|(_, units)| units).sum::<i64>();
+        let took_all = units(&asked) == units(&there);
+        if !took_all && request.operation_key.is_empty() {
+            return Err(Bad);
+        }
+        let outcome = match operation {
+            Operation::Arrive => Outcome::Arrived,
+            _ => Outcome::Lost,
+        };
+        for (at, units) in &asked {
+            self.take_off_the_road(key, at, *units);
+            if operation == Operation::Arrive {
+                self.level(at).on_hand += units;
+            }
+        }
+        self.claim(place, &asked, String::new(), took_all, |_| outcome);
+        Ok(stateless(self.rows(key, &asked, |_| outcome)))
+    }
+
+    fn take_off_the_road(&mut self, key: &Name, at: &LevelId, units: i64) {
+        for _ in 0..units {
+            let legs = self.road.get_mut(key).expect("dispatched").iter_mut();
+            let mut bound = legs.filter(|(_, to, left)| to == at && *left > 0);
+            bound.next().expect("checked").2 -= 1;
+        }
+    }
+
+    fn recall(&mut self, request: &Request) -> Vec<Row> {
+        let key = &request.key;
+        let Some(road) = self.road.get(key).cloned() else {
+            return stateless(self.without_shipment(key, None));
+        };
+        let place = (key.clone(), Operation::Recall, request.operation_key.clone());
+        if let Some(claim) = self.claims.get(&place) {
+            return stateless(self.repeat(key, claim, None));
+        }
+        let left: Vec<_> = road.iter().filter(|(.., units)| *units > 0).cloned().collect();
+        if left.is_empty() {
+            let legs: Vec<_> = road.iter().map(|(_, to, units)| (to.clone(), *units)).collect();
+            return stateless(self.rows(key, &legs, |_| Outcome::NotOnTheWay));
+        }
+        for (from, to, units) in self.road.get_mut(key).expect("dispatched") {
+            if *units > 0 {
+                std::mem::swap(from, to);
+            }
+        }
+        let back: Vec<_> = left.into_iter().map(|(from, to, units)| (to, from, units)).collect();
+        let asked = Self::ends(&back);
+        self.claim(place, &asked, String::new(), true, |_| Outcome::Recalled);
+        stateless(self.rows(key, &asked, |_| Outcome::Recalled))
+    }
+
+    fn without_shipment(&self, key: &Name, named: Option<Vec<(LevelId, i64)>>) -> Vec<Row> {
+        match named {
+            Some(named) => self.rows(key, &named, |_| Outcome::UnknownShipment),
+            None => vec![self.row(key, None, 0, Outcome::UnknownShipment, false)],
+        }
     }
 
     fn why_not_goods(&self, action: &Action) -> Option<Outcome> {
@@ -739,6 +876,11 @@ impl Naive {
             _ => unreachable!("not about goods"),
         }
     }
+}
+
+/// What is about no reservation tells of none, whatever the key has reserved besides.
+fn stateless(rows: Vec<Row>) -> Vec<Row> {
+    rows.into_iter().map(|row| (row.0, row.1, row.2, State::None, row.4, None, row.6)).collect()
 }
 
 /// When a sale opens and ends, once the limits are set.

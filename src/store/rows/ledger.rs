@@ -22,6 +22,7 @@ const COLUMNS: &[Column] = &[
     bigint("quantity"),
     bigint("on_hand_delta"),
     bigint("reserved_delta"),
+    or_null(bigint("in_transit_delta")),
     or_null(bigint("on_hand_after")),
     or_null(bigint("reserved_after")),
     or_null(bigint("available")),
@@ -74,6 +75,7 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         quantity: row.int(const { at("quantity") }),
         on_hand_delta: row.int(const { at("on_hand_delta") }),
         reserved_delta: row.int(const { at("reserved_delta") }),
+        in_transit_delta: row.opt_int(const { at("in_transit_delta") }).unwrap_or(0),
         on_hand_after: row.int(const { at("on_hand_after") }),
         reserved_after: row.int(const { at("reserved_after") }),
         version: row.int(const { at("version") }),
@@ -107,6 +109,7 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     row[const { at("quantity") }] = int(entry.quantity);
     row[const { at("on_hand_delta") }] = int(entry.on_hand_delta);
     row[const { at("reserved_delta") }] = int(entry.reserved_delta);
+    row[const { at("in_transit_delta") }] = unless_zero(entry.in_transit_delta);
     if let Some(level) = &entry.at {
         row[const { at("sku") }] = text(&level.sku);
         row[const { at("location") }] = text(&level.location);
@@ -126,6 +129,11 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
         Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text);
     row[const { at("context") }] = context.of(entry);
     row
+}
+
+/// A change of a counter that most rows leave alone.
+fn unless_zero(delta: i64) -> Value {
+    opt_int(Some(delta).filter(|delta| *delta != 0))
 }
 
 /// What the session says of its requests.

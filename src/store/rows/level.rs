@@ -8,7 +8,7 @@ use crate::store::datum::{Row, Value, flag, int, opt_int, opt_time, text, time};
 pub static LEVEL: Shape = Shape {
     name: c"level",
     columns: COLUMNS,
-    check: Some("((reserved >= 0) AND (reserved <= on_hand))"),
+    check: Some("((reserved >= 0) AND (reserved <= on_hand) AND (in_transit >= 0))"),
     constant: &["sku", "location"],
 };
 const COLUMNS: &[Column] = &[
@@ -19,6 +19,7 @@ const COLUMNS: &[Column] = &[
     bigint("version"),
     timestamptz("next_due"),
     timestamptz("updated_at"),
+    bigint("in_transit"),
     or_null(timestamptz("on_sale_from")),
     or_null(timestamptz("on_sale_until")),
     boolean("frozen"),
@@ -52,6 +53,7 @@ pub fn level(row: Row<'_>) -> Level {
         buyer_limit: row.opt_int(const { at("buyer_limit") }),
         version: row.int(const { at("version") }),
         next_due: row.int(const { at("next_due") }),
+        in_transit: row.int(const { at("in_transit") }),
         frozen: row.flag(const { at("frozen") }),
         sale: SaleWindow {
             from: row.opt_int(const { at("on_sale_from") }),
@@ -76,6 +78,7 @@ pub fn row(id: &LevelId, level: &Level, now: Micros) -> [Value; WIDTH] {
     row[const { at("version") }] = int(level.version);
     row[const { at("next_due") }] = time(level.next_due);
     row[const { at("updated_at") }] = time(now);
+    row[const { at("in_transit") }] = int(level.in_transit);
     row[const { at("frozen") }] = flag(level.frozen);
     row[const { at("on_sale_from") }] = opt_time(level.sale.from);
     row[const { at("on_sale_until") }] = opt_time(level.sale.until);

@@ -151,6 +151,49 @@ pub static RAISE_BOUNDS: Statement = Statement::new(
 )
 .each(&[SKU, LOCATION]);
 
+/// Takes goods off the road, of which so many are on the way.
+pub static END_LEGS: Statement = Statement::new(
+    "DELETE FROM stock.shipment USING {given}
+      WHERE shipment.key = given.key AND shipment.sku = given.sku
+        AND shipment.from_location = given.from_location
+        AND shipment.to_location = given.to_location
+        AND shipment.quantity = given.before",
+    &[],
+)
+.each(&[("key", TEXT), SKU, ("from_location", TEXT), ("to_location", TEXT), ("before", INT)]);
+
+/// Changes how many goods are on the road.
+pub static CHANGE_LEGS: Statement = Statement::new(
+    "UPDATE stock.shipment SET quantity = given.quantity
+       FROM {given}
+      WHERE shipment.key = given.key AND shipment.sku = given.sku
+        AND shipment.from_location = given.from_location
+        AND shipment.to_location = given.to_location
+        AND shipment.quantity = given.before",
+    &[],
+)
+.each(&[
+    ("key", TEXT),
+    SKU,
+    ("from_location", TEXT),
+    ("to_location", TEXT),
+    ("before", INT),
+    ("quantity", INT),
+]);
+
+/// Puts goods on the road.
+pub static BEGIN_LEGS: Statement =
+    Statement::new("INSERT INTO stock.shipment ({columns}) SELECT given.* FROM {given}", &[]).each(
+        &[
+            ("key", TEXT),
+            SKU,
+            ("from_location", TEXT),
+            ("to_location", TEXT),
+            ("quantity", INT),
+            ("dispatched_at", TIME),
+        ],
+    );
+
 /// Adds to what buyers hold and have bought.
 pub static ADD_BOUGHT: Statement = Statement::new(
     "INSERT INTO stock.buyer_quantity AS b ({columns}) SELECT given.* FROM {given}

@@ -1,0 +1,294 @@
+//! Goods on the road: dispatch, arrive, lose, recall.
+//!
+//! What a key has on the way follows from its entries (`shipment`). A dispatch and a recall write
+//! two entries for each leg: the level that the goods leave, and the one that they go to.
+
+use super::replay;
+use super::work::Work;
+use super::{LegChange, goods};
+use crate::answer::Answer;
+use crate::facts::{Entry, Hold, LevelId, Operation};
+use crate::fault::Fault;
+use crate::outcome::Outcome;
+use crate::request::{Line, Load, Request};
+use crate::shipment::{Leg, Shipment};
+
+/// Sends goods on their way.
+pub(super) fn dispatch(
+    work: &mut Work,
+    request: &Request,
+    loads: &[Load],
+) -> Result<Vec<Answer>, Fault> {
+    let lines = ends_of(loads);
+    let claimed = claimed(work, request);
+    if !claimed.is_empty() {
+        return Ok(if same_loads(&claimed, loads) {
+            replay::answers(work, request, &claimed, None, |_| Outcome::Dispatched)
+        } else {
+            work.refuse_all(request, &lines, Outcome::KeyConflict)
+        });
+    }
+    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, loads, line)).collect();
+    if judged.iter().any(Result::is_err) {
+        let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
+        return Ok(work.refuse(request, &lines, &refused));
+    }
+    for covering in judged.into_iter().flatten() {
+        work.expire(covering)?;
+    }
+    for (line, is_departure) in lines.iter().zip([true, false].into_iter().cycle()) {
+        let entry = work.entry(request, Operation::Dispatch, line.number, &line.at, line.quantity);
+        work.post(match is_departure {
+            true => Entry { on_hand_delta: -line.quantity, ..entry },
+            false => Entry { in_transit_delta: line.quantity, ..entry },
+        })?;
+    }
+    for load in loads {
+        work.ship(LegChange {
+            key: request.key.clone(),
+            from: load.from.clone(),
+            to: load.to.clone(),
+            before: 0,
+            after: load.quantity,
+            dispatched_at: work.facts.now,
+        });
+    }
+    Ok(accept(work, request, &lines, Outcome::Dispatched))
+}
+
+/// Each load as two lines: where it leaves, and where it goes.
+fn ends_of(loads: &[Load]) -> Vec<Line> {
+    let line = |number, at: &LevelId, quantity| Line {
+        number,
+        at: at.clone(),
+        quantity,
+        expected_version: None,
+    };
+    let ends = |load: &Load| {
+        let second = 2 * load.number;
+        [line(second - 1, &load.from, load.quantity), line(second, &load.to, load.quantity)]
+    };
+    loads.iter().flat_map(ends).collect()
+}
+
+/// A level must have all that leaves it beside what it has promised; overdue holds give way, once
+/// for all loads. Where goods go, nothing is asked.
+fn judge_end(work: &Work, loads: &[Load], line: &Line) -> Result<Vec<Hold>, Outcome> {
+    if line.number % 2 == 0 {
+        return Ok(Vec::new());
+    }
+    let leaving = || loads.iter().filter(|load| load.from == line.at);
+    if work.level(&line.at).is_some_and(|level| level.frozen) {
+        return Err(Outcome::LevelFrozen);
+    }
+    let units = leaving().fold(0, |units: i64, load| units.saturating_add(load.quantity));
+    let covering = goods::judge_stock(work, &line.at, None, |on_hand| on_hand - units)?;
+    let is_first = leaving().next().is_some_and(|load| 2 * load.number - 1 == line.number);
+    Ok(if is_first { covering } else { Vec::new() })
+}
+
+/// Whether entries of a dispatch tell of exactly these loads, in any order.
+fn same_loads(claimed: &[&Entry], loads: &[Load]) -> bool {
+    let mut recorded: Vec<_> = claimed
+        .chunks(2)
+        .map(|pair| {
+            (pair[0].at.as_ref(), pair.last().and_then(|to| to.at.as_ref()), pair[0].quantity)
+        })
+        .collect();
+    let mut asked: Vec<_> =
+        loads.iter().map(|load| (Some(&load.from), Some(&load.to), load.quantity)).collect();
+    recorded.sort_unstable();
+    asked.sort_unstable();
+    recorded == asked
+}
+
+/// Takes goods off the road: into the stock where they have arrived, out of the books where they
+/// are lost.
+pub(super) fn unload(
+    work: &mut Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+) -> Result<Vec<Answer>, Fault> {
+    let is_arrival = request.action.operation() == Operation::Arrive;
+    let outcome = if is_arrival { Outcome::Arrived } else { Outcome::Lost };
+    let history = work.history(&request.key);
+    let Some(shipment) = Shipment::of(history) else {
+        return Ok(refuse_unknown(work, request, lines));
+    };
+    let claimed = claimed(work, request);
+    if let Some(last) = claimed.last() {
+        let same = match lines {
+            Some(lines) => replay::same_lines(&claimed, lines),
+            None => took_all(history, last),
+        };
+        return Ok(match same {
+            true => replay::answers(work, request, &claimed, lines, |_| outcome),
+            false => refuse(work, request, lines, &shipment, Outcome::KeyConflict),
+        });
+    }
+    let all = all_on_the_way(&shipment);
+    let asked = lines.map_or_else(|| all.clone(), <[Line]>::to_vec);
+    let is_too_much = |line: &Line| shipment.bound_for(&line.at) < line.quantity;
+    if asked.is_empty() || asked.iter().any(is_too_much) {
+        let refused: Vec<_> =
+            asked.iter().map(|line| is_too_much(line).then_some(Outcome::NotOnTheWay)).collect();
+        return Ok(match lines {
+            Some(lines) => work.refuse(request, lines, &refused),
+            None => refuse(work, request, None, &shipment, Outcome::NotOnTheWay),
+        });
+    }
+    check_operation_key(request, &asked, &all)?;
+    unload_lines(work, request, shipment, &asked)?;
+    Ok(accept(work, request, &asked, outcome))
+}
+
+fn unload_lines(
+    work: &mut Work,
+    request: &Request,
+    mut shipment: Shipment,
+    lines: &[Line],
+) -> Result<(), Fault> {
+    let operation = request.action.operation();
+    for line in lines {
+        work.post(Entry {
+            on_hand_delta: if operation == Operation::Arrive { line.quantity } else { 0 },
+            in_transit_delta: -line.quantity,
+            ..work.entry(request, operation, line.number, &line.at, line.quantity)
+        })?;
+        for (place, before) in shipment.unload(&line.at, line.quantity) {
+            let leg = &shipment.legs[place];
+            work.ship(change_of(request, leg, before, leg.quantity));
+        }
+    }
+    Ok(())
+}
+
+/// What is still on the way, level by level, as lines.
+fn all_on_the_way(shipment: &Shipment) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for leg in shipment.legs.iter().filter(|leg| leg.quantity > 0) {
+        match lines.iter_mut().find(|line| line.at == leg.to) {
+            Some(line) => line.quantity += leg.quantity,
+            None => lines.push(Line {
+                number: lines.len() as i32 + 1,
+                at: leg.to.clone(),
+                quantity: leg.quantity,
+                expected_version: None,
+            }),
+        }
+    }
+    lines
+}
+
+/// True where an earlier request without lines, whose last entry is given, left nothing on the way.
+fn took_all(history: &[Entry], last: &Entry) -> bool {
+    let end = history.iter().position(|entry| entry == last).map_or(0, |place| place + 1);
+    Shipment::of(&history[..end])
+        .is_some_and(|shipment| shipment.legs.iter().all(|leg| leg.quantity == 0))
+}
+
+/// Two equal parts of one shipment can only be told from a repeat by keys of their own.
+fn check_operation_key(request: &Request, asked: &[Line], all: &[Line]) -> Result<(), Fault> {
+    let units = |lines: &[Line]| lines.iter().map(|line| i128::from(line.quantity)).sum::<i128>();
+    let (named, there) = (units(asked), units(all));
+    if named == there || !request.operation_key.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::invalid(
+        "operation_key",
+        "operation_key must be given where the lines name less than all that is on the way",
+    )
+    .detail(format!("The lines name {named} of the {there} units that are on the way."))
+    .hint(
+        "Give each part a key of its own, 'pallet 1' say: then a repeat is told from another part \
+         like it.",
+    ))
+}
+
+/// Turns round what is still on the way: it goes back to where it came from.
+pub(super) fn recall(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
+    let Some(shipment) = Shipment::of(work.history(&request.key)) else {
+        return Ok(refuse_unknown(work, request, None));
+    };
+    let claimed = claimed(work, request);
+    if !claimed.is_empty() {
+        return Ok(replay::answers(work, request, &claimed, None, |_| Outcome::Recalled));
+    }
+    let legs: Vec<&Leg> = shipment.legs.iter().filter(|leg| leg.quantity > 0).collect();
+    if legs.is_empty() {
+        return Ok(refuse(work, request, None, &shipment, Outcome::NotOnTheWay));
+    }
+    let back: Vec<Load> = (1..)
+        .zip(&legs)
+        .map(|(number, leg)| Load {
+            number,
+            from: leg.to.clone(),
+            to: leg.from.clone(),
+            quantity: leg.quantity,
+        })
+        .collect();
+    let lines = ends_of(&back);
+    for (line, sign) in lines.iter().zip([-1, 1].into_iter().cycle()) {
+        work.post(Entry {
+            in_transit_delta: sign * line.quantity,
+            ..work.entry(request, Operation::Recall, line.number, &line.at, line.quantity)
+        })?;
+    }
+    for leg in &legs {
+        work.ship(change_of(request, leg, leg.quantity, 0));
+    }
+    for (leg, load) in legs.iter().zip(&back) {
+        let turned = Leg { from: load.from.clone(), to: load.to.clone(), ..(*leg).clone() };
+        work.ship(change_of(request, &turned, 0, turned.quantity));
+    }
+    Ok(accept(work, request, &lines, Outcome::Recalled))
+}
+
+fn change_of(request: &Request, leg: &Leg, before: i64, after: i64) -> LegChange {
+    LegChange {
+        key: request.key.clone(),
+        from: leg.from.clone(),
+        to: leg.to.clone(),
+        before,
+        after,
+        dispatched_at: leg.dispatched_at,
+    }
+}
+
+/// The entries under which this request was answered before; empty: it is new.
+fn claimed<'a>(work: &'a Work, request: &Request) -> Vec<&'a Entry> {
+    let history = work.history(&request.key);
+    replay::claimed(history, request.action.operation(), &request.operation_key)
+}
+
+fn accept(work: &Work, request: &Request, lines: &[Line], outcome: Outcome) -> Vec<Answer> {
+    lines
+        .iter()
+        .map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome))
+        .collect()
+}
+
+fn refuse_unknown(work: &Work, request: &Request, lines: Option<&[Line]>) -> Vec<Answer> {
+    let outcome = Outcome::UnknownShipment;
+    match lines {
+        Some(lines) => work.refuse_all(request, lines, outcome),
+        None => vec![work.answer(request, 1, None, 0, outcome)],
+    }
+}
+
+/// Refuses the lines that are named, or else each leg.
+fn refuse(
+    work: &Work,
+    request: &Request,
+    lines: Option<&[Line]>,
+    shipment: &Shipment,
+    outcome: Outcome,
+) -> Vec<Answer> {
+    match lines {
+        Some(lines) => work.refuse_all(request, lines, outcome),
+        None => (1..)
+            .zip(&shipment.legs)
+            .map(|(number, leg)| work.answer(request, number, Some(&leg.to), leg.quantity, outcome))
+            .collect(),
+    }
+}
