@@ -27,7 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 const COLUMNS: &str =
     "SELECT outcome, sku, location, on_hand, reserved, safety_stock, in_transit, frozen,
        on_sale_from, on_sale_until, version,
-       extract(epoch FROM pg_catalog.clock_timestamp() - updated_at)::float8, next_cursor";
+       extract(epoch FROM pg_catalog.clock_timestamp() - updated_at)::float8 AS age, next_cursor";
 const NAMES: &str =
     "AS f(outcome, sku, location, on_hand, reserved, safety_stock, in_transit, available, frozen,
        on_sale_from, on_sale_until, version, updated_at, next_cursor)";
@@ -216,7 +216,7 @@ impl Feed {
             .ok_or_else(|| Error::NotUnderstood(format!("{what} answered no closing row")))?;
         let oldest = rows
             .iter()
-            .filter_map(|row| row.try_get::<_, Option<f64>>(10).ok().flatten())
+            .filter_map(|row| row.try_get::<_, Option<f64>>("age").ok().flatten())
             .reduce(f64::max);
         let levels = rows.iter().map(|row| level(row, 1)).collect::<Result<_, _>>()?;
         Ok(Page { levels, oldest, end: end(&last)? })
@@ -311,7 +311,7 @@ async fn limited<T>(
 
 fn end(row: &Row) -> Result<End, Error> {
     let outcome: &str = row.try_get(0)?;
-    let cursor: Option<String> = row.try_get(11)?;
+    let cursor: Option<String> = row.try_get("next_cursor")?;
     match (outcome, cursor) {
         ("caught_up", Some(cursor)) => Ok(End::CaughtUp(cursor)),
         ("more_changes", Some(cursor)) => Ok(End::MoreChanges(cursor)),
