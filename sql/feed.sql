@@ -72,8 +72,9 @@ COMMENT ON CONSTRAINT alert_pkey ON stock.alert IS 'Each alert of a level is ann
 CREATE FUNCTION stock.changes_since(cursor text, max_rows integer DEFAULT 10000)
 RETURNS TABLE (
     outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
-    in_transit bigint, available bigint, frozen boolean, on_sale_from timestamptz,
-    on_sale_until timestamptz, version bigint, updated_at timestamptz, next_cursor text
+    waiting bigint, in_transit bigint, backorder_limit bigint, available bigint, frozen boolean,
+    on_sale_from timestamptz, on_sale_until timestamptz, version bigint, updated_at timestamptz,
+    next_cursor text
 )
 LANGUAGE c VOLATILE ROWS 100 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -93,8 +94,9 @@ COMMENT ON FUNCTION stock.changes_since(text, integer) IS
 CREATE FUNCTION stock.snapshot(cursor text DEFAULT NULL, max_rows integer DEFAULT 10000)
 RETURNS TABLE (
     outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
-    in_transit bigint, available bigint, frozen boolean, on_sale_from timestamptz,
-    on_sale_until timestamptz, version bigint, updated_at timestamptz, next_cursor text
+    waiting bigint, in_transit bigint, backorder_limit bigint, available bigint, frozen boolean,
+    on_sale_from timestamptz, on_sale_until timestamptz, version bigint, updated_at timestamptz,
+    next_cursor text
 )
 LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -27,7 +27,8 @@ CREATE TYPE stock.answer AS (
     version    bigint,
     expires_at timestamptz,
     replayed   boolean,
-    opens_at   timestamptz
+    opens_at   timestamptz,
+    backordered bigint
 );
 COMMENT ON TYPE stock.answer IS 'What became of one line of a request.';
 COMMENT ON COLUMN stock.answer.request IS 'The place of the request in its batch, from 1.';
@@ -51,6 +52,8 @@ COMMENT ON COLUMN stock.answer.replayed IS
     'True where an earlier effect is reported and nothing was changed.';
 COMMENT ON COLUMN stock.answer.opens_at IS
     'Where the outcome is not_on_sale: when the sale opens; NULL where it has ended.';
+COMMENT ON COLUMN stock.answer.backordered IS
+    'Units of the line, held or sold, that are not there yet.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Holds units for an order until ttl has passed.
@@ -411,12 +414,12 @@ COMMENT ON FUNCTION stock.try_recall_stock(text, text, text) IS
     'As stock.recall_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
--- Changes the safety stock, the limit per buyer and the sale window.
+-- Changes the safety stock, the limit per buyer, the sale window and what may wait.
 
 CREATE FUNCTION stock.try_set_limits(
     key text, sku text, location text, safety_stock bigint DEFAULT NULL,
     buyer_limit bigint DEFAULT NULL, on_sale_from timestamptz DEFAULT NULL,
-    on_sale_until timestamptz DEFAULT NULL
+    on_sale_until timestamptz DEFAULT NULL, backorder_limit bigint DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -425,19 +428,20 @@ AS 'MODULE_PATHNAME', 'try_set_limits_wrapper';
 CREATE FUNCTION stock.set_limits(
     key text, sku text, location text, safety_stock bigint DEFAULT NULL,
     buyer_limit bigint DEFAULT NULL, on_sale_from timestamptz DEFAULT NULL,
-    on_sale_until timestamptz DEFAULT NULL
+    on_sale_until timestamptz DEFAULT NULL, backorder_limit bigint DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'set_limits_wrapper';
 COMMENT ON FUNCTION stock.set_limits(
-    text, text, text, bigint, bigint, timestamptz, timestamptz
+    text, text, text, bigint, bigint, timestamptz, timestamptz, bigint
 ) IS
-    'Changes the safety stock, the limit per buyer and when the level is on sale; raises a '
-    'refusal. NULL leaves one as it is; a buyer_limit of 0 lifts the limit, on_sale_from '
-    '-infinity and on_sale_until infinity lift a bound.';
+    'Changes the safety stock, the limit per buyer, when the level is on sale, and how many units '
+    'may be promised without being there; raises a refusal. NULL leaves one as it is; a '
+    'buyer_limit of 0 lifts the limit, on_sale_from -infinity and on_sale_until infinity lift a '
+    'bound. Below what waits already a backorder_limit promises nobody else anything.';
 COMMENT ON FUNCTION stock.try_set_limits(
-    text, text, text, bigint, bigint, timestamptz, timestamptz
+    text, text, text, bigint, bigint, timestamptz, timestamptz, bigint
 ) IS
     'As stock.set_limits, but a refusal is returned as a row, and nothing is raised.';
 
@@ -501,15 +505,17 @@ CREATE FUNCTION stock.available(sku text, location text) RETURNS bigint
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'available_wrapper';
 COMMENT ON FUNCTION stock.available(text, text) IS
-    'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue '
-    'holds count as free; 0 while the level is frozen or not on sale. NULL for an unknown level.';
+    'Units that may still be promised: on_hand - reserved - safety_stock - waiting + '
+    'backorder_limit, at least 0; overdue holds count as free; 0 while the level is frozen or not '
+    'on sale. NULL for an unknown level.';
 
 CREATE FUNCTION stock.reservation(key text) RETURNS TABLE (
     line integer, sku text, location text, buyer text, quantity bigint, held bigint,
     confirmed bigint, released bigint,
-    expired bigint, returned bigint, state text, expires_at timestamptz
+    expired bigint, returned bigint, state text, expires_at timestamptz, backordered bigint
 ) LANGUAGE c STABLE ROWS 3 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reservation_wrapper';
 COMMENT ON FUNCTION stock.reservation(text) IS
     'What has become of each line of a reservation: units reserved, and of them held, confirmed, '
-    'released, expired, returned. No row for a key that nothing is known of.';
+    'released, expired, returned; backordered are those held or confirmed that are not there yet. '
+    'No row for a key that nothing is known of.';

@@ -2,7 +2,7 @@
 -- - read: the views, and the functions that only look
 -- - operate: reserve, sell, confirm, release, return, extend
 -- - administer: receive, adjust, set, transfer, dispatch, arrive, lose, recall, limits, freeze,
---   reopen, expire, settle, emit changes
+--   reopen, expire, pay queues, settle, emit changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -28,6 +28,7 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
        ('reopen_key', 'administer'), ('try_reopen_key', 'administer'),
        ('expire_reservations', 'administer'), ('expire_all', 'administer'),
+       ('pay_queues', 'administer'), ('pay_waiting', 'administer'),
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'),
        ('settle', 'administer')
@@ -72,7 +73,7 @@ BEGIN
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
     EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, '
                    'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker, '
-                   'stock.shipments TO %I', role);
+                   'stock.shipments, stock.waiting_lines, stock.supplied TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p
@@ -104,7 +105,8 @@ BEGIN
     IF access = 'read' THEN
         EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, '
                        'stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, '
-                       'stock.worker, stock.shipments FROM %I', role);
+                       'stock.worker, stock.shipments, stock.waiting_lines, stock.supplied '
+                       'FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;

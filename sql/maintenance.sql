@@ -118,6 +118,38 @@ COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS
     'them. Not inside a transaction block.';
 
 -- -------------------------------------------------------------------------------------------------
+-- Pays queues that the call that made units free could not.
+
+CREATE FUNCTION stock.pay_queues()
+RETURNS TABLE (lines_paid bigint, units_paid bigint, more boolean)
+LANGUAGE c VOLATILE ROWS 1 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'pay_queues_wrapper';
+COMMENT ON FUNCTION stock.pay_queues() IS
+    'Gives what is there to those who wait for it, up to 10,000 lines: what is left where more '
+    'lines waited than one call pays. The background worker calls it. Levels that somebody has '
+    'locked are left alone. Answers how many lines and units were paid, and whether there is more.';
+
+CREATE PROCEDURE stock.pay_waiting(
+    INOUT lines_paid bigint DEFAULT 0, INOUT units_paid bigint DEFAULT 0
+) LANGUAGE plpgsql AS $$
+DECLARE
+    batch record;
+BEGIN
+    LOOP
+        SELECT * INTO batch FROM stock.pay_queues();
+        COMMIT;
+        lines_paid := lines_paid OPERATOR(pg_catalog.+) batch.lines_paid;
+        units_paid := units_paid OPERATOR(pg_catalog.+) batch.units_paid;
+        EXIT WHEN NOT batch.more OR batch.lines_paid OPERATOR(pg_catalog.=) 0;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE stock.pay_waiting(bigint, bigint) IS
+    'Gives what is there to all who wait for it, up to 10,000 lines in each transaction; answers '
+    'how many, and the units. Not inside a transaction block.';
+
+-- -------------------------------------------------------------------------------------------------
 -- How the background worker of this database is.
 
 CREATE FUNCTION stock.worker_status()

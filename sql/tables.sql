@@ -19,7 +19,9 @@ CREATE TABLE stock.level (
     version       bigint      NOT NULL,
     next_due      timestamptz NOT NULL DEFAULT 'infinity',
     updated_at    timestamptz NOT NULL,
+    waiting       bigint      NOT NULL DEFAULT 0,
     in_transit    bigint      NOT NULL DEFAULT 0,
+    backorder_limit bigint    NOT NULL DEFAULT 0,
     on_sale_from  timestamptz,
     on_sale_until timestamptz,
     frozen        boolean     NOT NULL DEFAULT false,
@@ -28,14 +30,20 @@ CREATE TABLE stock.level (
     CONSTRAINT level_pkey PRIMARY KEY (sku, location),
     -- The last wall: whatever goes wrong above, nothing is sold twice.
     -- (It says on_hand >= 0 too. It is short because PostgreSQL reads it anew for every UPDATE.)
-    CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand AND in_transit >= 0)
+    CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand AND waiting >= 0
+                                     AND in_transit >= 0)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE stock.level IS 'The counters of one SKU at one location.';
 COMMENT ON COLUMN stock.level.sku IS 'What is sold; 1 to 200 bytes, taken as given.';
 COMMENT ON COLUMN stock.level.location IS 'Where it lies; 1 to 200 bytes, taken as given.';
 COMMENT ON COLUMN stock.level.on_hand IS 'Units physically there.';
-COMMENT ON COLUMN stock.level.reserved IS 'Units promised to open holds.';
+COMMENT ON COLUMN stock.level.reserved IS
+    'Units there that are promised to open holds; overdue ones included.';
+COMMENT ON COLUMN stock.level.waiting IS
+    'Units promised, to holds or by a sale, that are not there yet.';
+COMMENT ON COLUMN stock.level.backorder_limit IS
+    'How many units may be promised without being there.';
 COMMENT ON COLUMN stock.level.in_transit IS
     'Units on the road to here; not among on_hand, and promised to nobody.';
 COMMENT ON COLUMN stock.level.safety_stock IS 'Units that are never promised.';
@@ -55,7 +63,7 @@ COMMENT ON COLUMN stock.level.next_due IS
 COMMENT ON COLUMN stock.level.updated_at IS 'When the level last changed.';
 COMMENT ON CONSTRAINT level_pkey ON stock.level IS 'One level for each SKU and location.';
 COMMENT ON CONSTRAINT level_counters ON stock.level IS
-    'Nothing is sold twice: 0 <= reserved <= on_hand, 0 <= in_transit.';
+    'Nothing is sold twice: 0 <= reserved <= on_hand, 0 <= waiting, 0 <= in_transit.';
 
 -- -------------------------------------------------------------------------------------------------
 -- hold: one open line of a reservation. Closing it deletes its row: the table stays as small as
@@ -83,7 +91,8 @@ COMMENT ON COLUMN stock.hold.key IS 'The reservation, usually the order number.'
 COMMENT ON COLUMN stock.hold.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.hold.sku IS 'What is held.';
 COMMENT ON COLUMN stock.hold.location IS 'Where it is held.';
-COMMENT ON COLUMN stock.hold.quantity IS 'Units still held.';
+COMMENT ON COLUMN stock.hold.quantity IS
+    'Units still held; those that are not there yet (stock.waiting) included.';
 COMMENT ON COLUMN stock.hold.buyer IS 'For whom, where the caller said so.';
 COMMENT ON COLUMN stock.hold.expires_at IS
     'The deadline: from then on the units are free to whoever needs them.';
@@ -111,6 +120,7 @@ CREATE TABLE stock.ledger (
     quantity         bigint      NOT NULL,
     on_hand_delta    bigint      NOT NULL,
     reserved_delta   bigint      NOT NULL,
+    waiting_delta    bigint,
     in_transit_delta bigint,
     on_hand_after    bigint,
     reserved_after   bigint,
@@ -118,6 +128,7 @@ CREATE TABLE stock.ledger (
     version          bigint,
     safety_stock     bigint,
     buyer_limit      bigint,
+    backorder_limit  bigint,
     on_sale_from     timestamptz,
     on_sale_until    timestamptz,
     line             integer     NOT NULL,
@@ -160,13 +171,14 @@ COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the datab
 COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
 COMMENT ON COLUMN stock.ledger.operation IS
     'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, '
-    'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose or recall.';
+    'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose, recall or supply (what was '
+    'waited for has come: it is reserved, or, where it is sold, leaves the stock).';
 COMMENT ON COLUMN stock.ledger.operation_key IS
     'Tells several operations of one kind under one key apart; empty unless given. Those that '
     'begin with pg_stock: are made by pg_stock.';
 COMMENT ON COLUMN stock.ledger.line IS
-    'The line of the request, counted from 1 among what it took; of an expire, the line of the '
-    'reservation.';
+    'The line of the request, counted from 1 among what it took; of an expire and a supply, the '
+    'line of the reservation.';
 COMMENT ON COLUMN stock.ledger.sku IS
     'What changed; NULL where a key is cancelled or opened again.';
 COMMENT ON COLUMN stock.ledger.location IS
@@ -175,6 +187,8 @@ COMMENT ON COLUMN stock.ledger.quantity IS
     'Units asked; of an adjust the difference, of a set the units counted.';
 COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';
 COMMENT ON COLUMN stock.ledger.reserved_delta IS 'Change of reserved.';
+COMMENT ON COLUMN stock.ledger.waiting_delta IS
+    'Change of waiting; NULL where it does not change.';
 COMMENT ON COLUMN stock.ledger.in_transit_delta IS
     'Change of in_transit; NULL where it does not change.';
 COMMENT ON COLUMN stock.ledger.on_hand_after IS 'on_hand after this row.';
@@ -189,6 +203,8 @@ COMMENT ON COLUMN stock.ledger.expires_at IS
 COMMENT ON COLUMN stock.ledger.safety_stock IS 'The safety stock it set, if it set one.';
 COMMENT ON COLUMN stock.ledger.buyer_limit IS
     'The limit per buyer it set, if it set one; 0 lifted it.';
+COMMENT ON COLUMN stock.ledger.backorder_limit IS
+    'The units it let wait, if it set that.';
 COMMENT ON COLUMN stock.ledger.on_sale_from IS
     'The moment from which on it put the level on sale, if it set one; -infinity lifted it.';
 COMMENT ON COLUMN stock.ledger.on_sale_until IS
@@ -247,6 +263,44 @@ COMMENT ON CONSTRAINT buyer_quantity_pkey ON stock.buyer_quantity IS
     'One count for each level and buyer.';
 
 -- -------------------------------------------------------------------------------------------------
+-- waiting: the queues of what is promised and not there yet. A line that is paid leaves its queue;
+-- the ledger remembers it.
+
+CREATE SEQUENCE stock.waiting_position_seq;
+COMMENT ON SEQUENCE stock.waiting_position_seq IS
+    'Hands out places in queues, in the order in which the promises were made.';
+
+CREATE TABLE stock.waiting (
+    position bigint  NOT NULL DEFAULT nextval('stock.waiting_position_seq'),
+    quantity bigint  NOT NULL,
+    line     integer NOT NULL,
+    sold     boolean NOT NULL,
+    key      text    NOT NULL COLLATE "C",
+    sku      text    NOT NULL COLLATE "C",
+    location text    NOT NULL COLLATE "C",
+    CONSTRAINT waiting_pkey PRIMARY KEY (key, line, sold),
+    CONSTRAINT waiting_quantity CHECK (quantity > 0)
+);
+ALTER SEQUENCE stock.waiting_position_seq OWNED BY stock.waiting.position;
+CREATE INDEX waiting_queue ON stock.waiting (sku, location, position);
+
+COMMENT ON TABLE stock.waiting IS
+    'Units promised that are not there yet: the queue of each level, oldest promise first.';
+COMMENT ON COLUMN stock.waiting.position IS
+    'The place in the queue: lower is earlier. What is held and what is sold of one line have the '
+    'same.';
+COMMENT ON COLUMN stock.waiting.quantity IS 'Units that wait.';
+COMMENT ON COLUMN stock.waiting.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.waiting.sold IS 'Whether they are sold; else they are held.';
+COMMENT ON COLUMN stock.waiting.key IS 'The reservation.';
+COMMENT ON COLUMN stock.waiting.sku IS 'What is waited for.';
+COMMENT ON COLUMN stock.waiting.location IS 'Where it is waited for.';
+COMMENT ON CONSTRAINT waiting_pkey ON stock.waiting IS
+    'One place for what is held of a line, and one for what is sold.';
+COMMENT ON CONSTRAINT waiting_quantity ON stock.waiting IS 'Who waits for nothing has no place.';
+COMMENT ON INDEX stock.waiting_queue IS 'The queue of a level.';
+
+-- -------------------------------------------------------------------------------------------------
 -- shipment: goods on the road, one row for each way of a SKU under a key. What has arrived or is
 -- lost leaves the table; the ledger remembers it.
 
@@ -285,4 +339,6 @@ SELECT pg_catalog.pg_extension_config_dump('stock.hold', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.ledger_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.buyer_quantity', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.waiting', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.waiting_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.shipment', '');

@@ -1,11 +1,13 @@
 -- What may be looked at: levels, open holds, the ledger, and the check that they agree.
 
 CREATE VIEW stock.levels AS
-SELECT l.sku, l.location, l.on_hand, l.reserved, l.in_transit, l.safety_stock,
+SELECT l.sku, l.location, l.on_hand, l.reserved, l.waiting, l.in_transit, l.safety_stock,
+       l.backorder_limit,
        CASE WHEN l.frozen
               OR l.on_sale_from > pg_catalog.clock_timestamp()
               OR l.on_sale_until <= pg_catalog.clock_timestamp() THEN 0
-            ELSE greatest(0, l.on_hand - l.reserved - l.safety_stock + due.overdue)
+            ELSE greatest(0, l.on_hand - l.reserved - l.safety_stock - l.waiting
+                               + l.backorder_limit + due.overdue)
        END AS available,
        due.overdue, l.buyer_limit, l.frozen, l.on_sale_from, l.on_sale_until, l.version,
        l.updated_at
@@ -21,13 +23,19 @@ COMMENT ON VIEW stock.levels IS
 COMMENT ON COLUMN stock.levels.sku IS 'What is sold.';
 COMMENT ON COLUMN stock.levels.location IS 'Where it lies.';
 COMMENT ON COLUMN stock.levels.on_hand IS 'Units physically there.';
-COMMENT ON COLUMN stock.levels.reserved IS 'Units promised to open holds, overdue ones included.';
+COMMENT ON COLUMN stock.levels.reserved IS
+    'Units there that are promised to open holds, overdue ones included.';
+COMMENT ON COLUMN stock.levels.waiting IS
+    'Units promised, to holds or by a sale, that are not there yet.';
+COMMENT ON COLUMN stock.levels.backorder_limit IS
+    'How many units may be promised without being there.';
 COMMENT ON COLUMN stock.levels.in_transit IS
     'Units on the road to here; not among on_hand, and promised to nobody.';
 COMMENT ON COLUMN stock.levels.safety_stock IS 'Units that are never promised.';
 COMMENT ON COLUMN stock.levels.available IS
-    'Units that may still be promised: on_hand - reserved - safety_stock, at least 0; overdue '
-    'holds count as free; 0 while the level is frozen or not on sale.';
+    'Units that may still be promised: on_hand - reserved - safety_stock - waiting + '
+    'backorder_limit, at least 0; overdue holds count as free; 0 while the level is frozen or not '
+    'on sale.';
 COMMENT ON COLUMN stock.levels.overdue IS 'Units in holds past their deadline.';
 COMMENT ON COLUMN stock.levels.buyer_limit IS
     'Most units that one buyer may hold and have bought; NULL: no limit.';
@@ -43,9 +51,10 @@ COMMENT ON COLUMN stock.levels.version IS
 COMMENT ON COLUMN stock.levels.updated_at IS 'When the level last changed.';
 
 CREATE VIEW stock.holds AS
-SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.reserved_at, h.expires_at,
-       h.expires_at <= pg_catalog.clock_timestamp() AS overdue
-  FROM stock.hold h;
+SELECT h.key, h.line, h.sku, h.location, h.quantity, coalesce(w.quantity, 0) AS waiting, h.buyer,
+       h.reserved_at, h.expires_at, h.expires_at <= pg_catalog.clock_timestamp() AS overdue
+  FROM stock.hold h
+  LEFT JOIN stock.waiting w ON w.key = h.key AND w.line = h.line AND NOT w.sold;
 COMMENT ON VIEW stock.holds IS
     'What is held. Look-ups by key and by (sku, location) use an index; by buyer alone all open '
     'holds are read.';
@@ -54,12 +63,48 @@ COMMENT ON COLUMN stock.holds.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.holds.sku IS 'What is held.';
 COMMENT ON COLUMN stock.holds.location IS 'Where it is held.';
 COMMENT ON COLUMN stock.holds.quantity IS 'Units still held.';
+COMMENT ON COLUMN stock.holds.waiting IS 'Units of them that are not there yet.';
 COMMENT ON COLUMN stock.holds.buyer IS 'For whom.';
 COMMENT ON COLUMN stock.holds.reserved_at IS
     'When the reservation was made; an extension does not change it.';
 COMMENT ON COLUMN stock.holds.expires_at IS 'The deadline.';
 COMMENT ON COLUMN stock.holds.overdue IS
     'True once the deadline has passed: the units are free to whoever needs them.';
+
+CREATE VIEW stock.waiting_lines AS
+SELECT w.position, w.key, w.line, w.sku, w.location, w.quantity, w.sold
+  FROM stock.waiting w;
+COMMENT ON VIEW stock.waiting_lines IS
+    'The queues: what is promised and not there yet, oldest promise first by position. Look-ups by '
+    'key and by (sku, location) use an index.';
+COMMENT ON COLUMN stock.waiting_lines.position IS
+    'The place in the queue of the level: lower is earlier.';
+COMMENT ON COLUMN stock.waiting_lines.key IS 'The reservation.';
+COMMENT ON COLUMN stock.waiting_lines.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.waiting_lines.sku IS 'What is waited for.';
+COMMENT ON COLUMN stock.waiting_lines.location IS 'Where it is waited for.';
+COMMENT ON COLUMN stock.waiting_lines.quantity IS 'Units that wait.';
+COMMENT ON COLUMN stock.waiting_lines.sold IS 'Whether they are sold; else they are held.';
+
+CREATE VIEW stock.supplied AS
+SELECT g.recorded_at, g.key, g.line, g.sku, g.location, g.quantity, g.on_hand_delta <> 0 AS sold,
+       g.position
+  FROM stock.ledger g
+ WHERE g.operation = 'supply'
+ ORDER BY g.xact DESC, g.position DESC;
+COMMENT ON VIEW stock.supplied IS
+    'What has come for those who waited for it, newest first: whoever ships learns it here. A '
+    'look-up by key uses an index; else the ledger is read from its newest rows on, which LIMIT '
+    'ends.';
+COMMENT ON COLUMN stock.supplied.recorded_at IS 'When it had come.';
+COMMENT ON COLUMN stock.supplied.key IS 'For which reservation.';
+COMMENT ON COLUMN stock.supplied.line IS 'For which line of it.';
+COMMENT ON COLUMN stock.supplied.sku IS 'What has come.';
+COMMENT ON COLUMN stock.supplied.location IS 'Where.';
+COMMENT ON COLUMN stock.supplied.quantity IS 'Units that have come.';
+COMMENT ON COLUMN stock.supplied.sold IS
+    'Whether they were sold, and so have left the stock to be shipped; else they are held now.';
+COMMENT ON COLUMN stock.supplied.position IS 'The row of the ledger.';
 
 CREATE VIEW stock.shipments AS
 SELECT s.key, s.sku, s.from_location, s.to_location, s.quantity, s.dispatched_at,
@@ -78,10 +123,10 @@ COMMENT ON COLUMN stock.shipments.on_the_way_for IS 'How long ago that was.';
 
 CREATE VIEW stock.ledger_rows AS
 SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line,
-       g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta, g.in_transit_delta,
-       g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer, g.expires_at,
-       g.safety_stock, g.buyer_limit, g.frozen, g.on_sale_from, g.on_sale_until, g.reason,
-       g.actor, g.login, g.client_addr, g.application_name, g.context
+       g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta, g.waiting_delta,
+       g.in_transit_delta, g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer,
+       g.expires_at, g.safety_stock, g.buyer_limit, g.backorder_limit, g.frozen, g.on_sale_from,
+       g.on_sale_until, g.reason, g.actor, g.login, g.client_addr, g.application_name, g.context
   FROM stock.ledger g;
 COMMENT ON VIEW stock.ledger_rows IS
     'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time '
@@ -116,16 +161,19 @@ WITH entry AS (
            sum(g.reserved_delta) OVER chain AS reserved_sum
       FROM stock.ledger g
      WHERE NOT (g.operation IN ('cancel', 'reopen')
-                OR g.operation = 'extend' AND g.reserved_delta = 0)
+                OR g.operation = 'extend' AND g.reserved_delta = 0 AND g.waiting_delta IS NULL)
     WINDOW chain AS (PARTITION BY g.sku, g.location ORDER BY g.version, g.position)
 ), total AS (
     SELECT e.sku, e.location,
            sum(e.on_hand_delta) AS on_hand, sum(e.reserved_delta) AS reserved,
+           coalesce(sum(e.waiting_delta), 0) AS waiting,
            coalesce(sum(e.in_transit_delta), 0) AS in_transit, count(*) AS version,
            coalesce((array_agg(e.safety_stock ORDER BY e.version DESC)
                        FILTER (WHERE e.safety_stock IS NOT NULL))[1], 0) AS safety_stock,
            nullif((array_agg(e.buyer_limit ORDER BY e.version DESC)
                      FILTER (WHERE e.buyer_limit IS NOT NULL))[1], 0) AS buyer_limit,
+           coalesce((array_agg(e.backorder_limit ORDER BY e.version DESC)
+                       FILTER (WHERE e.backorder_limit IS NOT NULL))[1], 0) AS backorder_limit,
            coalesce((array_agg(e.frozen ORDER BY e.version DESC)
                        FILTER (WHERE e.frozen IS NOT NULL))[1], false) AS frozen,
            nullif((array_agg(e.on_sale_from ORDER BY e.version DESC)
@@ -136,27 +184,55 @@ WITH entry AS (
 ), held AS (
     SELECT h.sku, h.location, sum(h.quantity) AS quantity, min(h.expires_at) AS first_due
       FROM stock.hold h GROUP BY h.sku, h.location
+), queue AS (
+    SELECT w.sku, w.location, sum(w.quantity) AS quantity,
+           coalesce(sum(w.quantity) FILTER (WHERE NOT w.sold), 0) AS held
+      FROM stock.waiting w GROUP BY w.sku, w.location
 ), level AS (
     SELECT coalesce(l.sku, t.sku) AS sku, coalesce(l.location, t.location) AS location,
-           l.on_hand, l.reserved, l.in_transit,
-           l.safety_stock, l.buyer_limit, l.frozen, l.on_sale_from, l.on_sale_until, l.version,
+           l.on_hand, l.reserved, l.waiting, l.in_transit,
+           l.backorder_limit, l.safety_stock, l.buyer_limit, l.frozen, l.on_sale_from,
+           l.on_sale_until, l.version,
            l.next_due,
-           t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.in_transit AS in_transit_sum,
+           t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.waiting AS waiting_sum,
+           t.in_transit AS in_transit_sum, t.backorder_limit AS backorder_limit_set,
            t.version AS entries,
            t.safety_stock AS safety_stock_set, t.buyer_limit AS buyer_limit_set,
            t.frozen AS frozen_set, t.on_sale_from AS on_sale_from_set,
            t.on_sale_until AS on_sale_until_set
       FROM stock.level l FULL JOIN total t ON t.sku = l.sku AND t.location = l.location
 ), line AS (
-    -- what each reservation should hold of each level, and until when
-    SELECT g.key, g.sku, g.location, sum(g.reserved_delta) AS quantity,
+    -- what each reservation should hold of each level, and until when; what of that is not there
+    -- yet, and what of its sales
+    SELECT g.key, g.sku, g.location,
+           sum(CASE WHEN g.operation = 'reserve' THEN g.quantity
+                    WHEN g.operation = 'confirm' THEN -n.from_hold
+                    WHEN g.operation IN ('release', 'expire') THEN -g.quantity
+                    WHEN g.operation = 'extend' THEN n.promised
+                    ELSE 0 END) AS quantity,
+           sum(CASE WHEN g.operation = 'confirm' THEN -n.from_hold - g.reserved_delta
+                    WHEN g.operation = 'return' OR g.on_hand_delta <> 0 THEN 0
+                    ELSE n.waits END) AS waiting,
+           sum(CASE WHEN g.operation = 'confirm' THEN n.from_hold + g.reserved_delta + n.waits
+                    WHEN g.operation = 'return' OR g.on_hand_delta <> 0 THEN n.waits
+                    ELSE 0 END) AS owed,
            -- an extension never shortens
            max(g.expires_at) FILTER (WHERE g.operation IN ('reserve', 'extend')) AS expires_at,
            min(g.buyer) FILTER (WHERE g.operation = 'reserve') AS buyer,
            min(g.line) FILTER (WHERE g.operation = 'reserve') AS line
       FROM stock.ledger g
-     WHERE g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend')
+     CROSS JOIN LATERAL (
+           SELECT coalesce(g.waiting_delta, 0) AS waits,
+                  g.reserved_delta + coalesce(g.waiting_delta, 0) - g.on_hand_delta AS promised,
+                  g.quantity - g.reserved_delta - coalesce(g.waiting_delta, 0)
+                    + g.on_hand_delta AS from_hold) n
+     WHERE g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply')
      GROUP BY g.key, g.sku, g.location
+), place AS (
+    SELECT l.key, l.sku, l.location, l.line, p.sold, p.quantity
+      FROM line l
+     CROSS JOIN LATERAL (VALUES (false, l.waiting), (true, l.owed)) AS p (sold, quantity)
+     WHERE p.quantity <> 0
 ), moved AS (
     -- what each shipment should have on the way to each level
     SELECT g.key, g.sku, g.location, sum(g.in_transit_delta) AS quantity,
@@ -171,8 +247,8 @@ WITH entry AS (
     SELECT e.sku, e.location, e.buyer,
            sum(CASE WHEN e.operation = 'reserve' THEN e.quantity
                     WHEN e.operation IN ('release', 'expire', 'return') THEN -e.quantity
-                    WHEN e.operation = 'extend' THEN e.reserved_delta
-                    WHEN e.operation = 'confirm' AND e.reserved_delta = 0 THEN e.quantity
+                    WHEN e.operation IN ('confirm', 'extend')
+                    THEN e.reserved_delta + coalesce(e.waiting_delta, 0) - e.on_hand_delta
                     ELSE 0 END) AS quantity
       FROM entry e WHERE e.buyer IS NOT NULL GROUP BY e.sku, e.location, e.buyer
 )
@@ -192,7 +268,10 @@ SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger
   FROM level v
  CROSS JOIN LATERAL (VALUES ('on_hand', v.on_hand_sum::text, v.on_hand::text),
                             ('reserved', v.reserved_sum::text, v.reserved::text),
+                            ('waiting', v.waiting_sum::text, v.waiting::text),
                             ('in_transit', v.in_transit_sum::text, v.in_transit::text),
+                            ('backorder_limit', v.backorder_limit_set::text,
+                             v.backorder_limit::text),
                             ('version', v.entries::text, v.version::text),
                             ('safety_stock', v.safety_stock_set::text, v.safety_stock::text),
                             ('buyer_limit', v.buyer_limit_set::text, v.buyer_limit::text),
@@ -203,9 +282,16 @@ SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger
  WHERE c.expected IS DISTINCT FROM c.found
 UNION ALL
 SELECT v.sku, v.location, 'the level''s reserved differs from its holds',
-       coalesce(h.quantity, 0)::text, v.reserved::text
-  FROM level v LEFT JOIN held h ON h.sku = v.sku AND h.location = v.location
- WHERE coalesce(h.quantity, 0) IS DISTINCT FROM v.reserved
+       (coalesce(h.quantity, 0) - coalesce(q.held, 0))::text, v.reserved::text
+  FROM level v
+  LEFT JOIN held h ON h.sku = v.sku AND h.location = v.location
+  LEFT JOIN queue q ON q.sku = v.sku AND q.location = v.location
+ WHERE coalesce(h.quantity, 0) - coalesce(q.held, 0) IS DISTINCT FROM v.reserved
+UNION ALL
+SELECT v.sku, v.location, 'the level''s waiting differs from its queue',
+       coalesce(q.quantity, 0)::text, v.waiting::text
+  FROM level v LEFT JOIN queue q ON q.sku = v.sku AND q.location = v.location
+ WHERE coalesce(q.quantity, 0) IS DISTINCT FROM v.waiting
 UNION ALL
 SELECT v.sku, v.location, 'a hold is due before the level''s next_due',
        h.first_due::text, v.next_due::text
@@ -222,33 +308,47 @@ SELECT e.sku, e.location, 'a ledger row does not follow from the one before it',
 UNION ALL
 SELECT g.sku, g.location, 'a ledger row contradicts itself',
        format('the deltas of %s %s', g.operation, g.quantity),
-       format('on_hand %s, reserved %s, in_transit %s (position %s)', g.on_hand_delta,
-              g.reserved_delta, coalesce(g.in_transit_delta, 0), g.position)
+       format('on_hand %s, reserved %s, waiting %s, in_transit %s (position %s)', g.on_hand_delta,
+              g.reserved_delta, n.waits, n.moves, g.position)
   FROM stock.ledger g
+ CROSS JOIN LATERAL (SELECT coalesce(g.waiting_delta, 0) AS waits,
+                            coalesce(g.in_transit_delta, 0) AS moves) n
  WHERE g.operation NOT IN ('cancel', 'reopen')
    AND NOT coalesce(CASE
-       WHEN g.operation NOT IN ('dispatch', 'arrive', 'lose', 'recall')
-        AND g.in_transit_delta IS NOT NULL THEN false
-       WHEN g.operation = 'reserve' THEN (g.on_hand_delta, g.reserved_delta) = (0, g.quantity)
-       WHEN g.operation = 'confirm' THEN g.on_hand_delta = -g.quantity
-                                     AND (g.reserved_delta = -g.quantity
-                                          OR g.reserved_delta = 0 AND g.expires_at IS NOT NULL)
+       WHEN n.moves <> 0 AND g.operation NOT IN ('dispatch', 'arrive', 'lose', 'recall')
+         OR n.waits <> 0 AND g.operation NOT IN ('reserve', 'confirm', 'release', 'expire',
+                                                 'extend', 'return', 'supply') THEN false
+       WHEN g.operation = 'reserve'
+       THEN (g.on_hand_delta, g.reserved_delta + n.waits) = (0, g.quantity)
+            AND least(g.reserved_delta, n.waits) >= 0
+       WHEN g.operation = 'confirm'
+       THEN (g.on_hand_delta, n.waits) = (g.reserved_delta, 0)
+            AND g.reserved_delta BETWEEN -g.quantity AND 0
+            OR (g.reserved_delta, n.waits - g.on_hand_delta) = (0, g.quantity)
+            AND g.expires_at IS NOT NULL AND n.waits >= 0
        WHEN g.operation IN ('release', 'expire')
-       THEN (g.on_hand_delta, g.reserved_delta) = (0, -g.quantity)
-       WHEN g.operation IN ('receive', 'adjust', 'return')
+       THEN (g.on_hand_delta, g.reserved_delta + n.waits) = (0, -g.quantity)
+            AND greatest(g.reserved_delta, n.waits) <= 0
+       WHEN g.operation = 'return'
+       THEN (g.on_hand_delta - n.waits, g.reserved_delta) = (g.quantity, 0) AND n.waits <= 0
+       WHEN g.operation IN ('receive', 'adjust')
        THEN (g.on_hand_delta, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'set' THEN (g.on_hand_after, g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'transfer' THEN (abs(g.on_hand_delta), g.reserved_delta) = (g.quantity, 0)
-       WHEN g.operation = 'extend' THEN g.on_hand_delta = 0 AND g.reserved_delta IN (0, g.quantity)
+       WHEN g.operation = 'extend'
+       THEN g.on_hand_delta = 0 AND g.reserved_delta + n.waits IN (0, g.quantity)
+       WHEN g.operation = 'supply'
+       THEN n.waits = -g.quantity
+            AND (g.on_hand_delta, g.reserved_delta) IN ((0, g.quantity), (-g.quantity, 0))
        WHEN g.operation = 'dispatch'
-       THEN (g.on_hand_delta, g.reserved_delta, coalesce(g.in_transit_delta, 0))
+       THEN (g.on_hand_delta, g.reserved_delta, n.moves)
             IN ((-g.quantity, 0, 0), (0, 0, g.quantity))
        WHEN g.operation = 'arrive'
-       THEN (g.on_hand_delta, g.reserved_delta, g.in_transit_delta) = (g.quantity, 0, -g.quantity)
+       THEN (g.on_hand_delta, g.reserved_delta, n.moves) = (g.quantity, 0, -g.quantity)
        WHEN g.operation = 'lose'
-       THEN (g.on_hand_delta, g.reserved_delta, g.in_transit_delta) = (0, 0, -g.quantity)
+       THEN (g.on_hand_delta, g.reserved_delta, n.moves) = (0, 0, -g.quantity)
        WHEN g.operation = 'recall'
-       THEN (g.on_hand_delta, g.reserved_delta, abs(g.in_transit_delta)) = (0, 0, g.quantity)
+       THEN (g.on_hand_delta, g.reserved_delta, abs(n.moves)) = (0, 0, g.quantity)
        WHEN g.operation IN ('set_limits', 'freeze', 'unfreeze')
        THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
        END, false)
@@ -263,6 +363,15 @@ SELECT coalesce(h.sku, o.sku), coalesce(h.location, o.location),
     ON o.key = h.key AND o.sku = h.sku AND o.location = h.location
  WHERE (h.quantity, h.line, h.expires_at, h.buyer)
        IS DISTINCT FROM (o.quantity, o.line, o.expires_at, o.buyer)
+UNION ALL
+SELECT coalesce(w.sku, p.sku), coalesce(w.location, p.location),
+       'a place in a queue differs from the ledger (key ' || coalesce(w.key, p.key) || ')',
+       format('line %s: %s, sold %s', p.line, coalesce(p.quantity, 0), p.sold),
+       format('line %s: %s, sold %s', w.line, coalesce(w.quantity, 0), w.sold)
+  FROM stock.waiting w
+  FULL JOIN place p
+    ON p.key = w.key AND p.sku = w.sku AND p.location = w.location AND p.sold = w.sold
+ WHERE (w.quantity, w.line) IS DISTINCT FROM (p.quantity, p.line)
 UNION ALL
 SELECT coalesce(b.sku, m.sku), coalesce(b.location, m.location),
        'a shipment differs from the ledger (key ' || coalesce(b.key, m.key) || ')',

@@ -168,6 +168,12 @@ pub fn opened(deadline: Micros) {
     OPENED.set(OPENED.get().min(deadline));
 }
 
+/// Notes that this transaction left something to do, from now on; told to the worker when it has
+/// committed.
+pub fn left_work(now: Micros) {
+    opened(now);
+}
+
 /// Notes that this transaction changed levels; told to the worker when it has committed.
 pub fn changed() {
     CHANGED.set(true);

@@ -22,6 +22,7 @@ mod notify;
 mod outcome_table;
 mod pairs;
 mod plans;
+mod queues;
 mod races;
 mod recipes;
 mod road;

@@ -96,12 +96,13 @@ fn sql(request: &Request) -> String {
         Action::Recall => format!("try_recall_stock({key}, {part})"),
         Action::SetLimits { at, limits } => {
             format!(
-                "try_set_limits({key}, {}, {}, {}, {}, {})",
+                "try_set_limits({key}, {}, {}, {}, {}, {}, {})",
                 level(at),
                 number(limits.safety_stock),
                 number(limits.buyer_limit),
                 moment(limits.on_sale_from),
-                moment(limits.on_sale_until)
+                moment(limits.on_sale_until),
+                number(limits.backorder_limit)
             )
         }
         Action::Freeze { at } => format!("try_freeze_level({key}, {}, {reason})", level(at)),

@@ -18,6 +18,8 @@ const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT * FROM stock.holds"),
     ("read", "SELECT * FROM stock.ledger_rows"),
     ("read", "SELECT * FROM stock.shipments"),
+    ("read", "SELECT * FROM stock.waiting_lines"),
+    ("read", "SELECT * FROM stock.supplied"),
     ("read", "SELECT * FROM stock.overdue"),
     ("read", "SELECT * FROM stock.maintenance_run"),
     ("operate", "SELECT * FROM stock.reserve_stock('k1', 'a', 'm', 1)"),
@@ -95,6 +97,8 @@ const CALLS: &[(&str, &str)] = &[
     ("administer", "SELECT * FROM stock.try_unfreeze_level('g7', 'a', 'm', 'x')"),
     ("administer", "SELECT * FROM stock.expire_reservations(10)"),
     ("administer", "CALL stock.expire_all(10)"),
+    ("administer", "SELECT * FROM stock.pay_queues()"),
+    ("administer", "CALL stock.pay_waiting()"),
     ("administer", r#"SELECT * FROM stock.settle('[{"key":"k6","status":"cancelled"}]')"#),
     // Without pg_cron they answer that there is none, which is an answer all the same.
     (
@@ -117,6 +121,8 @@ const CALLS: &[(&str, &str)] = &[
     ("owner", "DELETE FROM stock.hold"),
     ("owner", "DELETE FROM stock.buyer_quantity"),
     ("owner", "DELETE FROM stock.shipment"),
+    ("owner", "DELETE FROM stock.waiting"),
+    ("owner", "SELECT nextval('stock.waiting_position_seq')"),
     ("owner", "DELETE FROM stock.maintenance_run"),
     ("owner", "SELECT * FROM stock.hold_error"),
     ("owner", "SELECT * FROM stock.level"),

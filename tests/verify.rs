@@ -7,6 +7,26 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.level SET on_hand = on_hand + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET on_hand = on_hand + 1, reserved = reserved + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET reserved = reserved - 1 WHERE sku = 'a' AND location = 'm'",
+    "UPDATE stock.level SET waiting = waiting + 1 WHERE location = 'late'",
+    "UPDATE stock.level SET backorder_limit = 9 WHERE location = 'late'",
+    "UPDATE stock.level SET reserved = reserved + 1, on_hand = on_hand + 1, waiting = waiting - 1 \
+     WHERE location = 'late'",
+    "UPDATE stock.waiting SET quantity = quantity + 1 WHERE sold",
+    "UPDATE stock.waiting SET quantity = quantity + 1 WHERE NOT sold",
+    "UPDATE stock.waiting SET sold = true WHERE key = 'patient'",
+    "UPDATE stock.waiting SET line = 7 WHERE key = 'patient'",
+    "UPDATE stock.waiting SET key = 'stolen' WHERE key = 'patient'",
+    "UPDATE stock.waiting SET location = 'm' WHERE key = 'patient'",
+    "DELETE FROM stock.waiting WHERE sold",
+    "DELETE FROM stock.waiting WHERE NOT sold",
+    "INSERT INTO stock.waiting SELECT position, quantity, line, sold, 'twin', sku, location FROM \
+     stock.waiting LIMIT 1",
+    "UPDATE stock.ledger SET waiting_delta = waiting_delta + 1 WHERE operation = 'supply'",
+    "UPDATE stock.ledger SET waiting_delta = NULL WHERE key = 'patient'",
+    "UPDATE stock.ledger SET waiting_delta = 3, reserved_delta = 1 WHERE key = 'patient'",
+    "UPDATE stock.ledger SET waiting_delta = 1 WHERE operation = 'receive' AND location = 'late'",
+    "UPDATE stock.ledger SET backorder_limit = 9 WHERE backorder_limit IS NOT NULL",
+    "DELETE FROM stock.ledger WHERE operation = 'supply'",
     "UPDATE stock.level SET in_transit = in_transit + 1 WHERE sku = 'a' AND location = 'way'",
     "UPDATE stock.shipment SET quantity = quantity + 1",
     "UPDATE stock.shipment SET dispatched_at = dispatched_at - interval '1 day'",
@@ -94,6 +114,11 @@ fn each_falsification_is_found_and_names_its_level() {
              \"to\":\"way\",\"quantity\":9}]');
              SELECT stock.arrive_stock('lorry', '[{\"sku\":\"a\",\"location\":\"way\",
              \"quantity\":4}]', 'pallet 1');
+             SELECT stock.receive_stock('few', 'a', 'late', 1);
+             SELECT stock.set_limits('pre-sale', 'a', 'late', backorder_limit => 20);
+             SELECT stock.sell_stock('paid', 'a', 'late', 5);
+             SELECT stock.reserve_stock('patient', 'a', 'late', 4);
+             SELECT stock.receive_stock('some', 'a', 'late', 2);
              SELECT stock.release_stock('never heard of');
              SELECT stock.reopen_key('never heard of', 'mistyped')",
         )

@@ -225,6 +225,8 @@ mod tests {
             reserved: 0,
             safety_stock: 0,
             in_transit: 0,
+            waiting: 0,
+            backorder_limit: 0,
             frozen: false,
             on_sale_from: None,
             on_sale_until: None,

@@ -11,8 +11,8 @@ pub struct Level {
     pub sku: String,
     /// Where it lies.
     pub location: String,
-    /// What may still be promised: `max(0, on_hand - reserved - safety_stock)`, and 0 while the
-    /// level is frozen. Overdue holds do not count as free here.
+    /// What may still be promised: `max(0, on_hand - reserved - safety_stock - waiting +
+    /// backorder_limit)`, and 0 while the level is frozen. Overdue holds do not count as free here.
     pub available: i64,
     /// Units that are there.
     pub on_hand: i64,
@@ -23,6 +23,12 @@ pub struct Level {
     /// Units on the road to there; not among `on_hand`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub in_transit: i64,
+    /// Units promised that are not there yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting: i64,
+    /// How many units may be promised without being there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub backorder_limit: i64,
     /// Whether sales are stopped.
     pub frozen: bool,
     /// When its sale opens; `None`: no bound.
@@ -54,8 +60,9 @@ impl Level {
     /// The level with what may be promised by its counters alone: that depends on nothing but its
     /// version.
     pub fn counted(self) -> Level {
-        let free =
-            self.on_hand.saturating_sub(self.reserved).saturating_sub(self.safety_stock).max(0);
+        let taken = [self.reserved, self.safety_stock, self.waiting];
+        let free = taken.into_iter().fold(self.on_hand, i64::saturating_sub);
+        let free = free.saturating_add(self.backorder_limit).max(0);
         Level { available: if self.frozen { 0 } else { free }, ..self }
     }
 
@@ -135,6 +142,8 @@ mod tests {
                 reserved,
                 safety_stock,
                 in_transit: 0,
+                waiting: 0,
+                backorder_limit: 0,
                 frozen,
                 on_sale_from: None,
                 on_sale_until: None,

@@ -33,6 +33,10 @@ pub struct Answer {
     pub replayed: bool,
     /// When the sale opens of a level that is not on sale yet; `None` for every other answer.
     pub opens_at: Option<Micros>,
+    /// Units of the line that are not there yet.
+    pub backordered: i64,
+    /// Units there that were refused together with what may wait; `None` for every other answer.
+    pub there: Option<i64>,
 }
 
 /// The error that the raising form raises.
@@ -98,7 +102,11 @@ impl Answer {
         let word = self.outcome.word();
         let Some(at) = &self.at else { return format!("Line {}: {word}.", self.line) };
         let there = match (self.available, self.version) {
-            (Some(available), Some(version)) => format!("{available} available, version {version}"),
+            (Some(available), Some(version)) => {
+                let waits = |there| format!(" ({there} there, {} may wait)", available - there);
+                let of_them = self.there.map(waits).unwrap_or_default();
+                format!("{available} available{of_them}, version {version}")
+            }
             _ => "no such level".into(),
         };
         let sale = match (self.outcome, self.opens_at.and_then(moment::iso)) {
@@ -132,6 +140,8 @@ mod tests {
             expires_at: None,
             replayed: false,
             opens_at: None,
+            backordered: 0,
+            there: None,
         }
     }
 

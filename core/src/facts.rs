@@ -67,6 +67,10 @@ pub struct Level {
     pub safety_stock: i64,
     /// Most units one buyer may hold and have bought; `None`: no limit.
     pub buyer_limit: Option<i64>,
+    /// Units promised, to holds or by a sale, that are not there yet.
+    pub waiting: i64,
+    /// How many units may be waiting.
+    pub backorder_limit: i64,
     /// Units on the road to this level; not among `on_hand`.
     pub in_transit: i64,
     /// No sales while true.
@@ -89,6 +93,8 @@ impl Level {
             reserved: 0,
             safety_stock: 0,
             buyer_limit: None,
+            waiting: 0,
+            backorder_limit: 0,
             in_transit: 0,
             frozen: false,
             sale: SaleWindow::default(),
@@ -98,15 +104,41 @@ impl Level {
         }
     }
 
-    /// What may be promised without giving back overdue holds; negative when the safety stock is in
-    /// use.
-    pub fn free(&self) -> i64 {
+    /// Units there that are promised to nobody and are not the safety stock; negative when that is
+    /// in use.
+    pub fn spare(&self) -> i64 {
         self.on_hand - self.reserved - self.safety_stock
+    }
+
+    /// What is spare beyond what is waited for; negative where more is waited for.
+    pub fn unpromised(&self) -> i64 {
+        self.spare() - self.waiting
+    }
+
+    /// What may be promised without giving back overdue holds: what is unpromised, and what may
+    /// wait. Negative where too much is promised, for a limit was changed or goods were lost.
+    pub fn free(&self) -> i64 {
+        self.unpromised() + self.backorder_limit
+    }
+
+    /// How many of some units that are promised anew are there, and how many wait: who waits
+    /// already comes first.
+    pub fn split(&self, units: i64) -> (i64, i64) {
+        let there = self.unpromised().clamp(0, units);
+        (there, units - there)
+    }
+
+    /// What is there for those who wait.
+    pub fn payable(&self) -> i64 {
+        if self.frozen { 0 } else { self.spare().min(self.waiting).max(0) }
     }
 
     /// What must be true of every level (`level_counters` in sql/tables.sql).
     pub fn is_sound(&self) -> bool {
-        0 <= self.reserved && self.reserved <= self.on_hand && 0 <= self.in_transit
+        0 <= self.reserved
+            && self.reserved <= self.on_hand
+            && 0 <= self.waiting
+            && 0 <= self.in_transit
     }
 
     /// What may be promised now: overdue holds count as free, and nothing is promised of a frozen
@@ -140,12 +172,27 @@ pub struct Hold {
     pub at: LevelId,
     /// Units held.
     pub quantity: i64,
+    /// Units of them that are not there yet.
+    pub waiting: i64,
     /// For whom, where the caller said so.
     pub buyer: Option<Name>,
     /// Lapses at this moment: overdue from then on.
     pub expires_at: Micros,
     /// When the reservation was made; an extension does not change it.
     pub reserved_at: Micros,
+}
+
+/// Units of one line that are not there yet: its place in the queue of its level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The reservation.
+    pub key: Name,
+    /// Its line.
+    pub line: i32,
+    /// Units that wait.
+    pub quantity: i64,
+    /// Whether they are sold; else they are held.
+    pub sold: bool,
 }
 
 /// What a ledger entry records.
@@ -171,10 +218,11 @@ pub enum Operation {
     Arrive,
     Lose,
     Recall,
+    Supply,
 }
 
 /// Every operation and its word in the ledger.
-const WORDS: [(Operation, &str); 19] = [
+const WORDS: [(Operation, &str); 20] = [
     (Operation::Reserve, "reserve"),
     (Operation::Confirm, "confirm"),
     (Operation::Release, "release"),
@@ -194,6 +242,7 @@ const WORDS: [(Operation, &str); 19] = [
     (Operation::Arrive, "arrive"),
     (Operation::Lose, "lose"),
     (Operation::Recall, "recall"),
+    (Operation::Supply, "supply"),
 ];
 
 impl Operation {
@@ -240,6 +289,8 @@ pub struct Entry {
     pub on_hand_delta: i64,
     /// Change of `reserved`.
     pub reserved_delta: i64,
+    /// Change of `waiting`.
+    pub waiting_delta: i64,
     /// Change of `in_transit`.
     pub in_transit_delta: i64,
     /// `on_hand` afterwards.
@@ -263,6 +314,8 @@ pub struct Entry {
     pub safety_stock: Option<i64>,
     /// The limit per buyer it set, if it set one; 0 lifted it.
     pub buyer_limit: Option<i64>,
+    /// The units it let wait, if it set that.
+    pub backorder_limit: Option<i64>,
     /// Whether it froze or unfroze the level, if it did either.
     pub frozen: Option<bool>,
     /// The moment from which on it put the level on sale, if it set one; [`ALWAYS`] lifted it.
@@ -278,9 +331,20 @@ impl Entry {
     pub fn changes_level(&self) -> bool {
         match self.operation {
             Operation::Cancel | Operation::Reopen => false,
-            Operation::Extend => self.reserved_delta != 0,
+            Operation::Extend => self.promised() != 0,
             _ => true,
         }
+    }
+
+    /// Units that it promised anew, there or not; negative where it took promises back. What was
+    /// promised and leaves the stock, or has come for who waits, is none of them.
+    pub fn promised(&self) -> i64 {
+        self.reserved_delta + self.waiting_delta - self.on_hand_delta
+    }
+
+    /// Whether there may be units for those who wait because of it.
+    pub fn frees(&self) -> bool {
+        self.promised() < 0 || self.safety_stock.is_some() || self.frozen == Some(false)
     }
 }
 
@@ -300,6 +364,9 @@ pub struct Facts {
     /// Per level, overdue holds in the order of their deadlines: enough of them to cover what is
     /// asked, or all.
     pub overdue: HashMap<LevelId, VecDeque<Hold>>,
+    /// The heads of queues, oldest promise first, of levels that have one; absent where it was not
+    /// read.
+    pub queues: HashMap<LevelId, VecDeque<Wait>>,
     /// Per level and buyer, held + confirmed - returned; overdue holds are not counted.
     pub bought: HashMap<(LevelId, Name), i64>,
 }

@@ -37,8 +37,8 @@ pub mod standing;
 pub mod table;
 
 pub use answer::Answer;
-pub use decide::{Decision, Effects, decide, expire, will_act};
-pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation, SaleWindow};
+pub use decide::{Decision, Effects, Upkeep, decide, expire, pay, will_act, with_queues};
+pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation, SaleWindow, Wait};
 pub use fault::Fault;
 pub use name::Name;
 pub use outcome::{Outcome, State};

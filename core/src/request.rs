@@ -95,6 +95,8 @@ pub struct Limits {
     pub safety_stock: Option<i64>,
     /// Most units one buyer may hold and have bought; 0 lifts the limit.
     pub buyer_limit: Option<i64>,
+    /// Units that may be promised without being there.
+    pub backorder_limit: Option<i64>,
     /// When its sale opens; [`ALWAYS`](crate::facts::ALWAYS) lifts the bound.
     pub on_sale_from: Option<Micros>,
     /// When its sale ends; [`NEVER`](crate::facts::NEVER) lifts the bound.

@@ -39,8 +39,12 @@ pub struct LineStanding {
     pub quantity: i64,
     /// Units in an open hold, overdue or not.
     pub held: i64,
+    /// Units of those that are not there yet.
+    pub waiting: i64,
     /// Units confirmed.
     pub confirmed: i64,
+    /// Units of those that are not there yet.
+    pub owed: i64,
     /// Units released.
     pub released: i64,
     /// Units whose hold was closed because it was overdue, less those that were confirmed late or
@@ -113,7 +117,9 @@ impl LineStanding {
             buyer: entry.buyer.clone(),
             quantity: entry.quantity,
             held: entry.quantity,
+            waiting: entry.waiting_delta,
             confirmed: 0,
+            owed: 0,
             released: 0,
             expired: 0,
             returned: 0,
@@ -125,30 +131,44 @@ impl LineStanding {
 
     fn take(&mut self, entry: &Entry) {
         match entry.operation {
-            Operation::Confirm => {
-                self.confirmed += entry.quantity;
-                if entry.reserved_delta == 0 {
-                    self.expired -= entry.quantity;
-                } else {
-                    self.held -= entry.quantity;
-                }
-            }
+            Operation::Confirm => self.confirm(entry),
             Operation::Release => {
                 self.held -= entry.quantity;
+                self.waiting += entry.waiting_delta;
                 self.released += entry.quantity;
             }
             Operation::Expire => {
                 self.held -= entry.quantity;
+                self.waiting += entry.waiting_delta;
                 self.expired += entry.quantity;
             }
-            Operation::Return => self.returned += entry.quantity,
+            Operation::Return => {
+                self.returned += entry.quantity;
+                self.owed += entry.waiting_delta;
+            }
             Operation::Extend => {
                 self.deadline = self.deadline.max(entry.expires_at.unwrap_or(self.deadline));
-                self.held += entry.reserved_delta;
-                self.expired -= entry.reserved_delta;
+                self.held += entry.promised();
+                self.waiting += entry.waiting_delta;
+                self.expired -= entry.promised();
             }
+            // What comes for a sale leaves the stock at once.
+            Operation::Supply if entry.on_hand_delta == 0 => self.waiting += entry.waiting_delta,
+            Operation::Supply => self.owed += entry.waiting_delta,
             _ => {}
         }
+    }
+
+    /// Units out of a hold, or promised anew because that was swept. Those that wait go on waiting.
+    fn confirm(&mut self, entry: &Entry) {
+        let anew = entry.promised();
+        let from_hold = entry.quantity - anew;
+        let waiting = from_hold + entry.reserved_delta;
+        self.confirmed += entry.quantity;
+        self.held -= from_hold;
+        self.waiting -= waiting;
+        self.owed += waiting + entry.waiting_delta;
+        self.expired -= anew;
     }
 
     /// Units held before their deadline.
@@ -159,6 +179,11 @@ impl LineStanding {
     /// Units whose deadline has passed, swept or not.
     pub fn lapsed(&self) -> i64 {
         self.expired + if self.overdue { self.held } else { 0 }
+    }
+
+    /// Units that are not there yet, held in time or confirmed.
+    pub fn backordered(&self) -> i64 {
+        self.owed + if self.overdue { 0 } else { self.waiting }
     }
 
     /// Confirmed units that have not come back.

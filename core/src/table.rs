@@ -164,11 +164,14 @@ fn level_states() -> Vec<(&'static str, Vec<Step>)> {
     let limits = Limits { on_sale_until: Some(0), ..Limits::default() };
     let ended = Step::Run(request("end", Action::SetLimits { at: at("main"), limits }));
     let held = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
+    let limits = Limits { backorder_limit: Some(UNITS), ..Limits::default() };
+    let may_wait = Step::Run(request("pre-sale", Action::SetLimits { at: at("main"), limits }));
     let overdue = vec![Step::Run(request("other", reserve(UNITS, Some(SHORT)))), Step::Wait];
     vec![
         ("unknown", vec![]),
         ("open", vec![received.clone()]),
-        ("held by others", vec![received.clone(), held]),
+        ("held by others", vec![received.clone(), held.clone()]),
+        ("held by others, backorders", vec![received.clone(), held, may_wait]),
         ("held by others, overdue", [vec![received.clone()], overdue].concat()),
         ("frozen", vec![received.clone(), frozen]),
         ("not on sale", vec![received, ended]),

@@ -10,7 +10,8 @@ fn level() -> Level {
 
 fn guard() -> Guard {
     let at = LevelId { sku: "a".into(), location: "m".into() };
-    Guard { at, quantity: 5, expected_version: None, now: 100, next_due: 500, version: 7 }
+    let (waits, expected_version) = (false, None);
+    Guard { at, quantity: 5, waits, expected_version, now: 100, next_due: 500, version: 7 }
 }
 
 #[test]
@@ -25,6 +26,22 @@ fn a_guard_admits_a_level_that_still_has_the_units() {
     assert!(!guard().admits(&Level { frozen: true, ..level() }));
     assert!(!guard().admits(&Level { buyer_limit: Some(9), ..level() }));
     assert!(!guard().admits(&Level { next_due: 100, ..level() }), "holds are overdue by now");
+}
+
+#[test]
+fn units_that_wait_and_units_that_are_there_are_not_exchanged() {
+    // Two spare, nine may wait.
+    let selling = Level { reserved: 6, backorder_limit: 9, ..level() };
+    assert!(!guard().admits(&selling), "three of five would wait");
+    let waiting = Guard { waits: true, ..guard() };
+    assert!(!waiting.admits(&selling), "two of five are there");
+    let sold_out = Level { reserved: 8, waiting: 4, ..selling };
+    assert!(waiting.admits(&sold_out));
+    assert!(!waiting.admits(&Level { waiting: 5, ..sold_out.clone() }), "a unit short");
+    assert!(!guard().admits(&sold_out));
+    // What has come is for those who waited before.
+    assert!(waiting.admits(&Level { on_hand: 14, ..sold_out.clone() }));
+    assert!(!waiting.admits(&Level { on_hand: 15, ..sold_out }));
 }
 
 #[test]

@@ -15,6 +15,8 @@ fn line(quantity: i64, confirmed: i64, released: i64, expired: i64, returned: i6
         quantity,
         held: quantity - confirmed - released - expired,
         confirmed,
+        waiting: 0,
+        owed: 0,
         released,
         expired,
         returned,
@@ -38,6 +40,8 @@ fn answer(request: i32, outcome: Outcome, replayed: bool) -> Answer {
         expires_at: None,
         replayed,
         opens_at: None,
+        backordered: 0,
+        there: None,
     }
 }
 

@@ -85,13 +85,15 @@ fn read_transfer(args: &Arguments) -> Result<(Action, Name), Fault> {
     Ok((Action::Transfer { from, to, quantity }, args.opt_reason(5)?))
 }
 
-/// `set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until)`
+/// `set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until,
+/// backorder_limit)`
 #[pg_extern(sql = false)]
 fn set_limits(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_set_limits);
 }
 
-/// `try_set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until)`
+/// `try_set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until,
+/// backorder_limit)`
 #[pg_extern(sql = false)]
 fn try_set_limits(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_set_limits);
@@ -106,10 +108,13 @@ fn read_set_limits(args: &Arguments) -> Result<(Action, Name), Fault> {
         buyer_limit: units(4, "buyer_limit")?,
         on_sale_from,
         on_sale_until,
+        backorder_limit: units(7, "backorder_limit")?,
     };
     if set == Limits::default() {
-        return Err(Fault::invalid("safety_stock", "no limit was given")
-            .hint("Give safety_stock, buyer_limit (0 lifts it), on_sale_from or on_sale_until."));
+        return Err(Fault::invalid("safety_stock", "no limit was given").hint(
+            "Give safety_stock, buyer_limit (0 lifts it), on_sale_from, on_sale_until or \
+                 backorder_limit.",
+        ));
     }
     limits::sale_window(on_sale_from, on_sale_until)?;
     Ok((Action::SetLimits { at: args.level(1)?, limits: set }, Name::default()))

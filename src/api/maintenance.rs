@@ -36,6 +36,15 @@ fn expire_reservations(fcinfo: pg_sys::FunctionCallInfo) {
     rows::send(fcinfo, [row].into_iter());
 }
 
+/// `pay_queues()`: lines_paid, units_paid, more.
+#[pg_extern(sql = false)]
+fn pay_queues(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
+    let paid = or_raise(store::pay());
+    let row = [datum::int(paid.lines), datum::int(paid.units), datum::flag(paid.more)];
+    rows::send(fcinfo, [row].into_iter());
+}
+
 /// `worker_status()`: preloaded, pid, state, failing_since, failures, error.
 #[pg_extern(sql = false)]
 fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {

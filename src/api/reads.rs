@@ -24,7 +24,7 @@ fn available(fcinfo: pg_sys::FunctionCallInfo) -> Option<i64> {
 }
 
 /// `reservation(key)`: line, sku, location, buyer, quantity, held, confirmed, released, expired,
-/// returned, state, expires_at.
+/// returned, state, expires_at, backordered.
 #[pg_extern(sql = false)]
 fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     let _call = Call::begin();
@@ -34,7 +34,7 @@ fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     send(fcinfo, standing.lines.iter().map(columns).chain(cancelled));
 }
 
-fn columns(line: &LineStanding) -> [Value; 12] {
+fn columns(line: &LineStanding) -> [Value; 13] {
     [
         number(line.line),
         text(&line.at.sku),
@@ -48,11 +48,12 @@ fn columns(line: &LineStanding) -> [Value; 12] {
         int(line.returned),
         word(line.state().word()),
         opt_int(line.expires_at()),
+        int(line.backordered()),
     ]
 }
 
 /// The one line of a key that was released before it was reserved.
-fn cancelled() -> [Value; 12] {
+fn cancelled() -> [Value; 13] {
     let (nothing, none) = (int(0), bytes(b""));
     [
         number(1),
@@ -67,5 +68,6 @@ fn cancelled() -> [Value; 12] {
         nothing,
         word(State::Cancelled.word()),
         None,
+        nothing,
     ]
 }

@@ -11,7 +11,7 @@ pub fn send_answers(fcinfo: pg_sys::FunctionCallInfo, answers: &[Answer]) {
     send(fcinfo, answers.iter().map(columns));
 }
 
-fn columns(answer: &Answer) -> [Value; 13] {
+fn columns(answer: &Answer) -> [Value; 14] {
     let at = answer.at.as_ref();
     [
         line(answer.request),
@@ -27,6 +27,7 @@ fn columns(answer: &Answer) -> [Value; 13] {
         opt_int(answer.expires_at),
         flag(answer.replayed),
         opt_int(answer.opens_at),
+        int(answer.backordered),
     ]
 }
 

@@ -2,13 +2,14 @@
 //! statement. `load` and `write` know neither way. A level is locked FOR NO KEY UPDATE on both, so
 //! that foreign keys may still refer to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pg_stock_core::decide::{Guard, HoldChange, LegChange, LevelChange};
-use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name};
+use pg_stock_core::decide::{Guard, HoldChange, LegChange, LevelChange, Queues, WaitChange};
+use pg_stock_core::limits::LINES_MAX;
+use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name, Wait};
 use pgrx::spi::SpiResult;
 
-use super::datum::{Row, Value, int, line, text, time};
+use super::datum::{Row, Value, flag, int, line, text, time};
 use super::direct::Tables;
 use super::rows::ledger::Context;
 use super::rows::{hold, ledger, level};
@@ -258,6 +259,59 @@ impl Access {
         sql::ADD_BOUGHT.execute_each(&[], &bought.map(row).collect::<Vec<_>>()).map(drop)
     }
 
+    /// Fills in what of holds is not there yet.
+    pub fn fill_in_waiting(&self, holds: &mut [Hold]) -> SpiResult<()> {
+        let rows = each(holds, |hold| [text(&hold.key), line(hold.line)]);
+        let waiting = |row: Row<'_>| ((row.name(0), row.line(1)), row.int(2));
+        let waiting: HashMap<(Name, i32), i64> =
+            sql::WAITING_OF.query_each(&[], &rows, waiting)?.into_iter().collect();
+        for hold in holds {
+            hold.waiting = waiting.get(&(hold.key.clone(), hold.line)).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// The heads of queues, for so many units at each level, as far as one call may pay.
+    pub fn queues(&self, need: &BTreeMap<LevelId, i64>) -> SpiResult<Queues> {
+        let rows: Vec<_> = need
+            .iter()
+            .map(|(at, units)| [text(&at.sku), text(&at.location), int(*units)])
+            .collect();
+        let place = |row: Row<'_>| {
+            let at = LevelId { sku: row.name(0), location: row.name(1) };
+            let (key, line, quantity, sold) = (row.name(2), row.line(3), row.int(4), row.flag(5));
+            (at, Wait { key, line, quantity, sold })
+        };
+        let mut queues: Queues = need.keys().map(|at| (at.clone(), Default::default())).collect();
+        for (at, wait) in sql::QUEUES.query_each(&[int(LINES_MAX as i64)], &rows, place)? {
+            queues.entry(at).or_default().push_back(wait);
+        }
+        Ok(queues)
+    }
+
+    /// Changes places in queues; new ones first, which may be where the same line has one that it
+    /// gives up. Says how many were as they must be.
+    pub fn change_places(&self, changes: &[WaitChange]) -> SpiResult<usize> {
+        let (taken, there): (Vec<_>, Vec<_>) = changes.iter().partition(|wait| wait.before == 0);
+        let (left, kept): (Vec<_>, Vec<_>) = there.into_iter().partition(|wait| wait.after == 0);
+        let taken = each(&taken, |wait| {
+            let at = [text(&wait.at.sku), text(&wait.at.location)];
+            let [key, number, sold] = place_of(wait);
+            [key, number, at[0], at[1], sold, int(wait.after), flag(wait.inherits)]
+        });
+        let kept = each(&kept, |wait| {
+            let [key, line, sold] = place_of(wait);
+            [key, line, sold, int(wait.before), int(wait.after)]
+        });
+        let left = each(&left, |wait| {
+            let [key, line, sold] = place_of(wait);
+            [key, line, sold, int(wait.before)]
+        });
+        Ok(execute_if_any(&sql::TAKE_PLACES, &taken)?
+            + execute_if_any(&sql::CHANGE_PLACES, &kept)?
+            + execute_if_any(&sql::LEAVE_PLACES, &left)?)
+    }
+
     /// Changes goods on the road: what ends first, what begins last, for goods that turn round may
     /// take the place of others. Says how many were as they must be.
     pub fn change_legs(&self, changes: &[LegChange]) -> SpiResult<usize> {
@@ -303,6 +357,10 @@ fn each<T, const N: usize>(things: &[T], row: impl Fn(&T) -> [Value; N]) -> Vec<
 /// A level with what a statement has counted on it.
 fn with_overdue(row: Row<'_>) -> (LevelId, Level) {
     (level::id(row), Level { overdue: row.int(level::WIDTH), ..level::level(row) })
+}
+
+fn place_of(wait: &WaitChange) -> [Value; 3] {
+    [text(&wait.key), line(wait.line), flag(wait.sold)]
 }
 
 fn execute_if_any<const N: usize>(

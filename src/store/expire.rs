@@ -27,7 +27,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use pg_stock_core::facts::{ALWAYS, NEVER};
 use pg_stock_core::limits::SECOND;
-use pg_stock_core::{Facts, Hold, LevelId, Micros, Name, expire as decide_expiry};
+use pg_stock_core::{
+    Facts, Hold, Level, LevelId, Micros, Name, Operation, expire as decide_expiry, with_queues,
+};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
@@ -42,7 +44,7 @@ use super::setback::Setback;
 use super::subtransaction::{self, Caught};
 use super::{sql, write};
 use crate::error::Error;
-use crate::settings;
+use crate::{board, settings};
 
 /// How often everything is looked at: a hold whose transaction took longer than its time to live
 /// lies below the mark.
@@ -389,14 +391,28 @@ fn close(mut holds: Vec<Hold>, swept: &mut Swept) -> Result<(), Error> {
 fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     let ids: BTreeSet<LevelId> = holds.iter().map(|hold| hold.at.clone()).collect();
     // The levels are read without a time: what else is overdue on them is of no interest.
-    let levels = Access::by_statements().levels(&ids, ALWAYS)?.into_iter().collect();
+    let access = Access::by_statements();
+    let levels: BTreeMap<LevelId, Level> = access.levels(&ids, ALWAYS)?.into_iter().collect();
+    let mut holds = holds.to_vec();
+    if levels.values().any(|level| level.waiting > 0) {
+        access.fill_in_waiting(&mut holds)?;
+    }
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
-        overdue.entry(hold.at.clone()).or_default().push_back(hold.clone());
+        overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
-    let effects = decide_expiry(Facts { now: now(), levels, overdue, ..Facts::default() })?;
+    let upkeep = with_queues(
+        Facts { now: now(), levels, overdue, ..Facts::default() },
+        |facts| decide_expiry(facts).map_err(Error::from),
+        |need| Ok(access.queues(need)?),
+    )?;
+    if !upkeep.unpaid.is_empty() {
+        board::left_work(now());
+    }
+    let effects = upkeep.effects;
     write::locked(&Access::reach(), &effects)?;
-    Ok(effects.entries.iter().map(|entry| entry.quantity).collect())
+    let closed = effects.entries.iter().filter(|entry| entry.operation == Operation::Expire);
+    Ok(closed.map(|entry| entry.quantity).collect())
 }
 
 fn set_aside(key: &Name, number: i32, setback: Setback, swept: &mut Swept) -> Result<(), Error> {

@@ -54,7 +54,8 @@ pub fn unchanged(access: &Access, seen: Option<&BTreeMap<LevelId, Level>>) -> Sp
 
 /// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known
 /// and without a limit per buyer, the key is new, and no overdue hold need give way: there are
-/// units enough without, or too few with. `None` in every other case.
+/// units enough without, of which none waits for want of what is overdue, or too few with. `None`
+/// in every other case.
 pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Option<Facts>> {
     let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else {
         return Ok(None);
@@ -62,7 +63,9 @@ pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Option<Facts>>
     let [line] = lines.as_slice() else { return Ok(None) };
     let facts = moment();
     let settled = |level: &Level| {
-        level.free() >= line.quantity || level.free() + level.overdue < line.quantity
+        let is_all_there = level.overdue == 0 || level.split(line.quantity).1 == 0;
+        let is_enough = level.free() >= line.quantity && is_all_there;
+        is_enough || level.free() + level.overdue < line.quantity
     };
     let level = access.glance(&line.at, key, facts.now)?;
     Ok(level.filter(|level| level.buyer_limit.is_none() && settled(level)).map(|level| Facts {
@@ -128,15 +131,19 @@ fn overdue(
     let due = facts.levels.iter().filter(|(_, level)| level.overdue > 0);
     let needed: Vec<_> =
         due.map(|(at, level)| (at, need.get(at).copied().unwrap_or(1), level.next_due)).collect();
-    for hold in access.overdue(&needed, facts.now)? {
+    let mut holds = access.overdue(&needed, facts.now)?;
+    if facts.levels.values().any(|level| level.overdue > 0 && level.waiting > 0) {
+        access.fill_in_waiting(&mut holds)?;
+    }
+    for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
     Ok(overdue)
 }
 
 /// The most units that may have to come from overdue holds: what is asked, what the level is short
-/// of anyway, and as much again as the asking reservation has there itself, for its own holds do
-/// not count.
+/// of anyway, what is waited for there (units of the holds themselves may be among that), and as
+/// much again as the asking reservation has there itself, for its own holds do not count.
 fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
     let mut need: HashMap<LevelId, i64> = HashMap::new();
     for request in requests {
@@ -154,7 +161,8 @@ fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
         }
     }
     for (at, most) in &mut need {
-        let short = facts.levels.get(at).map_or(0, |level| (-level.free()).max(0));
+        let short = |level: &Level| (-level.free()).max(0).saturating_add(level.waiting);
+        let short = facts.levels.get(at).map_or(0, short);
         *most = most.saturating_add(short);
     }
     need

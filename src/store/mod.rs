@@ -6,6 +6,7 @@
 //! | `load` | reads what a decision needs |
 //! | `write` | stores what a decision changes |
 //! | `expire` | the sweep: gives overdue holds back |
+//! | `pay` | gives what has come to those who wait, where one call could not |
 //! | `reads` | what callers ask without changing anything |
 //! | `sound` | a batch of which some requests meet damaged tables |
 //! | `access` | what is done with the tables, verb by verb, either directly or by a statement |
@@ -28,6 +29,7 @@ mod direct;
 mod expire;
 mod load;
 pub mod notify;
+mod pay;
 mod planner;
 mod reads;
 pub mod rows;
@@ -41,6 +43,7 @@ mod write;
 pub use access::names;
 pub use clock::now;
 pub use expire::{expire, forget, is_restoring, is_subscribed};
+pub use pay::pay;
 pub use reads::{available, standing, standings};
 pub use run::run;
 pub use sound::run_what_is_sound;

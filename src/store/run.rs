@@ -32,7 +32,9 @@
 
 use std::collections::BTreeSet;
 
-use pg_stock_core::{Action, Answer, Decision, Facts, LevelId, Request, decide, will_act};
+use pg_stock_core::{
+    Action, Answer, Decision, Facts, LevelId, Request, decide, will_act, with_queues,
+};
 use pgrx::pg_sys;
 
 use super::access::Access;
@@ -41,7 +43,7 @@ use super::load::{self, History};
 use super::setback::Setback;
 use super::{direct, subtransaction, write};
 use crate::error::Error;
-use crate::{citus, durable, memory};
+use crate::{board, citus, durable, memory};
 
 /// How often a call starts again because others changed what it had read; each time it sees more of
 /// what they did.
@@ -211,7 +213,14 @@ impl<'r> Call<'r> {
         if !is_locked || load::outgrown(&facts, self.requests, &self.levels) {
             return Err(Setback::Outrun);
         }
-        let decision = decide(facts, self.requests)?;
+        let decision = with_queues(
+            facts,
+            |facts| decide(facts, self.requests).map_err(Error::from),
+            |need| Ok(self.access.queues(need)?),
+        )?;
+        if !decision.unpaid.is_empty() {
+            board::left_work(now());
+        }
         if decision.effects.is_empty() {
             Err(Setback::Settled(decision.answers))
         } else {

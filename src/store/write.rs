@@ -36,6 +36,7 @@ pub fn guarded(access: &Access, mut decision: Decision) -> Result<Option<Vec<Ans
         return Ok(None);
     }
     change_holds_and_buyers(access, effects)?;
+    change_places(access, effects)?;
     tell(effects)?;
     Ok(Some(decision.answers))
 }
@@ -64,6 +65,7 @@ pub fn locked(access: &Access, effects: &Effects) -> Result<(), Setback> {
     claim(access, effects)?;
     create_levels(access, effects, now)?;
     change_holds_and_buyers(access, effects)?;
+    change_places(access, effects)?;
     change_legs(access, effects)?;
     change_levels(access, effects, now)?;
     tell(effects)?;
@@ -110,8 +112,20 @@ fn change_holds_and_buyers(access: &Access, effects: &Effects) -> Result<(), Err
     Ok(())
 }
 
+/// Changes places in queues, which must be as the entries of their lines say.
+fn change_places(access: &Access, effects: &Effects) -> Result<(), Error> {
+    if effects.waits.is_empty() {
+        return Ok(());
+    }
+    let changed = access.change_places(&effects.waits)?;
+    expect(changed, effects.waits.len(), "queues disagree with the ledger")
+}
+
 /// Changes goods on the road, which must be as their entries say.
 fn change_legs(access: &Access, effects: &Effects) -> Result<(), Error> {
+    if effects.shipped.is_empty() {
+        return Ok(());
+    }
     let changed = access.change_legs(&effects.shipped)?;
     expect(changed, effects.shipped.len(), "shipments disagree with the ledger")
 }

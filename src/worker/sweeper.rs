@@ -1,4 +1,5 @@
-//! The worker of one database: sleeps until the next hold is due, and gives it back.
+//! The worker of one database: sleeps until the next hold is due, and gives it back; and pays those
+//! who wait, where a call could not pay all of them.
 
 use pg_stock_core::Micros;
 use pg_stock_core::limits::SECOND;
@@ -178,7 +179,11 @@ fn what_is_in_the_way() -> Pause {
 
 fn sweep(told: Micros) -> Finding {
     let swept = or_raise(store::expire(settings::expire_batch(), Some(told)));
+    let paid = or_raise(store::pay());
     let now = store::now();
+    if paid.lines > 0 && paid.more {
+        return Finding::WorkAgainAt(now);
+    }
     let due = match swept.next_due.min(swept.retry_at) {
         due if due > now => due,
         // More is due: at once, unless only locked levels are left.

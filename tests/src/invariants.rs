@@ -17,7 +17,7 @@ pub const INVARIANTS: &[Invariant] = &[
         promise: "no level has less than nothing on hand, reserved or available",
         breaches: "SELECT sku, location FROM stock.levels WHERE on_hand < 0 OR reserved < 0
                    OR available < 0
-                    OR reserved > on_hand",
+                    OR reserved > on_hand OR waiting < 0 OR in_transit < 0",
     },
     Invariant {
         promise: "the ledger adds up to each level",
@@ -32,8 +32,22 @@ pub const INVARIANTS: &[Invariant] = &[
         promise: "the open holds add up to what is reserved",
         breaches: "SELECT l.sku, l.location FROM stock.level l
                     LEFT JOIN (SELECT sku, location, sum(quantity) AS held FROM stock.hold
-                    GROUP BY sku, location) h
-                   USING (sku, location) WHERE l.reserved <> coalesce(h.held, 0)",
+                    GROUP BY sku, location) h USING (sku, location)
+                    LEFT JOIN (SELECT sku, location, sum(quantity) AS waiting FROM stock.waiting
+                    WHERE NOT sold GROUP BY sku, location) w USING (sku, location)
+                   WHERE l.reserved <> coalesce(h.held, 0) - coalesce(w.waiting, 0)",
+    },
+    Invariant {
+        promise: "the queues add up to what is waiting",
+        breaches: "SELECT l.sku, l.location FROM stock.level l
+                    LEFT JOIN (SELECT sku, location, sum(quantity) AS queued FROM stock.waiting
+                    GROUP BY sku, location) w USING (sku, location)
+                    WHERE l.waiting <> coalesce(w.queued, 0)",
+    },
+    Invariant {
+        promise: "nobody waits for what is there",
+        breaches: "SELECT sku, location FROM stock.level
+                    WHERE waiting > 0 AND on_hand - reserved > safety_stock AND NOT frozen",
     },
     Invariant {
         promise: "what is on the way adds up to what is in transit",
@@ -47,7 +61,7 @@ pub const INVARIANTS: &[Invariant] = &[
         breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key,
                    sku, location
                    HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm',
-                   'release', 'expire', 'extend')) < 0
+                   'release', 'expire', 'extend', 'supply')) < 0
                        OR sum(quantity) FILTER (WHERE operation = 'confirm')
                         + coalesce(sum(quantity) FILTER (WHERE operation = 'release'), 0)
                         > sum(quantity) FILTER (WHERE operation = 'reserve')",
@@ -58,7 +72,8 @@ pub const INVARIANTS: &[Invariant] = &[
                      SELECT sku, location, version, row_number() OVER (PARTITION BY sku, location
                      ORDER BY version) AS nth
                        FROM stock.ledger WHERE sku IS NOT NULL
-                       AND NOT (operation = 'extend' AND reserved_delta = 0)) v
+                       AND NOT (operation = 'extend' AND reserved_delta = 0
+                                AND waiting_delta IS NULL)) v
                        WHERE version <> nth",
     },
     Invariant {

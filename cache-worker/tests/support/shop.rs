@@ -180,11 +180,10 @@ impl<'c> Shop<'c> {
 
 /// What a database has.
 pub fn in_database(client: &mut Client) -> Levels {
-    let sql =
-        "SELECT sku, location, on_hand, reserved, safety_stock, in_transit, frozen, on_sale_from,
-                      on_sale_until, version,
-                      CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock)
-                      END
+    let sql = "SELECT sku, location, on_hand, reserved, safety_stock, waiting, in_transit,
+                      backorder_limit, frozen, on_sale_from, on_sale_until, version,
+                      CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock
+                                                                 - waiting + backorder_limit) END
                  FROM stock.level";
     let rows = client.query(sql, &[]).expect("levels");
     let level = |row: &postgres::Row| {
@@ -196,15 +195,17 @@ pub fn in_database(client: &mut Client) -> Levels {
         Level {
             sku: row.get(0),
             location: row.get(1),
-            available: row.get(10),
+            available: row.get(12),
             on_hand,
             reserved,
             safety_stock,
-            in_transit: row.get(5),
-            frozen: row.get(6),
-            on_sale_from: moment(7),
-            on_sale_until: moment(8),
-            version: row.get(9),
+            waiting: row.get(5),
+            in_transit: row.get(6),
+            backorder_limit: row.get(7),
+            frozen: row.get(8),
+            on_sale_from: moment(9),
+            on_sale_until: moment(10),
+            version: row.get(11),
         }
     };
     rows.iter()

@@ -2,7 +2,7 @@
 //! unknown key.
 
 use super::parts::{Part, accept, parts, refuse_parts, refuse_standing};
-use super::work::{Work, own_key};
+use super::work::{Place, Work, own_key};
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, Operation};
 use crate::fault::Fault;
@@ -54,25 +54,39 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     }
     let own = if part.standing.overdue { part.standing.held } else { 0 };
     let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
-    let shortage = part.quantity - own - (level.on_hand - level.reserved);
-    let covering =
-        work.cover(part.at(), shortage, Some(&request.key)).ok_or(Outcome::ReservationExpired)?;
+    let shortage = part.quantity - own - (level.free() + level.safety_stock);
+    let wanted = (part.quantity - own, level.unpromised() + level.safety_stock);
+    let covering = work
+        .cover(part.at(), shortage, wanted, Some(&request.key))
+        .ok_or(Outcome::ReservationExpired)?;
     if level.frozen { Err(Outcome::LevelFrozen) } else { Ok(covering) }
 }
 
 fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), Fault> {
-    let late = part.standing.live() == 0;
-    let held = part.standing.held > 0;
+    let standing = &part.standing;
+    let late = standing.live() == 0;
+    let held = standing.held > 0;
+    let (there, waits) = match held {
+        // What is there of a hold leaves first.
+        true => part.split(standing.held - standing.waiting),
+        false => work.level(part.at()).map_or((part.quantity, 0), |level| {
+            part.split(level.unpromised() + level.safety_stock)
+        }),
+    };
     let confirm = Entry {
-        on_hand_delta: -part.quantity,
-        reserved_delta: if held { -part.quantity } else { 0 },
-        buyer: part.standing.buyer.clone(),
-        expires_at: late.then_some(part.standing.deadline),
+        on_hand_delta: -there,
+        reserved_delta: if held { -there } else { 0 },
+        waiting_delta: if held { 0 } else { waits },
+        buyer: standing.buyer.clone(),
+        expires_at: late.then_some(standing.deadline),
         ..work.entry(request, Operation::Confirm, part.claim, part.at(), part.quantity)
     };
     work.post(confirm)?;
+    let place = if held { Place::Inherited } else { Place::Last };
+    work.wait(part.line(request), true, standing.owed, waits, place);
     if held {
-        shrink(work, request, part);
+        work.wait(part.line(request), false, standing.waiting, -waits, Place::Last);
+        shrink(work, request, part, waits);
     }
     Ok(())
 }
@@ -94,13 +108,17 @@ pub(super) fn release(
         Err(answers) => return Ok(answers),
     };
     for part in &parts {
+        let waited = part.quantity.min(part.standing.waiting);
         let release = Entry {
-            reserved_delta: -part.quantity,
+            reserved_delta: waited - part.quantity,
+            waiting_delta: -waited,
             buyer: part.standing.buyer.clone(),
             ..work.entry(request, Operation::Release, part.claim, part.at(), part.quantity)
         };
         work.post(release)?;
-        shrink(work, request, part);
+        let line = part.line(request);
+        work.wait(line, false, part.standing.waiting, -waited, Place::Last);
+        shrink(work, request, part, waited);
     }
     Ok(accept(work, request, &parts, |_| Outcome::Released))
 }
@@ -161,17 +179,21 @@ pub(super) fn give_back(
         Err(answers) => return Ok(answers),
     };
     for part in &parts {
+        // What has not come yet comes back by not coming.
+        let waited = part.quantity.min(part.standing.owed);
         let entry = Entry {
-            on_hand_delta: part.quantity,
+            on_hand_delta: part.quantity - waited,
+            waiting_delta: -waited,
             buyer: part.standing.buyer.clone(),
             ..work.entry(request, Operation::Return, part.claim, part.at(), part.quantity)
         };
         work.post(entry)?;
+        work.wait(part.line(request), true, part.standing.owed, -waited, Place::Last);
     }
     Ok(accept(work, request, &parts, |_| Outcome::Returned))
 }
 
-fn shrink(work: &mut Work, request: &Request, part: &Part) {
+fn shrink(work: &mut Work, request: &Request, part: &Part, waited: i64) {
     let line = &part.standing;
-    work.shrink(&request.key, line.line, &line.at, line.held, part.quantity, line.deadline);
+    work.shrink(part.line(request), line.held, part.quantity, waited, line.deadline);
 }

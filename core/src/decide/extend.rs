@@ -1,7 +1,7 @@
 //! Extend: puts the end of holds off, and holds again what has lapsed.
 
 use super::parts::{Part, accept, all_parts, refuse_parts, unknown};
-use super::work::{Work, own_key};
+use super::work::{Place, Work, own_key};
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, Micros, NEVER, Operation};
 use crate::fault::Fault;
@@ -90,9 +90,13 @@ fn apply_extend(
     if deadline <= standing.deadline {
         return Ok(());
     }
+    // Swept units are promised anew: what is there of them first.
+    let (there, waits) =
+        work.level(part.at()).map_or((0, 0), |level| level.split(standing.expired));
     work.post(Entry {
         operation_key: own_key(deadline),
-        reserved_delta: standing.expired,
+        reserved_delta: there,
+        waiting_delta: waits,
         buyer: standing.buyer.clone(),
         expires_at: Some(deadline),
         ..work.entry(request, Operation::Extend, part.claim, part.at(), part.quantity)
@@ -100,11 +104,14 @@ fn apply_extend(
     if standing.held > 0 {
         work.put_off(&request.key, standing, deadline);
     } else {
+        let line = (&request.key, standing.line, &standing.at);
+        work.wait(line, false, 0, waits, Place::Last);
         work.open(Hold {
             key: request.key.clone(),
             line: standing.line,
             at: standing.at.clone(),
             quantity: part.quantity,
+            waiting: waits,
             buyer: standing.buyer.clone(),
             expires_at: deadline,
             reserved_at: standing.reserved_at,

@@ -47,6 +47,7 @@ fn limits_of(entry: &Entry) -> Limits {
     Limits {
         safety_stock: entry.safety_stock,
         buyer_limit: entry.buyer_limit,
+        backorder_limit: entry.backorder_limit,
         on_sale_from: entry.on_sale_from,
         on_sale_until: entry.on_sale_until,
     }
@@ -159,7 +160,7 @@ pub(super) fn judge_stock(
     if on_hand < 0 {
         return Err(Outcome::BelowReserved);
     }
-    work.cover(at, level.reserved - on_hand, None).ok_or(Outcome::BelowReserved)
+    work.cover_there(at, level.reserved - on_hand).ok_or(Outcome::BelowReserved)
 }
 
 /// The ledger entries of a request that is granted.
@@ -191,6 +192,7 @@ fn fill(entry: Entry, action: &Action, line: &Line, on_hand: i64) -> Entry {
         Action::SetLimits { limits, .. } => Entry {
             safety_stock: limits.safety_stock,
             buyer_limit: limits.buyer_limit,
+            backorder_limit: limits.backorder_limit,
             on_sale_from: limits.on_sale_from,
             on_sale_until: limits.on_sale_until,
             ..entry

@@ -13,6 +13,7 @@
 //! | room | what it decides |
 //! |---|---|
 //! | `reserve`, `close`, `extend`, `goods`, `road` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits; goods on the road |
+//! | `queue` | who waits for what is not there, and who gets what has come |
 //! | `work` | whether a line can be had (`take_free`, `cover`), and what an entry does to its level |
 //! | `parts`, `replay` | which units of a reservation a request means; whether it was there before |
 //! | `will_act` | whether a request changes something, as far as its key tells |
@@ -21,6 +22,7 @@ mod close;
 mod extend;
 mod goods;
 mod parts;
+mod queue;
 mod replay;
 mod reserve;
 mod road;
@@ -34,6 +36,7 @@ use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::{Action, Request};
+pub use queue::{Paying, Queues, with_queues};
 pub use will_act::will_act;
 use work::Work;
 
@@ -47,6 +50,18 @@ pub struct Decision {
     /// The condition under which the effects are right without a lock taken first, where one
     /// condition says it all.
     pub guard: Option<Guard>,
+    /// Units that are there for those who wait, and could not be given to them: the queue was not
+    /// read that far, or has too many lines for one call.
+    pub unpaid: BTreeMap<LevelId, i64>,
+}
+
+/// What is done without being asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// What to store.
+    pub effects: Effects,
+    /// As of a [`Decision`].
+    pub unpaid: BTreeMap<LevelId, i64>,
 }
 
 /// What to store.
@@ -65,6 +80,8 @@ pub struct Effects {
     pub bounds: BTreeSet<LevelId>,
     /// Change of what each buyer holds and has bought of each level.
     pub bought: BTreeMap<(LevelId, Name), i64>,
+    /// Places in queues that change, each once, in the order in which new ones were taken.
+    pub waits: Vec<WaitChange>,
     /// Goods on the road that change, each once.
     pub shipped: Vec<LegChange>,
 }
@@ -92,6 +109,8 @@ pub struct Delta {
     pub on_hand: i64,
     /// Change of `reserved`.
     pub reserved: i64,
+    /// Change of `waiting`.
+    pub waiting: i64,
     /// Change of `version`.
     pub version: i64,
 }
@@ -105,6 +124,7 @@ impl LevelChange {
         Delta {
             on_hand: by(|level| level.on_hand),
             reserved: by(|level| level.reserved),
+            waiting: by(|level| level.waiting),
             version: by(|level| level.version),
         }
     }
@@ -116,6 +136,7 @@ impl LevelChange {
         Level {
             on_hand: actual.on_hand + by.on_hand,
             reserved: actual.reserved + by.reserved,
+            waiting: actual.waiting + by.waiting,
             version: actual.version + by.version,
             next_due: actual.next_due.min(due),
             overdue: self.after.overdue,
@@ -130,6 +151,7 @@ impl LevelChange {
         Level {
             on_hand: actual.on_hand - by.on_hand,
             reserved: actual.reserved - by.reserved,
+            waiting: actual.waiting - by.waiting,
             version: actual.version - by.version,
             ..actual.clone()
         }
@@ -147,6 +169,26 @@ pub struct HoldChange {
     pub quantity_before: i64,
     /// Units and deadline afterwards; `None`: the hold is closed.
     pub after: Option<(i64, Micros)>,
+}
+
+/// A place in the queue of a level that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitChange {
+    /// The reservation.
+    pub key: Name,
+    /// Its line.
+    pub line: i32,
+    /// Whose queue it is.
+    pub at: LevelId,
+    /// Whether the units are sold; else they are held.
+    pub sold: bool,
+    /// The units that must wait there now; 0: there is no such place.
+    pub before: i64,
+    /// The units that wait afterwards; 0: the place is given up.
+    pub after: i64,
+    /// Whether a new place is that of the same line's units that were held so far; else it is the
+    /// last one.
+    pub inherits: bool,
 }
 
 /// Goods on the road that change.
@@ -174,6 +216,8 @@ pub struct Guard {
     pub at: LevelId,
     /// Units it must have to promise.
     pub quantity: i64,
+    /// Whether all of them wait; else all must be there.
+    pub waits: bool,
     /// The version it must have, if the caller demands one.
     pub expected_version: Option<i64>,
     /// When it was decided.
@@ -194,7 +238,10 @@ impl Guard {
         } else {
             level.next_due == self.next_due && level.version == self.version
         };
+        let there = level.unpromised();
+        let is_split_alike = if self.waits { there <= 0 } else { there >= self.quantity };
         level.free() >= self.quantity
+            && is_split_alike
             && !level.frozen
             && level.sale.is_open(self.now)
             && level.buyer_limit.is_none()
@@ -216,22 +263,42 @@ pub fn decide(facts: Facts, requests: &[Request]) -> Result<Decision, Fault> {
         answers.extend(decide_one(&mut work, request)?);
     }
     let guard = guard(&work, requests);
-    Ok(Decision { answers, effects: work.into_effects(), guard })
+    let (effects, unpaid) = work.into_effects();
+    Ok(Decision { answers, effects, guard, unpaid })
 }
 
 /// Closes the overdue holds among the facts, level by level, earliest deadline first: what a sweep
 /// does.
 ///
+/// Whoever waits there gets the units.
+///
 /// # Errors
 /// None today: giving units back exceeds no limit.
-pub fn expire(mut facts: Facts) -> Result<Effects, Fault> {
+pub fn expire(mut facts: Facts) -> Result<Upkeep, Fault> {
     let now = facts.now;
     let mut overdue = std::mem::take(&mut facts.overdue);
     let holds = facts.levels.keys().filter_map(|at| overdue.remove(at)).flatten();
     let holds: Vec<Hold> = holds.filter(|hold| hold.expires_at <= now).collect();
     let mut work = Work::new(facts);
     work.expire(holds)?;
-    Ok(work.into_effects())
+    work.pay(0)?;
+    let (effects, unpaid) = work.into_effects();
+    Ok(Upkeep { effects, unpaid })
+}
+
+/// Gives what is there to those who wait for it, level by level: what is left to do where a call
+/// made units free for more lines than it could pay.
+///
+/// # Errors
+/// None today, as of [`expire`].
+pub fn pay(facts: Facts) -> Result<Upkeep, Fault> {
+    let levels: Vec<LevelId> = facts.levels.keys().cloned().collect();
+    let mut work = Work::new(facts);
+    for at in levels {
+        work.pay_level(&at)?;
+    }
+    let (effects, unpaid) = work.into_effects();
+    Ok(Upkeep { effects, unpaid })
 }
 
 fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
@@ -252,6 +319,7 @@ fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> 
         Action::Recall => road::recall(work, request)?,
         _ => goods::decide(work, request)?,
     };
+    work.pay(mark)?;
     work.finish(mark, request, &mut answers);
     Ok(answers)
 }
@@ -261,10 +329,13 @@ fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
     let [Request { action: Action::Reserve { lines, .. }, .. }] = requests else { return None };
     let [line] = lines.as_slice() else { return None };
     let before = work.effects.levels.get(&line.at)?.before.as_ref()?;
-    let plain = before.buyer_limit.is_none() && work.effects.changed.is_empty();
-    plain.then(|| Guard {
+    let is_plain = before.buyer_limit.is_none() && work.effects.changed.is_empty();
+    let (there, waits) = before.split(line.quantity);
+    let is_whole = there == 0 || waits == 0;
+    (is_plain && is_whole).then(|| Guard {
         at: line.at.clone(),
         quantity: line.quantity,
+        waits: waits > 0,
         expected_version: line.expected_version,
         now: work.facts.now,
         next_due: before.next_due,
@@ -287,6 +358,8 @@ impl Decision {
         if let Some(level) = &mut change.before {
             level.on_hand = moved(level.on_hand, before.on_hand, actual.on_hand);
             level.reserved = moved(level.reserved, before.reserved, actual.reserved);
+            level.waiting = moved(level.waiting, before.waiting, actual.waiting);
+            level.backorder_limit = actual.backorder_limit;
             level.version = moved(level.version, before.version, actual.version);
             level.safety_stock = actual.safety_stock;
             level.in_transit = actual.in_transit;

@@ -5,6 +5,7 @@ use super::work::Work;
 use crate::answer::Answer;
 use crate::facts::{Entry, LevelId, Operation};
 use crate::fault::Fault;
+use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 use crate::standing::{Claim, LineStanding, Standing};
@@ -20,6 +21,17 @@ pub(super) struct Part {
 impl Part {
     pub fn at(&self) -> &LevelId {
         &self.standing.at
+    }
+
+    /// The line by its key, number and level.
+    pub fn line<'a>(&'a self, request: &'a Request) -> (&'a Name, i32, &'a LevelId) {
+        (&request.key, self.standing.line, &self.standing.at)
+    }
+
+    /// How many of its units are there, of so many, and how many are not.
+    pub fn split(&self, there: i64) -> (i64, i64) {
+        let there = there.clamp(0, self.quantity);
+        (there, self.quantity - there)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reserve, and sell: a reserve that is confirmed at once.
 
 use super::replay;
-use super::work::Work;
+use super::work::{Place, Work};
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, Micros, Operation};
 use crate::fault::Fault;
@@ -90,14 +90,19 @@ fn apply(
     buyer: Option<&Name>,
 ) -> Result<(), Fault> {
     let deadline = ttl.map(|ttl| work.facts.now.saturating_add(ttl));
+    let (there, waits) =
+        work.level(&line.at).map_or((line.quantity, 0), |level| level.split(line.quantity));
     let reserve = Entry {
-        reserved_delta: line.quantity,
+        reserved_delta: there,
+        waiting_delta: waits,
         buyer: buyer.cloned(),
         expires_at: deadline,
         operation_key: work.reserve_key(&request.key),
         ..work.entry(request, Operation::Reserve, line.number, &line.at, line.quantity)
     };
     work.post(reserve)?;
+    let place = (&request.key, line.number, &line.at);
+    work.wait(place, deadline.is_none(), 0, waits, Place::Last);
     match deadline {
         Some(expires_at) => {
             work.open(Hold {
@@ -105,6 +110,7 @@ fn apply(
                 line: line.number,
                 at: line.at.clone(),
                 quantity: line.quantity,
+                waiting: waits,
                 buyer: buyer.cloned(),
                 expires_at,
                 reserved_at: work.facts.now,
@@ -113,8 +119,8 @@ fn apply(
         }
         None => {
             let confirm = Entry {
-                on_hand_delta: -line.quantity,
-                reserved_delta: -line.quantity,
+                on_hand_delta: -there,
+                reserved_delta: -there,
                 buyer: buyer.cloned(),
                 ..work.entry(request, Operation::Confirm, line.number, &line.at, line.quantity)
             };

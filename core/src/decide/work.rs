@@ -1,6 +1,8 @@
 //! The desk on which requests are decided: whether a line can be had, the facts as they change, and
 //! the effects as they gather.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::{Effects, HoldChange, LegChange, LevelChange};
 use crate::answer::Answer;
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
@@ -11,14 +13,35 @@ use crate::outcome::{Outcome, State};
 use crate::request::{Line, Request};
 use crate::standing::{Claim, LineStanding, Standing};
 
+/// Where a place in a queue is that is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Behind all others.
+    Last,
+    /// Where the same line has waited so far, its units being held.
+    Inherited,
+}
+
 pub(super) struct Work {
     pub facts: Facts,
     pub effects: Effects,
+    /// Where the effects tell of a place in a queue: by key, line, and whether it is sold.
+    pub waits: HashMap<(Name, i32, bool), usize>,
+    /// Places in queues that were paid.
+    pub paid: usize,
+    /// What is there for those who wait and could not be given to them.
+    pub unpaid: BTreeMap<LevelId, i64>,
 }
 
 impl Work {
     pub fn new(facts: Facts) -> Self {
-        Work { facts, effects: Effects::default() }
+        Work {
+            facts,
+            effects: Effects::default(),
+            waits: HashMap::new(),
+            paid: 0,
+            unpaid: BTreeMap::new(),
+        }
     }
 
     /// Where the entries of the next request begin.
@@ -106,10 +129,12 @@ impl Work {
         if entry.changes_level() {
             level.on_hand = limits::add_stock(level.on_hand, entry.on_hand_delta)?;
             level.reserved += entry.reserved_delta;
+            level.waiting += entry.waiting_delta;
             level.in_transit = limits::add_in_transit(level.in_transit, entry.in_transit_delta)?;
             level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
             level.buyer_limit =
                 entry.buyer_limit.map_or(level.buyer_limit, |limit| (limit > 0).then_some(limit));
+            level.backorder_limit = entry.backorder_limit.unwrap_or(level.backorder_limit);
             level.frozen = entry.frozen.unwrap_or(level.frozen);
             level.sale = level.sale.with(entry.on_sale_from, entry.on_sale_until);
             level.version += 1;
@@ -130,13 +155,12 @@ impl Work {
         let (Some(buyer), Some(at)) = (&entry.buyer, &entry.at) else { return };
         let q = entry.quantity;
         let late = entry.operation == Operation::Confirm && entry.expires_at.is_some();
-        let swept = late && entry.reserved_delta == 0;
         let (stored, counted) = match entry.operation {
             Operation::Reserve => (q, q),
             Operation::Release | Operation::Return => (-q, -q),
             Operation::Expire => (-q, 0),
-            Operation::Extend => (entry.reserved_delta, entry.reserved_delta),
-            Operation::Confirm => (if swept { q } else { 0 }, if late { q } else { 0 }),
+            Operation::Extend => (entry.promised(), entry.promised()),
+            Operation::Confirm => (entry.promised(), if late { q } else { 0 }),
             _ => return,
         };
         let place = (at.clone(), buyer.clone());
@@ -148,21 +172,37 @@ impl Work {
         }
     }
 
-    /// The overdue holds, earliest deadline first, that cover a shortage; `None` where they cannot,
-    /// empty where there is none. Holds of the key `but` are left alone.
-    pub fn cover(&self, at: &LevelId, shortage: i64, but: Option<&Name>) -> Option<Vec<Hold>> {
-        let mut missing = shortage;
-        let mut taken = Vec::new();
-        for hold in
-            self.facts.overdue.get(at).into_iter().flatten().filter(|hold| Some(&hold.key) != but)
-        {
-            if missing <= 0 {
-                break;
+    /// The overdue holds, earliest deadline first, that cover a shortage of what may be promised;
+    /// `None` where they cannot, empty where there is none. Holds of the key `but` are left alone.
+    ///
+    /// Nobody waits for units that are there but for overdue holds: these give way for the units of
+    /// `(wanted, unpromised)` that are not there, too, as far as it helps.
+    pub fn cover(
+        &self,
+        at: &LevelId,
+        shortage: i64,
+        (wanted, unpromised): (i64, i64),
+        but: Option<&Name>,
+    ) -> Option<Vec<Hold>> {
+        let is_others = |hold: &&Hold| Some(&hold.key) != but;
+        let holds = || self.facts.overdue.get(at).into_iter().flatten().filter(is_others);
+        let missing = wanted - unpromised;
+        if wanted > 0 && missing > shortage {
+            let all = covering(holds(), missing, |hold| hold.quantity);
+            let all = all.unwrap_or_else(|| holds().cloned().collect());
+            let covered: i64 = all.iter().map(|hold| hold.quantity).sum();
+            if covered >= shortage && covered > 0 && unpromised + covered > 0 {
+                return Some(all);
             }
-            missing -= hold.quantity;
-            taken.push(hold.clone());
         }
-        (missing <= 0).then_some(taken)
+        covering(holds(), shortage, |hold| hold.quantity)
+    }
+
+    /// The same for a shortage of what is there: units that wait cover nothing of it.
+    pub fn cover_there(&self, at: &LevelId, shortage: i64) -> Option<Vec<Hold>> {
+        let holds = self.facts.overdue.get(at).into_iter().flatten();
+        let has_some = |hold: &&Hold| hold.quantity > hold.waiting;
+        covering(holds.filter(has_some), shortage, |hold| hold.quantity - hold.waiting)
     }
 
     /// Closes overdue holds.
@@ -170,7 +210,8 @@ impl Work {
         for hold in holds {
             self.post(Entry {
                 operation_key: own_key(hold.expires_at),
-                reserved_delta: -hold.quantity,
+                reserved_delta: hold.waiting - hold.quantity,
+                waiting_delta: -hold.waiting,
                 buyer: hold.buyer.clone(),
                 expires_at: Some(hold.expires_at),
                 ..blank(
@@ -182,14 +223,9 @@ impl Work {
                     self.facts.now,
                 )
             })?;
-            self.shrink(
-                &hold.key,
-                hold.line,
-                &hold.at,
-                hold.quantity,
-                hold.quantity,
-                hold.expires_at,
-            );
+            let line = (&hold.key, hold.line, &hold.at);
+            self.wait(line, false, hold.waiting, -hold.waiting, Place::Last);
+            self.shrink(line, hold.quantity, hold.quantity, hold.waiting, hold.expires_at);
         }
         Ok(())
     }
@@ -202,19 +238,18 @@ impl Work {
         self.effects.opened.push(hold);
     }
 
-    /// Takes units out of a hold, and closes it with the last one.
+    /// Takes units out of a hold, some of which may have waited, and closes it with the last one.
     pub fn shrink(
         &mut self,
-        key: &Name,
-        line: i32,
-        at: &LevelId,
+        (key, line, at): (&Name, i32, &LevelId),
         held: i64,
         taken: i64,
+        waited: i64,
         deadline: Micros,
     ) {
         let rest = held - taken;
         if deadline <= self.facts.now {
-            self.shrink_overdue(key, line, at, taken);
+            self.shrink_overdue((key, line, at), taken, waited);
         }
         if rest <= 0 {
             self.leave(at, deadline);
@@ -232,7 +267,7 @@ impl Work {
         self.effects.shipped.push(change);
     }
 
-    fn shrink_overdue(&mut self, key: &Name, line: i32, at: &LevelId, taken: i64) {
+    fn shrink_overdue(&mut self, (key, line, at): (&Name, i32, &LevelId), taken: i64, waited: i64) {
         if let Some(level) = self.facts.levels.get_mut(at) {
             level.overdue -= taken;
         }
@@ -244,6 +279,7 @@ impl Work {
             return;
         };
         holds[place].quantity -= taken;
+        holds[place].waiting -= waited;
         if holds[place].quantity <= 0 {
             holds.remove(place);
         }
@@ -254,7 +290,9 @@ impl Work {
     pub fn take_free(&self, line: &Line, buyer: Option<&Name>) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
         self.check_sale(level, line, buyer)?;
-        self.cover(&line.at, line.quantity - level.free(), None).ok_or(Outcome::InsufficientStock)
+        let wanted = (line.quantity, level.unpromised());
+        let shortage = line.quantity - level.free();
+        self.cover(&line.at, shortage, wanted, None).ok_or(Outcome::InsufficientStock)
     }
 
     /// The same for units that lapsed; `held` of them are still in a hold of `key`, and free to
@@ -269,8 +307,9 @@ impl Work {
     ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::ReservationExpired)?;
         let shortage = line.quantity - held - level.free();
+        let wanted = (line.quantity - held, level.unpromised());
         let covering =
-            self.cover(&line.at, shortage, Some(key)).ok_or(Outcome::ReservationExpired)?;
+            self.cover(&line.at, shortage, wanted, Some(key)).ok_or(Outcome::ReservationExpired)?;
         self.check_sale(level, line, buyer)?;
         Ok(covering)
     }
@@ -318,6 +357,8 @@ impl Work {
             expires_at: None,
             replayed: false,
             opens_at: None,
+            backordered: 0,
+            there: None,
         }
     }
 
@@ -348,7 +389,9 @@ impl Work {
     pub fn finish(&mut self, mark: usize, request: &Request, answers: &mut [Answer]) {
         for entry in &mut self.effects.entries[mark..] {
             if let Some(level) = entry.at.as_ref().and_then(|at| self.facts.levels.get(at)) {
-                entry.available = Some(level.available(self.facts.now));
+                // Nobody is answered what has come for him.
+                let is_answered = entry.operation != Operation::Supply;
+                entry.available = is_answered.then(|| level.available(self.facts.now));
             }
             if let Some(history) = self.facts.history.get_mut(&entry.key) {
                 history.push(entry.clone());
@@ -362,6 +405,13 @@ impl Work {
             if answer.outcome == Outcome::NotOnSale {
                 answer.opens_at = level.and_then(|level| level.sale.opens_at(self.facts.now));
             }
+            if answer.outcome == Outcome::InsufficientStock {
+                let there = |level: &Level| {
+                    let (there, waits) = level.split(level.available(self.facts.now));
+                    (level.waiting > 0 || waits > 0).then_some(there)
+                };
+                answer.there = level.and_then(there);
+            }
         }
         if request.action.concerns_reservation() {
             let standing = self.standing(&request.key);
@@ -372,8 +422,8 @@ impl Work {
         }
     }
 
-    /// The effects, with each level as it is in the end.
-    pub fn into_effects(mut self) -> Effects {
+    /// The effects, with each level as it is in the end, and what of queues was not paid.
+    pub fn into_effects(mut self) -> (Effects, BTreeMap<LevelId, i64>) {
         for (at, change) in &mut self.effects.levels {
             if let Some(level) = self.facts.levels.get(at) {
                 change.after = level.clone();
@@ -382,13 +432,14 @@ impl Work {
                 self.effects.bounds.insert(at.clone());
             }
         }
-        self.effects
+        self.effects.waits.retain(|wait| wait.before != wait.after);
+        (self.effects, self.unpaid)
     }
 
     /// Puts the deadline of a hold off; one that was overdue is in force again.
     pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
         if line.overdue {
-            self.shrink_overdue(key, line.line, &line.at, line.held);
+            self.shrink_overdue((key, line.line, &line.at), line.held, line.waiting);
             // Its level is written, so that a transaction with an older snapshot sees that
             // something changed there.
             self.effects.bounds.insert(line.at.clone());
@@ -415,6 +466,23 @@ impl Work {
     }
 }
 
+/// The first holds that are worth so much together; `None` where all are not.
+fn covering<'a>(
+    holds: impl Iterator<Item = &'a Hold>,
+    shortage: i64,
+    worth: impl Fn(&Hold) -> i64,
+) -> Option<Vec<Hold>> {
+    let (mut missing, mut taken) = (shortage, Vec::new());
+    for hold in holds {
+        if missing <= 0 {
+            break;
+        }
+        missing -= worth(hold);
+        taken.push(hold.clone());
+    }
+    (missing <= 0).then_some(taken)
+}
+
 /// Gives answers the numbers that their lines have in the reservation, which is what callers know
 /// them by. Lines that it has not come after its last.
 fn number_as_reserved(answers: &mut [Answer], standing: &Standing) {
@@ -435,6 +503,7 @@ fn tell_state(answer: &mut Answer, standing: &Standing) {
         (None, _) => State::None,
     };
     answer.expires_at = line.and_then(LineStanding::expires_at);
+    answer.backordered = line.map_or(0, LineStanding::backordered);
 }
 
 /// An operation key of our own, for what may happen to a line or a key more than once: each
@@ -443,7 +512,7 @@ pub(super) fn own_key(number: i64) -> Name {
     Name::from(format!("{}{number}", limits::OWN_PREFIX).as_str())
 }
 
-fn blank(
+pub(super) fn blank(
     key: Name,
     operation: Operation,
     line: i32,
@@ -460,6 +529,7 @@ fn blank(
         quantity,
         on_hand_delta: 0,
         reserved_delta: 0,
+        waiting_delta: 0,
         in_transit_delta: 0,
         on_hand_after: 0,
         reserved_after: 0,
@@ -471,6 +541,7 @@ fn blank(
         context: Name::default(),
         safety_stock: None,
         buyer_limit: None,
+        backorder_limit: None,
         frozen: None,
         on_sale_from: None,
         on_sale_until: None,

@@ -21,7 +21,7 @@ impl Alert {
     pub fn holds(self, level: &Level) -> bool {
         match self {
             Alert::SoldOut => level.announced() == 0,
-            Alert::BelowSafetyStock => level.free() < 0,
+            Alert::BelowSafetyStock => level.spare() < 0,
         }
     }
 

@@ -26,7 +26,11 @@ pub struct LevelState {
     reserved: i64,
     safety_stock: i64,
     #[serde(skip_serializing_if = "is_zero")]
+    waiting: i64,
+    #[serde(skip_serializing_if = "is_zero")]
     in_transit: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    backorder_limit: i64,
     available: i64,
     frozen: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +49,9 @@ impl LevelState {
             on_hand: level.on_hand,
             reserved: level.reserved,
             safety_stock: level.safety_stock,
+            waiting: level.waiting,
             in_transit: level.in_transit,
+            backorder_limit: level.backorder_limit,
             available: level.announced(),
             frozen: level.frozen,
             on_sale_from: level.sale.from.and_then(moment::iso),

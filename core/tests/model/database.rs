@@ -1,12 +1,13 @@
 //! A database in memory: loads facts, stores effects, and checks the invariants as stock.verify()
 //! does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use pg_stock_core::facts::NEVER;
+use pg_stock_core::standing::Standing;
 use pg_stock_core::{
     Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name,
-    Operation, Outcome, Request, decide, expire, will_act,
+    Operation, Outcome, Request, State, Wait, decide, expire, will_act, with_queues,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Database {
     pub holds: BTreeMap<(Name, i32), Hold>,
     pub entries: Vec<Entry>,
     pub bought: BTreeMap<(LevelId, Name), i64>,
+    /// The queues of all levels: where each waits, and since when.
+    pub waits: BTreeMap<i64, (LevelId, Wait)>,
     /// Units on the way, by key, from and to, and since when.
     pub shipped: BTreeMap<(Name, LevelId, LevelId), (i64, Micros)>,
 }
@@ -32,6 +35,7 @@ impl Default for Database {
             holds: BTreeMap::new(),
             entries: Vec::new(),
             bought: BTreeMap::new(),
+            waits: BTreeMap::new(),
             shipped: BTreeMap::new(),
         }
     }
@@ -44,7 +48,11 @@ impl Database {
 
     /// As [`Database::run`], of requests that may have to be raised as bad input.
     pub fn try_run(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Fault> {
-        let decision = decide(self.facts(), requests);
+        let decision = with_queues(
+            self.facts(),
+            |facts| decide(facts, requests),
+            |need| Ok(self.queues(need)),
+        );
         if let [request] = requests {
             self.check_look_ahead(request, decision.as_ref().ok());
         }
@@ -56,7 +64,11 @@ impl Database {
             refused,
             "refusals and replays write nothing, all else does"
         );
+        assert!(decision.unpaid.is_empty(), "{:?}", decision.unpaid);
         self.store(&decision.effects);
+        if requests.len() == 1 {
+            decision.answers.iter().for_each(|answer| self.check_answer(answer));
+        }
         Ok(decision.answers)
     }
 
@@ -89,15 +101,55 @@ impl Database {
         let mut facts = self.facts();
         facts.levels.retain(|place, _| place == at);
         let due = self.overdue(at).len();
-        let effects = expire(facts).expect("nothing exceeds a limit");
-        assert_eq!(effects.entries.len(), due, "each overdue hold is closed, and no other");
+        let upkeep = with_queues(facts, expire, |need| Ok::<_, Fault>(self.queues(need)));
+        let effects = upkeep.expect("nothing exceeds a limit").effects;
+        let closed = effects.entries.iter().filter(|entry| entry.operation == Operation::Expire);
+        assert_eq!(closed.count(), due, "each overdue hold is closed, and no other");
         self.store(&effects);
+    }
+
+    /// The heads of queues, as the extension reads them: with so many units, and no further.
+    fn queues(&self, need: &BTreeMap<LevelId, i64>) -> HashMap<LevelId, VecDeque<Wait>> {
+        let head = |(at, units): (&LevelId, &i64)| {
+            let mut head: VecDeque<Wait> = VecDeque::new();
+            let mut left = *units;
+            for (_, wait) in self.waits.values().filter(|(place, _)| place == at) {
+                if left > 0 {
+                    left -= wait.quantity;
+                    head.push_back(wait.clone());
+                }
+            }
+            (at.clone(), head)
+        };
+        need.iter().map(head).collect()
+    }
+
+    /// What waits of a line, as its places in the queue say.
+    pub fn waiting(&self, key: &Name, line: i32, sold: bool) -> i64 {
+        let is_of_it = |wait: &&Wait| (&wait.key, wait.line, wait.sold) == (key, line, sold);
+        let waits = self.waits.values().map(|(_, wait)| wait).filter(is_of_it);
+        waits.map(|wait| wait.quantity).sum()
+    }
+
+    /// What an answer says of units that wait is what the queue says.
+    fn check_answer(&self, answer: &Answer) {
+        let is_of_it =
+            |at: &LevelId, wait: &Wait| Some(at) == answer.at.as_ref() && wait.key == answer.key;
+        let counts = |wait: &Wait| wait.sold || answer.state == State::Held;
+        let waits = self.waits.values().filter(|(at, wait)| is_of_it(at, wait) && counts(wait));
+        let is_of_reservation = answer.state != State::None;
+        let backordered: i64 = waits.map(|(_, wait)| wait.quantity).sum();
+        let backordered = if is_of_reservation { backordered } else { 0 };
+        assert_eq!(answer.backordered, backordered, "{answer:?}");
     }
 
     fn overdue(&self, at: &LevelId) -> Vec<Hold> {
         let due = |hold: &&Hold| hold.at == *at && hold.expires_at <= self.now;
         let mut holds: Vec<Hold> = self.holds.values().filter(due).cloned().collect();
         holds.sort_by(|a, b| (a.expires_at, &a.key, a.line).cmp(&(b.expires_at, &b.key, b.line)));
+        for hold in &mut holds {
+            hold.waiting = self.waiting(&hold.key, hold.line, false);
+        }
         holds
     }
 
@@ -142,6 +194,7 @@ impl Database {
     }
 
     fn store(&mut self, effects: &Effects) {
+        self.check_splits(effects);
         self.entries.extend(effects.entries.iter().cloned());
         for (at, change) in &effects.levels {
             let mut level = change.after.clone();
@@ -173,6 +226,7 @@ impl Database {
         for (place, quantity) in &effects.bought {
             *self.bought.entry(place.clone()).or_default() += quantity;
         }
+        self.store_waits(effects);
         for (is_new, leg) in effects.shipped.iter().map(|leg| (leg.before == 0, leg)) {
             let place = (leg.key.clone(), leg.from.clone(), leg.to.clone());
             let before = self.shipped.get(&place).map_or(0, |(units, _)| *units);
@@ -184,12 +238,106 @@ impl Database {
         }
     }
 
+    /// What is there is given first, but not before those who wait; what has not come is taken back
+    /// first.
+    fn check_splits(&self, effects: &Effects) {
+        let mut levels = self.levels.clone();
+        for (place, entry) in effects.entries.iter().enumerate() {
+            let Some(at) = &entry.at else { continue };
+            let level = levels.entry(at.clone()).or_default();
+            let standing = || {
+                let earlier = self.entries.iter().chain(&effects.entries[..place]);
+                let of_key: Vec<&Entry> = earlier.filter(|other| other.key == entry.key).collect();
+                Standing::at(of_key, self.now).line(at).cloned().expect("its own line")
+            };
+            match entry.operation {
+                Operation::Reserve => {
+                    // What is overdue comes before what is not there.
+                    let is_closed =
+                        |hold: &Hold| effects.changed.iter().any(|change| change.key == hold.key);
+                    let overdue = self.overdue(at);
+                    let left = overdue.iter().filter(|hold| !is_closed(hold));
+                    let left: i64 = left.map(|hold| hold.quantity).sum();
+                    for there in [level.unpromised(), level.unpromised() + left] {
+                        let there = there.clamp(0, entry.quantity);
+                        assert_eq!(entry.reserved_delta, there, "{entry:?} on {level:?}");
+                    }
+                }
+                Operation::Confirm if entry.promised() > 0 => {
+                    let there = level.unpromised() + level.safety_stock;
+                    assert_eq!(-entry.on_hand_delta, there.clamp(0, entry.quantity), "{entry:?}");
+                }
+                Operation::Release => {
+                    assert_eq!(
+                        entry.waiting_delta,
+                        -standing().waiting.min(entry.quantity),
+                        "{entry:?}"
+                    );
+                }
+                Operation::Return => {
+                    assert_eq!(
+                        entry.waiting_delta,
+                        -standing().owed.min(entry.quantity),
+                        "{entry:?}"
+                    );
+                }
+                _ => {}
+            }
+            level.on_hand += entry.on_hand_delta;
+            level.reserved += entry.reserved_delta;
+            level.waiting += entry.waiting_delta;
+            level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
+        }
+    }
+
+    fn store_waits(&mut self, effects: &Effects) {
+        let supplied: BTreeSet<(Name, i32)> = (effects.entries.iter())
+            .filter(|entry| entry.operation == Operation::Supply)
+            .map(|entry| (entry.key.clone(), entry.line))
+            .collect();
+        let mut paid: BTreeMap<LevelId, i64> = BTreeMap::new();
+        let place_of = |waits: &BTreeMap<i64, (LevelId, Wait)>, key: &Name, line, sold| {
+            let is_it = |wait: &Wait| (&wait.key, wait.line, wait.sold) == (key, line, sold);
+            waits.iter().find(|(_, (_, wait))| is_it(wait)).map(|(place, _)| *place)
+        };
+        let before = self.waits.clone();
+        for change in &effects.waits {
+            let found = place_of(&self.waits, &change.key, change.line, change.sold);
+            let quantity = found.map_or(0, |place| self.waits[&place].1.quantity);
+            assert_eq!(quantity, change.before, "the place that changes: {change:?}");
+            let last = self.waits.keys().last().map_or(0, |place| place + 1_000);
+            let held = place_of(&before, &change.key, change.line, false);
+            let place = found.unwrap_or(match change.inherits {
+                true => held.expect("a place to inherit") - 1,
+                false => last,
+            });
+            if supplied.contains(&(change.key.clone(), change.line)) {
+                let furthest = paid.entry(change.at.clone()).or_insert(place);
+                *furthest = (*furthest).max(place);
+            }
+            let (key, line, sold) = (change.key.clone(), change.line, change.sold);
+            let wait = Wait { key, line, quantity: change.after, sold };
+            match change.after {
+                0 => drop(self.waits.remove(&place)),
+                _ => drop(self.waits.insert(place, (change.at.clone(), wait))),
+            }
+        }
+        // Nobody is passed over.
+        for (at, furthest) in paid {
+            let earlier = self.waits.range(..furthest).map(|(_, wait)| wait);
+            let is_over = |(place, wait): &&(LevelId, Wait)| {
+                *place == at && !supplied.contains(&(wait.key.clone(), wait.line))
+            };
+            assert_eq!(earlier.clone().find(is_over), None, "paid up to {furthest}");
+        }
+    }
+
     pub fn check(&self) {
         for (at, level) in &self.levels {
             let entries =
                 || self.entries.iter().filter(|e| e.at.as_ref() == Some(at) && e.changes_level());
             let holds = || self.holds.values().filter(|hold| hold.at == *at);
-            assert!(0 <= level.reserved && level.reserved <= level.on_hand, "{at:?} {level:?}");
+            assert!(level.is_sound(), "{at:?} {level:?}");
             assert_eq!(
                 level.on_hand,
                 entries().map(|entry| entry.on_hand_delta).sum::<i64>(),
@@ -200,11 +348,14 @@ impl Database {
                 entries().map(|entry| entry.reserved_delta).sum::<i64>(),
                 "reserved {at:?}"
             );
-            assert_eq!(
-                level.reserved,
-                holds().map(|hold| hold.quantity).sum::<i64>(),
-                "holds {at:?}"
-            );
+            let there = |hold: &Hold| hold.quantity - self.waiting(&hold.key, hold.line, false);
+            assert_eq!(level.reserved, holds().map(there).sum::<i64>(), "holds {at:?}");
+            assert!(holds().all(|hold| there(hold) >= 0), "{at:?}");
+            let moved = entries().map(|entry| entry.waiting_delta).sum::<i64>();
+            assert_eq!(level.waiting, moved, "waiting {at:?}");
+            let waits = self.waits.values().filter(|(place, _)| place == at);
+            assert_eq!(level.waiting, waits.map(|(_, wait)| wait.quantity).sum::<i64>(), "{at:?}");
+            assert_eq!(level.payable(), 0, "what is there is given to those who wait: {level:?}");
             let moved = entries().map(|entry| entry.in_transit_delta).sum::<i64>();
             assert_eq!(level.in_transit, moved, "in_transit {at:?}");
             let bound = self.shipped.iter().filter(|((.., to), _)| to == at);

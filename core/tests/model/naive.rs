@@ -11,11 +11,13 @@ use pg_stock_core::{
 
 use crate::database::Database;
 
+/// What is sold and has not come yet is gone from `on_hand` all the same.
 #[derive(Clone, Debug, Default)]
 struct Level {
     on_hand: i64,
     safety_stock: i64,
     buyer_limit: Option<i64>,
+    backorder_limit: i64,
     frozen: bool,
     opens: Option<Micros>,
     ends: Option<Micros>,
@@ -72,6 +74,8 @@ pub struct Naive {
     pub max_hold: Option<Micros>,
     levels: BTreeMap<LevelId, Level>,
     versions: BTreeMap<LevelId, i64>,
+    /// Of what is there, what is promised to holds in force, and what is there.
+    there: BTreeMap<LevelId, (i64, i64)>,
     orders: BTreeMap<Name, Vec<Part>>,
     cancelled: Vec<Name>,
     reopened: Vec<Name>,
@@ -88,6 +92,7 @@ impl Default for Naive {
             max_hold: None,
             levels: BTreeMap::new(),
             versions: BTreeMap::new(),
+            there: BTreeMap::new(),
             orders: BTreeMap::new(),
             cancelled: Vec::new(),
             reopened: Vec::new(),
@@ -123,7 +128,8 @@ impl Naive {
         Ok(seen)
     }
 
-    /// Levels and holds in force must agree; versions are taken over, for expiry raises them too.
+    /// Levels and holds in force must agree; versions are taken over, for expiry raises them too,
+    /// and so is what of the goods has come.
     pub fn compare(&mut self, database: &Database) {
         assert_eq!(
             self.levels.keys().collect::<Vec<_>>(),
@@ -137,7 +143,15 @@ impl Naive {
                 self.promised(at),
                 "holds in force at {at:?}"
             );
-            assert_eq!(self.levels[at].on_hand, level.on_hand, "on_hand at {at:?}");
+            let waits = || database.waits.values().filter(|(place, _)| place == at);
+            let owed = waits().filter(|(_, wait)| wait.sold).map(|(_, wait)| wait.quantity);
+            let owed = owed.sum::<i64>();
+            assert_eq!(self.levels[at].on_hand, level.on_hand - owed, "on_hand at {at:?}");
+            let live =
+                database.holds.values().filter(|hold| hold.at == *at && hold.expires_at > self.now);
+            let there =
+                live.map(|hold| hold.quantity - database.waiting(&hold.key, hold.line, false));
+            self.there.insert(at.clone(), (there.sum(), level.on_hand));
             for hold in database.holds.values().filter(|hold| hold.at == *at) {
                 let part = find(&self.orders[&hold.key], at).expect("who holds has ordered");
                 assert_eq!(hold.reserved_at, part.reserved_at, "when {:?} was reserved", hold.key);
@@ -160,10 +174,14 @@ impl Naive {
         parts.map(|part| part.live(self.now) + part.confirmed - part.returned).sum()
     }
 
+    /// What is there or may wait, and is promised to nobody.
+    fn unpromised(&self, at: &LevelId) -> i64 {
+        let level = &self.levels[at];
+        level.on_hand - self.promised(at) + level.backorder_limit
+    }
+
     fn free(&self, at: &LevelId) -> i64 {
-        self.levels
-            .get(at)
-            .map_or(0, |level| level.on_hand - self.promised(at) - level.safety_stock)
+        self.levels.get(at).map_or(0, |level| self.unpromised(at) - level.safety_stock)
     }
 
     fn available(&self, at: &LevelId) -> i64 {
@@ -635,7 +653,7 @@ impl Naive {
             return None;
         }
         let level = &self.levels[&part.at];
-        if !self.retake_lapsed || level.on_hand - self.promised(&part.at) < line.1 {
+        if !self.retake_lapsed || self.unpromised(&part.at) < line.1 {
             return Some(Outcome::ReservationExpired);
         }
         level.frozen.then_some(Outcome::LevelFrozen)
@@ -845,18 +863,23 @@ impl Naive {
         if version.is_some_and(|version| version != self.versions[at]) {
             return Some(Outcome::VersionConflict);
         }
-        (becomes < self.promised(at)).then_some(Outcome::BelowReserved)
+        let promised = self.there.get(at).map_or(0, |(promised, _)| *promised);
+        (becomes < promised).then_some(Outcome::BelowReserved)
     }
 
+    /// What is there.
     fn on_hand(&self, at: &LevelId) -> i64 {
-        self.levels.get(at).map_or(0, |level| level.on_hand)
+        self.there.get(at).map_or(0, |(_, on_hand)| *on_hand)
     }
 
     fn apply_goods(&mut self, action: &Action) {
         match action {
             Action::Receive { at, quantity } => self.level(at).on_hand += quantity,
             Action::Adjust { at, delta, .. } => self.level(at).on_hand += delta,
-            Action::Set { at, on_hand, .. } => self.level(at).on_hand = *on_hand,
+            Action::Set { at, on_hand, .. } => {
+                let owed = self.on_hand(at) - self.level(at).on_hand;
+                self.level(at).on_hand = on_hand - owed;
+            }
             Action::Transfer { from, to, quantity } => {
                 self.level(from).on_hand -= quantity;
                 self.level(to).on_hand += quantity;
@@ -869,6 +892,7 @@ impl Naive {
                     Some(0) => None,
                     limit => limit,
                 };
+                level.backorder_limit = limits.backorder_limit.unwrap_or(level.backorder_limit);
                 (level.opens, level.ends) = window(level, limits);
             }
             Action::Freeze { at } => self.level(at).frozen = true,

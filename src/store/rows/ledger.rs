@@ -22,6 +22,7 @@ const COLUMNS: &[Column] = &[
     bigint("quantity"),
     bigint("on_hand_delta"),
     bigint("reserved_delta"),
+    or_null(bigint("waiting_delta")),
     or_null(bigint("in_transit_delta")),
     or_null(bigint("on_hand_after")),
     or_null(bigint("reserved_after")),
@@ -29,6 +30,7 @@ const COLUMNS: &[Column] = &[
     or_null(bigint("version")),
     or_null(bigint("safety_stock")),
     or_null(bigint("buyer_limit")),
+    or_null(bigint("backorder_limit")),
     or_null(timestamptz("on_sale_from")),
     or_null(timestamptz("on_sale_until")),
     integer("line"),
@@ -75,6 +77,7 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         quantity: row.int(const { at("quantity") }),
         on_hand_delta: row.int(const { at("on_hand_delta") }),
         reserved_delta: row.int(const { at("reserved_delta") }),
+        waiting_delta: row.opt_int(const { at("waiting_delta") }).unwrap_or(0),
         in_transit_delta: row.opt_int(const { at("in_transit_delta") }).unwrap_or(0),
         on_hand_after: row.int(const { at("on_hand_after") }),
         reserved_after: row.int(const { at("reserved_after") }),
@@ -86,6 +89,7 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         context: Name::default(),
         safety_stock: row.opt_int(const { at("safety_stock") }),
         buyer_limit: row.opt_int(const { at("buyer_limit") }),
+        backorder_limit: row.opt_int(const { at("backorder_limit") }),
         frozen: row.opt_flag(const { at("frozen") }),
         on_sale_from: row.opt_int(const { at("on_sale_from") }),
         on_sale_until: row.opt_int(const { at("on_sale_until") }),
@@ -109,6 +113,7 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     row[const { at("quantity") }] = int(entry.quantity);
     row[const { at("on_hand_delta") }] = int(entry.on_hand_delta);
     row[const { at("reserved_delta") }] = int(entry.reserved_delta);
+    row[const { at("waiting_delta") }] = unless_zero(entry.waiting_delta);
     row[const { at("in_transit_delta") }] = unless_zero(entry.in_transit_delta);
     if let Some(level) = &entry.at {
         row[const { at("sku") }] = text(&level.sku);
@@ -122,6 +127,7 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     row[const { at("expires_at") }] = opt_time(entry.expires_at);
     row[const { at("safety_stock") }] = opt_int(entry.safety_stock);
     row[const { at("buyer_limit") }] = opt_int(entry.buyer_limit);
+    row[const { at("backorder_limit") }] = opt_int(entry.backorder_limit);
     row[const { at("frozen") }] = opt_flag(entry.frozen);
     row[const { at("on_sale_from") }] = opt_time(entry.on_sale_from);
     row[const { at("on_sale_until") }] = opt_time(entry.on_sale_until);

@@ -8,7 +8,9 @@ use crate::store::datum::{Row, Value, flag, int, opt_int, opt_time, text, time};
 pub static LEVEL: Shape = Shape {
     name: c"level",
     columns: COLUMNS,
-    check: Some("((reserved >= 0) AND (reserved <= on_hand) AND (in_transit >= 0))"),
+    check: Some(
+        "((reserved >= 0) AND (reserved <= on_hand) AND (waiting >= 0) AND (in_transit >= 0))",
+    ),
     constant: &["sku", "location"],
 };
 const COLUMNS: &[Column] = &[
@@ -19,7 +21,9 @@ const COLUMNS: &[Column] = &[
     bigint("version"),
     timestamptz("next_due"),
     timestamptz("updated_at"),
+    bigint("waiting"),
     bigint("in_transit"),
+    bigint("backorder_limit"),
     or_null(timestamptz("on_sale_from")),
     or_null(timestamptz("on_sale_until")),
     boolean("frozen"),
@@ -53,6 +57,8 @@ pub fn level(row: Row<'_>) -> Level {
         buyer_limit: row.opt_int(const { at("buyer_limit") }),
         version: row.int(const { at("version") }),
         next_due: row.int(const { at("next_due") }),
+        waiting: row.int(const { at("waiting") }),
+        backorder_limit: row.int(const { at("backorder_limit") }),
         in_transit: row.int(const { at("in_transit") }),
         frozen: row.flag(const { at("frozen") }),
         sale: SaleWindow {
@@ -78,6 +84,8 @@ pub fn row(id: &LevelId, level: &Level, now: Micros) -> [Value; WIDTH] {
     row[const { at("version") }] = int(level.version);
     row[const { at("next_due") }] = time(level.next_due);
     row[const { at("updated_at") }] = time(now);
+    row[const { at("waiting") }] = int(level.waiting);
+    row[const { at("backorder_limit") }] = int(level.backorder_limit);
     row[const { at("in_transit") }] = int(level.in_transit);
     row[const { at("frozen") }] = flag(level.frozen);
     row[const { at("on_sale_from") }] = opt_time(level.sale.from);

@@ -62,6 +62,25 @@ pub static RETRY_LEVELS: Statement = Statement::new(
     &[TIME, INT],
 );
 
+/// Finds levels at which units are there for those who wait: each queue is looked at once, however
+/// long it is.
+pub static UNPAID_LEVELS: Statement = Statement::new(
+    "WITH RECURSIVE queue AS (
+         (SELECT w.sku, w.location FROM stock.waiting w ORDER BY w.sku, w.location LIMIT 1)
+          UNION ALL
+         SELECT next.sku, next.location
+           FROM queue
+          CROSS JOIN LATERAL (SELECT w.sku, w.location FROM stock.waiting w
+                               WHERE (w.sku, w.location) > (queue.sku, queue.location)
+                               ORDER BY w.sku, w.location LIMIT 1) next)
+     SELECT level.sku, level.location
+       FROM queue
+       JOIN stock.level ON level.sku = queue.sku AND level.location = queue.location
+      WHERE level.on_hand - level.reserved > level.safety_stock AND NOT level.frozen
+      LIMIT $1",
+    &[INT],
+);
+
 /// Locks those levels that nobody else has locked.
 pub static LOCK_FREE_LEVELS: Statement = Statement::new(
     "SELECT level.sku, level.location

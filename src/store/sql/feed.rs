@@ -103,7 +103,7 @@ pub static LEVEL_ROWS_AFTER: Statement = Statement::new(
 pub static ALARMING_LEVEL_ROWS: Statement = Statement::new(
     "SELECT {level}
        FROM stock.level
-      WHERE level.on_hand - level.reserved <= level.safety_stock OR level.frozen
+      WHERE level.on_hand - level.reserved - level.safety_stock <= level.waiting OR level.frozen
          OR EXISTS (SELECT FROM stock.alert a
                      WHERE a.sku = level.sku AND a.location = level.location)",
     &[],

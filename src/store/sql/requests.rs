@@ -1,7 +1,7 @@
 //! What a request reads and writes.
 
 use super::statement::Statement;
-use super::{INT, LINE, LOCATION, SKU, TEXT, TIME};
+use super::{FLAG, INT, LINE, LOCATION, SKU, TEXT, TIME};
 use crate::store::rows::hold::HOLD;
 use crate::store::rows::ledger::LEDGER;
 use crate::store::rows::level::LEVEL;
@@ -150,6 +150,71 @@ pub static RAISE_BOUNDS: Statement = Statement::new(
     &[],
 )
 .each(&[SKU, LOCATION]);
+
+/// Reads what of holds is not there yet.
+pub static WAITING_OF: Statement = Statement::new(
+    "SELECT waiting.key, waiting.line, waiting.quantity
+       FROM {given} JOIN stock.waiting ON waiting.key = given.key AND waiting.line = given.line
+      WHERE NOT waiting.sold",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE)]);
+
+/// Reads the heads of queues: as many places as there are units to give, at most so many of each.
+pub static QUEUES: Statement = Statement::new(
+    "SELECT given.sku, given.location, w.key, w.line, w.quantity, w.sold
+       FROM {given}
+      CROSS JOIN LATERAL (
+        SELECT q.key, q.line, q.quantity, q.sold, q.position
+          FROM stock.waiting q
+         WHERE q.sku = given.sku AND q.location = given.location
+         ORDER BY q.position
+         LIMIT least(given.units, $1)) w
+      ORDER BY given.sku, given.location, w.position, w.sold DESC",
+    &[INT],
+)
+.each(&[SKU, LOCATION, ("units", INT)]);
+
+/// Takes places in queues: that which the same line has had so far, or the last.
+pub static TAKE_PLACES: Statement = Statement::new(
+    "INSERT INTO stock.waiting (key, line, sku, location, sold, quantity, position)
+     SELECT given.key, given.line, given.sku, given.location, given.sold, given.quantity,
+            coalesce(CASE WHEN given.inherits THEN
+                       (SELECT held.position FROM stock.waiting held
+                         WHERE held.key = given.key AND held.line = given.line
+                           AND NOT held.sold) END,
+                     pg_catalog.nextval('stock.waiting_position_seq'))
+       FROM {given}",
+    &[],
+)
+.each(&[
+    ("key", TEXT),
+    ("line", LINE),
+    SKU,
+    LOCATION,
+    ("sold", FLAG),
+    ("quantity", INT),
+    ("inherits", FLAG),
+]);
+
+/// Changes how many units wait at places in queues.
+pub static CHANGE_PLACES: Statement = Statement::new(
+    "UPDATE stock.waiting SET quantity = given.quantity
+       FROM {given}
+      WHERE waiting.key = given.key AND waiting.line = given.line AND waiting.sold = given.sold
+        AND waiting.quantity = given.before",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE), ("sold", FLAG), ("before", INT), ("quantity", INT)]);
+
+/// Gives places in queues up.
+pub static LEAVE_PLACES: Statement = Statement::new(
+    "DELETE FROM stock.waiting USING {given}
+      WHERE waiting.key = given.key AND waiting.line = given.line AND waiting.sold = given.sold
+        AND waiting.quantity = given.before",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE), ("sold", FLAG), ("before", INT)]);
 
 /// Takes goods off the road, of which so many are on the way.
 pub static END_LEGS: Statement = Statement::new(
