@@ -22,6 +22,10 @@ if [ ! -x "$tools/python/bin/pgspot" ]; then
     "$tools/python/bin/pip" install --quiet --disable-pip-version-check pgspot
 fi
 # A procedure that commits can carry no SET (2D000): it names everything in full.
-"$tools/python/bin/pgspot" --proc-without-search-path \
-    'stock.expire_all(batch_rows integer,INOUT holds_expired bigint,INOUT units_returned bigint)' "$script" || fail 'pgspot found something'
+"$tools/python/bin/pgspot" \
+    --proc-without-search-path \
+    'stock.expire_all(batch_rows integer,INOUT holds_expired bigint,INOUT units_returned bigint)' \
+    --proc-without-search-path \
+    'stock.pay_waiting(INOUT lines_paid bigint,INOUT units_paid bigint)' \
+    "$script" || fail 'pgspot found something'
 exit $status
