@@ -21,6 +21,7 @@ use rand::RngExt;
 use crate::cache::Follower;
 use crate::connection::{self, connect};
 use crate::naive_sale;
+use crate::strawberries;
 use crate::tally::Tally;
 
 /// The SKU of the sale.
@@ -83,6 +84,10 @@ pub fn run(sale: &Sale) -> ExitCode {
     };
     report(&tallies, begin.elapsed());
     given_back(&mut client);
+    if let Err(failure) = strawberries::play(database) {
+        eprintln!("The pre-sale broke off: {failure}");
+        return ExitCode::FAILURE;
+    }
     let in_step = followed(&mut client, &cache);
     prove(&mut client, sale, in_step)
 }

@@ -1,7 +1,7 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers. `stock-bench
 //! expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
-//! `stock-bench batches`: what batches cost without statistics. All run on a private throwaway
-//! PostgreSQL.
+//! `stock-bench batches`: what batches cost without statistics. `stock-bench queues`: what it costs
+//! to wait for what is not there yet. All run on a private throwaway PostgreSQL.
 
 mod batches;
 mod cache;
@@ -13,6 +13,8 @@ mod median;
 mod naive_sale;
 mod peers;
 mod pgbench;
+mod queues;
+mod strawberries;
 mod tally;
 
 use std::process::ExitCode;
@@ -38,6 +40,9 @@ enum What {
     Expiry(expiry::Expiry),
     /// Measure what batches cost where PostgreSQL knows nothing of the tables.
     Batches(batches::Batches),
+    /// Measure what it costs that units are promised which are not there yet, and what it takes to
+    /// pay those who wait.
+    Queues(queues::Queues),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         What::Peers(peers) => peers::run(&peers),
         What::Expiry(expiry) => expiry::run(&expiry),
         What::Batches(batches) => batches::run(&batches),
+        What::Queues(queues) => queues::run(&queues),
         What::Feed(feed) => feed::run(&feed),
     }
 }

@@ -1,0 +1,140 @@
+//! What it costs that units may be promised without being there: a reserve where nothing may wait,
+//! beside one that may, one that waits, and one that waits behind a long queue. In turns, on one
+//! server. And deliveries that pay thousands of lines.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use pg_stock_tests::{Cluster, Database, invariants};
+use postgres::Client;
+
+use crate::median::{median, sorted};
+use crate::pgbench;
+
+/// How large and how often.
+#[derive(Args)]
+pub struct Queues {
+    /// Lines in the long queue
+    #[arg(long, default_value_t = 100_000)]
+    lines: i64,
+    /// Connections
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    connections: Vec<usize>,
+    /// Rounds of all levels; they take turns
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 1)]
+    seconds: usize,
+    /// Lines that a delivery pays
+    #[arg(long, default_value_t = 10_000)]
+    paid: i64,
+}
+
+/// The levels, and what is so of each.
+const LEVELS: [(&str, &str); 4] = [
+    ("plain", "nothing may wait"),
+    ("there", "may wait, all is there"),
+    ("short", "waits behind one"),
+    ("long", "waits behind many"),
+];
+/// Orders in a batch when the long queue is made.
+const BATCH: i64 = 5_000;
+/// Deliveries that are timed.
+const DELIVERIES: i64 = 5;
+
+/// Measures, and prints the tables.
+pub fn run(asked: &Queues) -> ExitCode {
+    let cluster = Cluster::start(&["shared_buffers=1GB", "max_wal_size=4GB"]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    prepare(&mut client, asked.lines);
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["connections", "a reserve", "a second", "of plain", "of short"]);
+    for connections in &asked.connections {
+        show(&mut table, *connections, &measure(database, *connections, asked));
+    }
+    println!("Reserves of one unit of one level; medians of {} runs\n{table}", asked.rounds);
+    deliveries(&mut client, asked.paid);
+    let breaches: usize = invariants::check(&mut client).iter().map(|(_, count)| count).sum();
+    println!("Breaches of the invariants afterwards: {breaches}");
+    if breaches == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn prepare(client: &mut Client, lines: i64) {
+    client
+        .batch_execute(
+            "SELECT stock.receive_stock('r ' || sku, sku, 'm', 1000000000000)
+               FROM unnest(ARRAY['plain', 'there']) sku;
+             SELECT stock.set_stock('s ' || sku, sku, 'm', 0, NULL)
+               FROM unnest(ARRAY['short', 'long']) sku;
+             SELECT stock.set_limits('l ' || sku, sku, 'm', backorder_limit => 1000000000000)
+               FROM unnest(ARRAY['there', 'short', 'long']) sku;
+             SELECT stock.reserve_stock('first', 'short', 'm', 1, '10 days')",
+        )
+        .expect("the levels");
+    let batch = "SELECT count(*) FROM stock.reserve_many((
+                   SELECT jsonb_agg(jsonb_build_object('key', 'o' || n, 'ttl', '10 days', 'lines',
+                            jsonb_build_array(jsonb_build_object('sku', 'long', 'location', 'm',
+                                                                 'quantity', 1))))
+                     FROM generate_series($1::bigint, least($1 + $2 - 1, $3)) n))";
+    for first in (1..=lines).step_by(BATCH as usize) {
+        client.query_one(batch, &[&first, &BATCH, &lines]).expect("a batch");
+    }
+    client.batch_execute("VACUUM ANALYZE; CHECKPOINT").expect("it is settled");
+}
+
+/// The rates of each level, in rounds.
+fn measure(database: Database<'_>, connections: usize, asked: &Queues) -> [Vec<f64>; 4] {
+    let mut rates: [Vec<f64>; LEVELS.len()] = Default::default();
+    for _ in 0..asked.rounds {
+        for ((sku, _), rates) in LEVELS.iter().zip(&mut rates) {
+            let script = format!(
+                "\\set k random(1, 9000000000000000000)\nSELECT outcome FROM \
+                 stock.try_reserve_stock('k' || :k, '{sku}', 'm', 1, '10 days');"
+            );
+            rates.push(pgbench::rate(database, &script, connections, asked.seconds));
+        }
+    }
+    rates
+}
+
+fn show(table: &mut Table, connections: usize, rates: &[Vec<f64>; LEVELS.len()]) {
+    let [plain, short] = [median(&rates[0]), median(&rates[2])];
+    for ((_, what), rates) in LEVELS.iter().zip(rates) {
+        let (rate, sorted) = (median(rates), sorted(rates));
+        table.add_row([
+            connections.to_string(),
+            (*what).to_owned(),
+            format!("{rate:.0} ({:.0}-{:.0})", sorted[0], sorted[sorted.len() - 1]),
+            format!("{:.2}", rate / plain),
+            format!("{:.2}", rate / short),
+        ]);
+    }
+}
+
+/// Deliveries that pay the long queue.
+fn deliveries(client: &mut Client, paid: i64) {
+    let times: Vec<f64> = (0..DELIVERIES)
+        .map(|number| {
+            let begin = Instant::now();
+            let sql = "SELECT outcome FROM stock.receive_stock($1, 'long', 'm', $2)";
+            client.query_one(sql, &[&format!("lorry {number}"), &paid]).expect("a delivery");
+            begin.elapsed().as_secs_f64() * 1_000.0
+        })
+        .collect();
+    let supplied: i64 = client
+        .query_one("SELECT count(*) FROM stock.supplied", &[])
+        .expect("what was supplied")
+        .get(0);
+    let sorted = sorted(&times);
+    println!(
+        "A delivery that pays {paid} lines: {:.0} ms ({:.0}-{:.0}); {supplied} lines paid",
+        median(&times),
+        sorted[0],
+        sorted[sorted.len() - 1]
+    );
+}
