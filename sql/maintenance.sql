@@ -95,6 +95,8 @@ CREATE PROCEDURE stock.expire_all(
 DECLARE
     batch record;
     fruitless integer := 0;
+    lines_paid bigint;
+    units_paid bigint;
 BEGIN
     LOOP
         SELECT * INTO batch FROM stock.expire_reservations(batch_rows);
@@ -111,11 +113,13 @@ BEGIN
             fruitless := 0;
         END IF;
     END LOOP;
+    CALL stock.pay_waiting(lines_paid, units_paid);
 END
 $$;
 COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS
-    'Closes all overdue holds, batch_rows in each transaction; answers how many, and the units in '
-    'them. Not inside a transaction block.';
+    'Closes all overdue holds, batch_rows in each transaction, and then pays those who wait, as '
+    'stock.pay_waiting does; answers how many holds, and the units in them. Not inside a '
+    'transaction block.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Pays queues that the call that made units free could not.
@@ -126,22 +130,34 @@ LANGUAGE c VOLATILE ROWS 1 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'pay_queues_wrapper';
 COMMENT ON FUNCTION stock.pay_queues() IS
-    'Gives what is there to those who wait for it, up to 10,000 lines: what is left where more '
-    'lines waited than one call pays. The background worker calls it. Levels that somebody has '
-    'locked are left alone. Answers how many lines and units were paid, and whether there is more.';
+    'Gives what is there to those who wait for it, at one level, the next one with each call, up '
+    'to 10,000 lines: what is left where more lines waited than one call pays. The background '
+    'worker does the same. A level that stays locked for a second is passed over, and so is, with '
+    'a warning, a queue that cannot be paid. Answers how many lines and units were paid, and '
+    'whether there is more.';
 
 CREATE PROCEDURE stock.pay_waiting(
     INOUT lines_paid bigint DEFAULT 0, INOUT units_paid bigint DEFAULT 0
 ) LANGUAGE plpgsql AS $$
 DECLARE
     batch record;
+    fruitless integer := 0;
 BEGIN
+    lines_paid := 0;
+    units_paid := 0;
     LOOP
         SELECT * INTO batch FROM stock.pay_queues();
         COMMIT;
         lines_paid := lines_paid OPERATOR(pg_catalog.+) batch.lines_paid;
         units_paid := units_paid OPERATOR(pg_catalog.+) batch.units_paid;
-        EXIT WHEN NOT batch.more OR batch.lines_paid OPERATOR(pg_catalog.=) 0;
+        EXIT WHEN NOT batch.more;
+        IF batch.lines_paid OPERATOR(pg_catalog.=) 0 THEN
+            -- Levels that stay locked, or queues that cannot be paid, are left to the next run.
+            fruitless := fruitless OPERATOR(pg_catalog.+) 1;
+            EXIT WHEN fruitless OPERATOR(pg_catalog.>) 4;
+        ELSE
+            fruitless := 0;
+        END IF;
     END LOOP;
 END
 $$;

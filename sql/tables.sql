@@ -126,6 +126,7 @@ CREATE TABLE stock.ledger (
     reserved_after   bigint,
     available        bigint,
     version          bigint,
+    answered_version bigint,
     safety_stock     bigint,
     buyer_limit      bigint,
     backorder_limit  bigint,
@@ -194,8 +195,12 @@ COMMENT ON COLUMN stock.ledger.in_transit_delta IS
 COMMENT ON COLUMN stock.ledger.on_hand_after IS 'on_hand after this row.';
 COMMENT ON COLUMN stock.ledger.reserved_after IS 'reserved after this row.';
 COMMENT ON COLUMN stock.ledger.available IS
-    'The availability that was answered: that after the whole request.';
+    'The availability that was answered: that after the whole request; NULL where nobody was '
+    'answered (a sweep, a supply).';
 COMMENT ON COLUMN stock.ledger.version IS 'The level''s version after this row.';
+COMMENT ON COLUMN stock.ledger.answered_version IS
+    'The version that was answered, where the same request changed the level again; NULL where it '
+    'is that of the row, and where nobody was answered.';
 COMMENT ON COLUMN stock.ledger.buyer IS 'For whom.';
 COMMENT ON COLUMN stock.ledger.expires_at IS
     'Of a reserve or extend: the deadline, NULL marks a sale without a hold. Of an expire: the '
@@ -282,13 +287,12 @@ CREATE TABLE stock.waiting (
     CONSTRAINT waiting_quantity CHECK (quantity > 0)
 );
 ALTER SEQUENCE stock.waiting_position_seq OWNED BY stock.waiting.position;
-CREATE INDEX waiting_queue ON stock.waiting (sku, location, position);
+CREATE INDEX waiting_queue ON stock.waiting (sku, location, position, sold DESC);
 
 COMMENT ON TABLE stock.waiting IS
     'Units promised that are not there yet: the queue of each level, oldest promise first.';
 COMMENT ON COLUMN stock.waiting.position IS
-    'The place in the queue: lower is earlier. What is held and what is sold of one line have the '
-    'same.';
+    'The place in the queue: lower is earlier.';
 COMMENT ON COLUMN stock.waiting.quantity IS 'Units that wait.';
 COMMENT ON COLUMN stock.waiting.line IS 'The line of the reservation.';
 COMMENT ON COLUMN stock.waiting.sold IS 'Whether they are sold; else they are held.';

@@ -88,14 +88,14 @@ COMMENT ON COLUMN stock.waiting_lines.sold IS 'Whether they are sold; else they 
 
 CREATE VIEW stock.supplied AS
 SELECT g.recorded_at, g.key, g.line, g.sku, g.location, g.quantity, g.on_hand_delta <> 0 AS sold,
-       g.position
+       g.version
   FROM stock.ledger g
  WHERE g.operation = 'supply'
- ORDER BY g.xact DESC, g.position DESC;
+ ORDER BY g.xact DESC, g.version DESC;
 COMMENT ON VIEW stock.supplied IS
     'What has come for those who waited for it, newest first: whoever ships learns it here. A '
-    'look-up by key uses an index; else the ledger is read from its newest rows on, which LIMIT '
-    'ends.';
+    'look-up by key uses an index; else the ledger is read from its newest rows on, until LIMIT '
+    'ends it.';
 COMMENT ON COLUMN stock.supplied.recorded_at IS 'When it had come.';
 COMMENT ON COLUMN stock.supplied.key IS 'For which reservation.';
 COMMENT ON COLUMN stock.supplied.line IS 'For which line of it.';
@@ -104,7 +104,8 @@ COMMENT ON COLUMN stock.supplied.location IS 'Where.';
 COMMENT ON COLUMN stock.supplied.quantity IS 'Units that have come.';
 COMMENT ON COLUMN stock.supplied.sold IS
     'Whether they were sold, and so have left the stock to be shipped; else they are held now.';
-COMMENT ON COLUMN stock.supplied.position IS 'The row of the ledger.';
+COMMENT ON COLUMN stock.supplied.version IS
+    'The version of the level then: tells in which order lines of one level were supplied.';
 
 CREATE VIEW stock.shipments AS
 SELECT s.key, s.sku, s.from_location, s.to_location, s.quantity, s.dispatched_at,
@@ -124,9 +125,10 @@ COMMENT ON COLUMN stock.shipments.on_the_way_for IS 'How long ago that was.';
 CREATE VIEW stock.ledger_rows AS
 SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g.line,
        g.sku, g.location, g.quantity, g.on_hand_delta, g.reserved_delta, g.waiting_delta,
-       g.in_transit_delta, g.on_hand_after, g.reserved_after, g.available, g.version, g.buyer,
-       g.expires_at, g.safety_stock, g.buyer_limit, g.backorder_limit, g.frozen, g.on_sale_from,
-       g.on_sale_until, g.reason, g.actor, g.login, g.client_addr, g.application_name, g.context
+       g.in_transit_delta, g.on_hand_after, g.reserved_after, g.available, g.version,
+       g.answered_version, g.buyer, g.expires_at, g.safety_stock, g.buyer_limit,
+       g.backorder_limit, g.frozen, g.on_sale_from, g.on_sale_until,
+       g.reason, g.actor, g.login, g.client_addr, g.application_name, g.context
   FROM stock.ledger g;
 COMMENT ON VIEW stock.ledger_rows IS
     'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time '
@@ -257,6 +259,11 @@ SELECT NULL, NULL, 'the sequence stock.ledger_position_seq is behind the ledger'
   FROM (SELECT max(g.position) AS position FROM stock.ledger g) last, stock.ledger_position_seq s
  WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
 UNION ALL
+SELECT NULL, NULL, 'the sequence stock.waiting_position_seq is behind the queues',
+       last.position::text, s.last_value::text
+  FROM (SELECT max(w.position) AS position FROM stock.waiting w) last, stock.waiting_position_seq s
+ WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
+UNION ALL
 SELECT NULL, NULL,
        'the ledger is empty beside levels: no key is known any more; was it restored with a '
        'column of one''s own?',
@@ -337,6 +344,7 @@ SELECT g.sku, g.location, 'a ledger row contradicts itself',
        WHEN g.operation = 'transfer' THEN (abs(g.on_hand_delta), g.reserved_delta) = (g.quantity, 0)
        WHEN g.operation = 'extend'
        THEN g.on_hand_delta = 0 AND g.reserved_delta + n.waits IN (0, g.quantity)
+            AND least(g.reserved_delta, n.waits) >= 0
        WHEN g.operation = 'supply'
        THEN n.waits = -g.quantity
             AND (g.on_hand_delta, g.reserved_delta) IN ((0, g.quantity), (-g.quantity, 0))
@@ -382,6 +390,18 @@ SELECT coalesce(b.sku, m.sku), coalesce(b.location, m.location),
     ON m.key = b.key AND m.sku = b.sku AND m.location = b.location
  WHERE (b.quantity, b.dispatched_at) IS DISTINCT FROM (m.quantity, m.dispatched_at)
 UNION ALL
+SELECT s.sku, s.to_location,
+       'a shipment has a way that nothing was dispatched on (key ' || s.key || ')',
+       'none', format('from %s', s.from_location)
+  FROM stock.shipment s
+ WHERE NOT EXISTS (SELECT FROM stock.ledger f
+                     JOIN stock.ledger t
+                       ON t.key = f.key AND t.operation = 'dispatch' AND t.line = f.line + 1
+                    WHERE f.key = s.key AND f.operation = 'dispatch' AND f.line % 2 = 1
+                      AND f.sku = s.sku
+                      AND (f.location, t.location) IN ((s.from_location, s.to_location),
+                                                       (s.to_location, s.from_location)))
+UNION ALL
 SELECT coalesce(b.sku, q.sku), coalesce(b.location, q.location),
        'the count of a buyer differs from the ledger (buyer ' || coalesce(b.buyer, q.buyer) || ')',
        coalesce(b.quantity, 0)::text, coalesce(q.quantity, 0)::text
@@ -391,5 +411,5 @@ SELECT coalesce(b.sku, q.sku), coalesce(b.location, q.location),
  WHERE coalesce(b.quantity, 0) IS DISTINCT FROM coalesce(q.quantity, 0)
 $$;
 COMMENT ON FUNCTION stock.verify() IS
-    'Recomputes each level from the ledger and from its holds; returns each disagreement. No '
-    'rows, ever, unless somebody changed the tables by hand. Reads everything.';
+    'Recomputes each level, hold, queue and shipment from the ledger; returns each disagreement. '
+    'No rows, ever, unless somebody changed the tables by hand. Reads everything.';

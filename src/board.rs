@@ -44,6 +44,8 @@ struct Slot {
     earliest: AtomicI64,
     /// Levels were changed since the worker last looked.
     changed: AtomicBool,
+    /// Somebody waits for what is there; since the worker last looked.
+    unpaid: AtomicBool,
     /// What keeps the worker from its work, if something does.
     pause: AtomicI32,
     trouble: Trouble,
@@ -79,6 +81,8 @@ thread_local! {
     static OPENED: Cell<Micros> = const { Cell::new(NEVER) };
     /// This transaction has changed levels.
     static CHANGED: Cell<bool> = const { Cell::new(false) };
+    /// This transaction left somebody unpaid who waits for what is there.
+    static UNPAID: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Asks for the shared memory, while the library is preloaded.
@@ -138,6 +142,7 @@ impl Default for Slot {
             wake_at: AtomicI64::new(NEVER),
             earliest: AtomicI64::new(NEVER),
             changed: AtomicBool::new(false),
+            unpaid: AtomicBool::new(false),
             pause: AtomicI32::new(0),
             trouble: Trouble {
                 since: AtomicI64::new(NEVER),
@@ -168,10 +173,10 @@ pub fn opened(deadline: Micros) {
     OPENED.set(OPENED.get().min(deadline));
 }
 
-/// Notes that this transaction left something to do, from now on; told to the worker when it has
-/// committed.
-pub fn left_work(now: Micros) {
-    opened(now);
+/// Notes that this transaction left somebody unpaid who waits for what is there; told to the worker
+/// when it has committed.
+pub fn left_unpaid() {
+    UNPAID.set(true);
 }
 
 /// Notes that this transaction changed levels; told to the worker when it has committed.
@@ -191,13 +196,18 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
         return;
     }
     let (deadline, changed) = (OPENED.replace(NEVER), CHANGED.replace(false));
+    let unpaid = UNPAID.replace(false);
     let anything = changed || deadline < NEVER;
     if anything
         && event == XACT_EVENT_COMMIT
         && let Some(board) = board()
     {
         // SAFETY: set when the backend connected.
-        board.tell(unsafe { pg_sys::MyDatabaseId }.to_u32(), deadline, changed);
+        let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+        board.tell(database, deadline, changed);
+        if unpaid {
+            board.tell_of_unpaid(database);
+        }
     }
 }
 
@@ -206,6 +216,7 @@ impl Slot {
     fn free(&self) {
         self.earliest.store(NEVER, SeqCst);
         self.changed.store(false, SeqCst);
+        self.unpaid.store(false, SeqCst);
         self.pause.store(0, SeqCst);
         self.trouble.end();
         self.process.store(WANTED, SeqCst);
@@ -290,6 +301,14 @@ impl Board {
             _ => {}
         }
     }
+
+    /// Has the worker of a database pay; what is told besides has made it a slot.
+    fn tell_of_unpaid(&self, database: u32) {
+        if let Some(slot) = self.slot(database) {
+            slot.unpaid.store(true, SeqCst);
+            wake(slot.process.load(SeqCst));
+        }
+    }
 }
 
 /// Sets the latch of a process, if it is still there.
@@ -370,6 +389,16 @@ impl Post {
     /// none.
     pub fn take_earliest(self) -> Micros {
         self.0.earliest.swap(NEVER, SeqCst)
+    }
+
+    /// Whether somebody waits for what is there, since the mark was taken.
+    pub fn is_unpaid(self) -> bool {
+        self.0.unpaid.load(SeqCst)
+    }
+
+    /// Takes that mark.
+    pub fn take_unpaid(self) -> bool {
+        self.0.unpaid.swap(false, SeqCst)
     }
 
     /// Takes the mark that levels were changed.

@@ -22,7 +22,12 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
              SELECT stock.reserve_stock('lapsed', 'sku10', 'main', 2, '1 ms');
              SELECT stock.sell_stock('sold', 'sku11', 'main', 2);
              SELECT stock.confirm_stock('open 3'); SELECT stock.release_stock('open 4');
-             SELECT stock.release_stock('early');",
+             SELECT stock.release_stock('early');
+             SELECT stock.set_limits('pre-sale', 'sku12', 'main', backorder_limit => 50);
+             SELECT stock.reserve_stock('patient', 'sku12', 'main', 104);
+             SELECT stock.sell_stock('paid', 'sku12', 'main', 3);
+             SELECT stock.dispatch_stock('lorry',
+               '[{\"sku\":\"sku13\",\"from\":\"main\",\"to\":\"shop\",\"quantity\":40}]');",
         )
         .unwrap();
     let new = Cluster::start(&["fsync=off"]);
@@ -41,7 +46,7 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
             _ => new.run("pg_restore", &["--exit-on-error", "-d", &into, &file]),
         };
         let mut restored = new.connect(&into);
-        for table in ["level", "hold", "ledger", "buyer_quantity"] {
+        for table in ["level", "hold", "ledger", "buyer_quantity", "waiting", "shipment"] {
             let content = format!(
                 "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t"
             );
@@ -122,9 +127,16 @@ fn works(client: &mut postgres::Client, format: &str) {
         "already_released",
         "{format}"
     );
+    // Whoever comes now stands behind those who waited before.
+    assert_eq!(outcome(client, "sell_stock('late', 'sku12', 'main', 1)"), "sold", "{format}");
     let refused = call(client, "receive_stock('x', 'sku5', 'main', 1)").unwrap_err();
     assert_eq!(sqlstate(&refused), "42501", "{format}: the role may not administer");
     client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
+    assert_eq!(outcome(client, "receive_stock('more', 'sku12', 'main', 7)"), "received");
+    let paid = "SELECT string_agg(concat_ws(' ', key, quantity), ', ' ORDER BY version)
+                  FROM stock.supplied";
+    assert_eq!(value(client, paid), "patient 4, paid 3", "{format}");
+    assert_eq!(outcome(client, "arrive_stock('lorry')"), "arrived", "{format}");
 }
 
 /// A folder that the server's programs may write into, whoever they run as.

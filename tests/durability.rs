@@ -167,6 +167,78 @@ fn a_crash_loses_nothing_that_was_acknowledged_to_64_connections() {
     crash_rounds(64);
 }
 
+/// Sells what is not there, sends it, takes it in and gives it back, until the server is gone;
+/// gives the keys that were acknowledged.
+fn trade(database: Database<'_>, name: &str, end: impl FnOnce()) -> BTreeSet<String> {
+    let acknowledged = Mutex::new(BTreeSet::new());
+    let trader = |number: usize| {
+        let config = database.cluster.config(database.name());
+        let Ok(mut client) = config.connect(NoTls) else { return };
+        for round in 0.. {
+            let key = format!("{name} {number} {round}");
+            let first = match number % 4 {
+                0 => format!(
+                    r#"try_dispatch_stock('{key}', '[{{"sku":"hot","from":"m","to":"n","quantity":3}}]')"#
+                ),
+                1 => format!("try_sell_stock('{key}', 'hot', 'n', 2)"),
+                _ => format!("try_reserve_stock('{key}', 'hot', 'n', 1, buyer => 'b{number}')"),
+            };
+            let then = match (number % 4, round % 3) {
+                (0, 0) => format!("try_recall_stock('{key}')"),
+                (0, 1) => format!("try_arrive_stock('{key}')"),
+                (0, _) => format!("try_lose_stock('{key}')"),
+                (1, _) => format!("try_return_stock('{key}')"),
+                (_, 0) => format!("try_confirm_stock('{key}')"),
+                (_, 1) => format!("try_release_stock('{key}')"),
+                _ => continue,
+            };
+            if client.simple_query(&format!("SELECT * FROM stock.{first}")).is_err() {
+                return;
+            }
+            acknowledged.lock().expect("nobody panicked").insert(key);
+            if client.simple_query(&format!("SELECT * FROM stock.{then}")).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let trader = &trader;
+        (0..16).for_each(|number| drop(scope.spawn(move || trader(number))));
+        std::thread::sleep(TIME);
+        end();
+    });
+    acknowledged.into_inner().expect("nobody panicked")
+}
+
+#[test]
+fn a_crash_leaves_queues_and_shipments_whole() {
+    let cluster = Cluster::start(&["synchronous_commit=on"]);
+    let database = hot(&cluster);
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "SELECT stock.set_stock('opening', 'hot', 'n', 5, NULL);
+             SELECT stock.set_limits('pre-sale', 'hot', 'n', backorder_limit => 1000000)",
+        )
+        .unwrap();
+    for round in 0..5 {
+        let acknowledged = trade(database, &format!("round {round}"), || cluster.kill());
+        cluster.resume();
+        let mut client = database.connect();
+        let known =
+            "SELECT DISTINCT key FROM stock.ledger WHERE operation IN ('reserve', 'dispatch')";
+        let kept: BTreeSet<String> =
+            client.query(known, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+        let lost: Vec<_> = acknowledged.difference(&kept).collect();
+        assert!(lost.is_empty(), "round {round}: {lost:?} of {}", acknowledged.len());
+        assert!(acknowledged.len() > 16, "round {round}: hardly anything happened");
+        invariants::assert_hold(&mut client);
+    }
+    let mut client = database.connect();
+    let supplied = value(&mut client, "SELECT count(*) > 0 FROM stock.supplied");
+    assert_eq!(supplied, "t", "somebody waited and was paid");
+}
+
 /// The standby that takes over has everything that was acknowledged.
 #[test]
 fn a_promotion_loses_nothing_that_was_acknowledged() {

@@ -10,8 +10,8 @@ use super::support::{database, finish, outcome, raised, stocked, value};
 const SCANS: &str = "SELECT coalesce(string_agg(relname || ' ' || seq_scan, ', ' ORDER BY relname),
                      '')
                        FROM pg_stat_user_tables
-                      WHERE relname IN ('level', 'hold', 'ledger', 'buyer_quantity', 'alert',
-                      'maintenance_run')
+                      WHERE relname IN ('level', 'hold', 'ledger', 'buyer_quantity', 'waiting',
+                                        'shipment', 'alert', 'maintenance_run')
                         AND schemaname = 'stock' AND seq_scan > 0";
 
 /// What all sessions have counted so far: each tells the others of it when it ends, or is asked to.
@@ -33,7 +33,7 @@ fn batch(number: usize, orders: usize) -> String {
 }
 
 fn unanalysed(client: &mut Client) {
-    for table in ["level", "hold", "ledger", "buyer_quantity"] {
+    for table in ["level", "hold", "ledger", "buyer_quantity", "waiting", "shipment"] {
         client
             .batch_execute(&format!("ALTER TABLE stock.{table} SET (autovacuum_enabled = off)"))
             .unwrap();

@@ -48,7 +48,7 @@ fn queue(client: &mut Client) -> String {
 /// Who was paid, oldest first.
 fn supplied(client: &mut Client) -> String {
     let sql = "SELECT coalesce(string_agg(concat(key, ' ', quantity, CASE WHEN sold THEN '!' END),
-                                          ', ' ORDER BY position), 'nobody')
+                                          ', ' ORDER BY version), 'nobody')
                  FROM stock.supplied";
     value(client, sql)
 }
@@ -285,6 +285,119 @@ fn deliveries_beside_32_buyers_pay_in_the_order_of_the_promises() {
         assert_eq!(promised, "t", "{way}: hardly anybody was paid");
         finish(database);
     }
+}
+
+/// A repeat is told what the first call was told, though that call changed its level again.
+#[test]
+fn a_repeat_is_told_the_version_that_the_first_call_was_told() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(way).unwrap();
+        pre_sale(&mut client, 1, 10);
+        let mut told = |text: &str| {
+            let sql = format!(
+                "SELECT string_agg(concat_ws(' ', location, version), ', ')
+                                 FROM stock.{text}"
+            );
+            let told: [String; 2] = std::array::from_fn(|_| value(&mut client, &sql));
+            assert_eq!(told[0], told[1], "{way} {text}");
+        };
+        told("sell_stock('sold', 'a', 'm', 4)");
+        told("receive_stock('r', 'a', 'm', 2)");
+        told("adjust_stock('found', 'a', 'm', 1, 'found')");
+        told("receive_stock('more', 'a', 'm', 9)");
+        told(
+            r#"dispatch_stock('d', '[{"sku":"a","from":"m","to":"n","quantity":1},
+                                     {"sku":"a","from":"m","to":"o","quantity":1}]')"#,
+        );
+        told("recall_stock('d')");
+        finish(database);
+    }
+}
+
+/// Nothing is promised to a lapsed hold any more: what comes is for the next in the queue.
+#[test]
+fn a_delivery_passes_lapsed_holds_over() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(way).unwrap();
+        pre_sale(&mut client, 0, 10);
+        assert_eq!(outcome(&mut client, "reserve_stock('gone', 'a', 'm', 2, '1 ms')"), "reserved");
+        assert_eq!(outcome(&mut client, "sell_stock('paid', 'a', 'm', 2)"), "sold");
+        client.batch_execute("SELECT pg_sleep(0.01)").unwrap();
+        let mut told = |text: &str| self::told(&mut client, text);
+        assert_eq!(told("receive_stock('r', 'a', 'm', 1)"), "received none 9 backordered 0");
+        assert_eq!(supplied(&mut client), "paid 1!", "{way}");
+        assert_eq!(queue(&mut client), "paid 1!", "{way}");
+        finish(database);
+    }
+}
+
+/// Of one line, what is sold comes before what is only held, however little comes.
+#[test]
+fn what_is_sold_of_a_line_is_paid_before_what_is_held_of_it() {
+    let database = database();
+    let mut client = database.connect();
+    pre_sale(&mut client, 0, 50);
+    call(&mut client, "reserve_stock('k', 'a', 'm', 5)").unwrap();
+    let part = r#"confirm_stock('k', '[{"sku":"a","location":"m","quantity":2}]', 'part')"#;
+    call(&mut client, part).unwrap();
+    for number in 1..=3 {
+        call(&mut client, &format!("receive_stock('r{number}', 'a', 'm', 1)")).unwrap();
+    }
+    assert_eq!(supplied(&mut client), "k 1!, k 1!, k 1");
+    finish(database);
+}
+
+/// A queue that cannot be paid is told of, and stops neither another queue nor expiry.
+#[test]
+fn a_queue_that_cannot_be_paid_stops_no_other() {
+    let database = database();
+    let mut client = database.connect();
+    pre_sale(&mut client, 0, 10);
+    client
+        .batch_execute(
+            "SELECT stock.set_stock('b', 'b', 'm', 0, NULL);
+             SELECT stock.set_limits('lb', 'b', 'm', backorder_limit => 10);
+             SELECT stock.sell_stock('ka', 'a', 'm', 1);
+             SELECT stock.sell_stock('kb', 'b', 'm', 1);
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN IF OLD.sku = 'a' THEN RAISE 'not this one'; END IF; RETURN OLD; END $$;
+             CREATE TRIGGER ours BEFORE DELETE ON stock.waiting
+                 FOR EACH ROW EXECUTE FUNCTION refuse();
+             -- As if a delivery had not paid them.
+             SET session_replication_role = replica;
+             UPDATE stock.level SET on_hand = 1;
+             RESET session_replication_role",
+        )
+        .unwrap();
+    assert_eq!(value(&mut client, "CALL stock.pay_waiting()"), "1");
+    assert_eq!(queue(&mut client), "ka 1!");
+    assert_eq!(raised(&mut client, "receive_stock('r', 'a', 'm', 1)"), "P0001");
+    client.batch_execute("DROP TRIGGER ours ON stock.waiting").unwrap();
+    assert_eq!(value(&mut client, "CALL stock.pay_waiting()"), "1");
+    assert_eq!(queue(&mut client), "nobody");
+}
+
+/// Logical replication and restores by hand take no sequences along: newcomers must not get places
+/// before those who waited.
+#[test]
+fn a_sequence_of_places_that_lags_is_told_of_and_raised() {
+    let database = database();
+    let mut client = database.connect();
+    pre_sale(&mut client, 0, 10);
+    call(&mut client, "sell_stock('first', 'a', 'm', 1)").unwrap();
+    call(&mut client, "sell_stock('second', 'a', 'm', 1)").unwrap();
+    value(&mut client, "SELECT setval('stock.waiting_position_seq', 1, false)");
+    let behind = "SELECT count(*) FROM stock.verify() WHERE problem LIKE '%waiting_position_seq%'";
+    assert_eq!(value(&mut client, behind), "1");
+    client.batch_execute("SELECT stock.expire_reservations(10)").unwrap();
+    assert_eq!(value(&mut client, behind), "0");
+    call(&mut client, "sell_stock('third', 'a', 'm', 1)").unwrap();
+    assert_eq!(queue(&mut client), "first 1!, second 1!, third 1!");
+    finish(database);
 }
 
 /// So many orders of one unit each, which all wait.

@@ -186,6 +186,42 @@ fn bad_lines_of_a_shipment_get_clear_errors() {
     finish(database);
 }
 
+#[test]
+fn refusals_on_the_road_say_what_there_is() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "north", 10);
+    let send = |units: i64| {
+        format!(
+            r#"dispatch_stock('d', '[{{"sku":"a","from":"north","to":"south","quantity":{units}}}]')"#
+        )
+    };
+    let arrive = |more: &str| {
+        format!(r#"arrive_stock('d', '[{{"sku":"a","location":"south","quantity":4{more}}}]')"#)
+    };
+    let mut detail = |text: &str, state: &str| {
+        let error = call(&mut client, text).map(|rows| format!("{rows:?}")).unwrap_err();
+        assert_eq!(sqlstate(&error), state, "{text}");
+        let report = error.as_db_error().expect("a report");
+        assert!(report.hint().is_some(), "{text}");
+        format!("{} {}", report.message(), report.detail().unwrap_or_default())
+    };
+    let told = detail(&send(11), "ST013");
+    assert!(told.contains("11 asked, 10 not reserved"), "{told}");
+    assert!(detail(&arrive(""), "ST015").contains("unknown_shipment"));
+    drop(call(&mut database.connect(), &send(3)).unwrap());
+    let told = detail(&arrive(""), "ST016");
+    assert!(told.contains("4 asked, 3 on the way"), "{told}");
+    let told = detail(&arrive(r#","expected_version":77"#), "22023");
+    assert!(told.contains("lines[0].expected_version is not allowed here"), "{told}");
+    let told = detail(
+        r#"confirm_stock('d', '[{"sku":"a","location":"m","quantity":1,"expected_version":7}]')"#,
+        "22023",
+    );
+    assert!(told.contains("expected_version"), "{told}");
+    finish(database);
+}
+
 /// However often a lorry is unloaded at once, it is unloaded once; and what is lost does not
 /// arrive.
 #[test]

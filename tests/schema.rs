@@ -10,10 +10,10 @@ use super::support::{
     backend, database, eventually, finish, outcome, stocked, value, wait_for_lock,
 };
 
-const TABLES: [&str; 4] = ["level", "hold", "ledger", "buyer_quantity"];
+const TABLES: [&str; 6] = ["level", "hold", "ledger", "buyer_quantity", "waiting", "shipment"];
 
 /// What is done after each change; each call by itself, so that one that fails spoils no other.
-const CALLS: [&str; 16] = [
+const CALLS: [&str; 20] = [
     "reserve_stock('k1', 'a', 'm', 2)",
     "reserve_stock('k1', 'a', 'm', 2)",
     "reserve_stock('k2', 'a', 'm', 1, '1 hour', 'anna')",
@@ -30,12 +30,16 @@ const CALLS: [&str; 16] = [
     "receive_stock('k6', 'a', 'm', 5)",
     "adjust_stock('k7', 'b', 'm', -1, 'lost')",
     "reserve_stock('k8', 'overdue', 'm', 1)",
+    "sell_stock('k9', 'soon', 'm', 2)",
+    "confirm_stock('patient')",
+    "receive_stock('k10', 'soon', 'm', 3)",
+    r#"dispatch_stock('k11', '[{"sku":"a","from":"m","to":"n","quantity":1}]')"#,
 ];
 
 /// What is left behind, but for what differs from run to run.
 const LEFT: &str = "SELECT coalesce(jsonb_agg(row ORDER BY row::text), '[]')::text FROM (
     SELECT to_jsonb(t) - '{position,xact,recorded_at,updated_at}'::text[]
-                       - '{reserved_at,expires_at,next_due,renamed}'::text[] AS row
+                       - '{reserved_at,expires_at,next_due,renamed,dispatched_at}'::text[] AS row
       FROM TABLE t) x";
 
 /// Where the table of holds, or a column of it, has another name, a sale and a refusal go on
@@ -57,6 +61,13 @@ fn prepare(client: &mut Client) {
     ] {
         assert_eq!(outcome(client, text), "reserved");
     }
+    client
+        .batch_execute(
+            "SELECT stock.set_stock('soon', 'soon', 'm', 0, NULL);
+             SELECT stock.set_limits('soon', 'soon', 'm', backorder_limit => 9);
+             SELECT stock.reserve_stock('patient', 'soon', 'm', 2)",
+        )
+        .expect("somebody waits");
     client
         .batch_execute(
             "CREATE ROLE somebody_else; CREATE SCHEMA elsewhere; CREATE TABLE noted (what text);

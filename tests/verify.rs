@@ -31,6 +31,7 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.shipment SET quantity = quantity + 1",
     "UPDATE stock.shipment SET dispatched_at = dispatched_at - interval '1 day'",
     "UPDATE stock.shipment SET key = 'stolen'",
+    "UPDATE stock.shipment SET from_location = 'elsewhere'",
     "UPDATE stock.shipment SET to_location = 'm', from_location = 'way'",
     "DELETE FROM stock.shipment",
     "INSERT INTO stock.shipment SELECT quantity, dispatched_at, 'twin', sku, from_location, \

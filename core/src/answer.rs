@@ -35,7 +35,8 @@ pub struct Answer {
     pub opens_at: Option<Micros>,
     /// Units of the line that are not there yet.
     pub backordered: i64,
-    /// Units there that were refused together with what may wait; `None` for every other answer.
+    /// What there is of that which a refusal is about: units there, beside what may wait; units
+    /// that are not reserved; units on the way. `None` for every other answer.
     pub there: Option<i64>,
 }
 
@@ -89,12 +90,26 @@ impl Answer {
     /// it is told.
     pub fn reports_the_past(&self) -> bool {
         use Outcome::{
-            AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired,
+            AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, NotOnTheWay,
+            ReservationExpired,
         };
         let judged_by_it =
-            [AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, ReservationExpired]
-                .contains(&self.outcome);
+            [AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, NotOnTheWay]
+                .contains(&self.outcome)
+                || self.outcome == ReservationExpired;
         self.replayed || judged_by_it
+    }
+
+    fn show_there(&self, available: i64) -> String {
+        match (self.outcome, self.there) {
+            (Outcome::BelowReserved, Some(there)) => format!("{there} not reserved"),
+            (Outcome::NotOnTheWay, Some(there)) => format!("{there} on the way"),
+            (_, Some(there)) => {
+                let waits = available - there;
+                format!("{available} available ({there} there, {waits} may wait)")
+            }
+            (_, None) => format!("{available} available"),
+        }
     }
 
     /// The answer in a sentence, with what was asked and what there is.
@@ -103,9 +118,7 @@ impl Answer {
         let Some(at) = &self.at else { return format!("Line {}: {word}.", self.line) };
         let there = match (self.available, self.version) {
             (Some(available), Some(version)) => {
-                let waits = |there| format!(" ({there} there, {} may wait)", available - there);
-                let of_them = self.there.map(waits).unwrap_or_default();
-                format!("{available} available{of_them}, version {version}")
+                format!("{}, version {version}", self.show_there(available))
             }
             _ => "no such level".into(),
         };

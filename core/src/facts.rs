@@ -124,7 +124,7 @@ impl Level {
     /// How many of some units that are promised anew are there, and how many wait: who waits
     /// already comes first.
     pub fn split(&self, units: i64) -> (i64, i64) {
-        let there = self.unpromised().clamp(0, units);
+        let there = self.unpromised().min(units).max(0);
         (there, units - there)
     }
 
@@ -193,6 +193,8 @@ pub struct Wait {
     pub quantity: i64,
     /// Whether they are sold; else they are held.
     pub sold: bool,
+    /// The hold, where it is overdue: it gives its place up.
+    pub lapsed: Option<Hold>,
 }
 
 /// What a ledger entry records.
@@ -278,7 +280,7 @@ pub struct Entry {
     pub operation: Operation,
     /// Tells several operations of one kind under one key apart; empty unless given.
     pub operation_key: Name,
-    /// Its line in the request that made it; the reservation's line for `expire`.
+    /// Its line in the request that made it; the reservation's line for `expire` and `supply`.
     pub line: i32,
     /// The level; `None` where a key is cancelled or opened again.
     pub at: Option<LevelId>,
@@ -299,7 +301,10 @@ pub struct Entry {
     pub reserved_after: i64,
     /// The level's version afterwards.
     pub version: i64,
-    /// The `available` that was answered; `None` where nobody was answered (a sweep).
+    /// The version that was answered, where it is a later one: the same request changed the level
+    /// again.
+    pub answered_version: Option<i64>,
+    /// The `available` that was answered; `None` where nobody was answered (a sweep, a supply).
     pub available: Option<i64>,
     /// For whom.
     pub buyer: Option<Name>,

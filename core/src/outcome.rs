@@ -115,7 +115,8 @@ const ROWS: [Row; 38] = [
         "ST003",
         "key_conflict",
         "the key was used for another request",
-        "Use a new key for a new request; see stock.reservation(key) for what this key did.",
+        "Use a new key for a new request (or operation key, for another part); see \
+         stock.reservation(key) and stock.ledger_rows for what this key did.",
     ),
     refusal(
         Outcome::AlreadyConfirmed,

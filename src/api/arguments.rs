@@ -102,9 +102,9 @@ impl Arguments {
         parse::lines(&self.json(place, "lines")?.ok_or_else(|| missing("lines"))?)
     }
 
-    /// Lines that may be NULL.
+    /// Lines of what was reserved or sent before, that may be NULL.
     pub fn opt_lines(&self, place: usize) -> Result<Option<Vec<Line>>, Fault> {
-        self.json(place, "lines")?.map(|json| parse::lines(&json)).transpose()
+        self.json(place, "lines")?.map(|json| parse::parts(&json)).transpose()
     }
 
     /// The lines of a dispatch, which must be given.

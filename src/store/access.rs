@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 use super::datum::{Row, Value, flag, int, line, text, time};
 use super::direct::Tables;
 use super::rows::ledger::Context;
-use super::rows::{hold, ledger, level};
+use super::rows::{hold, ledger, level, waiting};
 use super::{crowd, sql};
 use crate::early;
 use crate::error::Error;
@@ -271,19 +271,27 @@ impl Access {
         Ok(())
     }
 
-    /// The heads of queues, for so many units at each level, as far as one call may pay.
-    pub fn queues(&self, need: &BTreeMap<LevelId, i64>) -> SpiResult<Queues> {
+    /// The heads of queues, for so many units at each level, as far as one call may pay; and which
+    /// of their holds are overdue by `now`.
+    pub fn queues(&self, need: &BTreeMap<LevelId, i64>, now: Micros) -> SpiResult<Queues> {
         let rows: Vec<_> = need
             .iter()
             .map(|(at, units)| [text(&at.sku), text(&at.location), int(*units)])
             .collect();
         let place = |row: Row<'_>| {
-            let at = LevelId { sku: row.name(0), location: row.name(1) };
-            let (key, line, quantity, sold) = (row.name(2), row.line(3), row.int(4), row.flag(5));
-            (at, Wait { key, line, quantity, sold })
+            let of_hold = hold::WIDTH;
+            let at = LevelId { sku: row.name(of_hold), location: row.name(of_hold + 1) };
+            let quantity = row.int(of_hold + 4);
+            let lapsed =
+                row.flag(of_hold + 6).then(|| Hold { waiting: quantity, ..hold::hold(row) });
+            let (key, line, sold) =
+                (row.name(of_hold + 2), row.line(of_hold + 3), row.flag(of_hold + 5));
+            (at, Wait { key, line, quantity, sold, lapsed })
         };
         let mut queues: Queues = need.keys().map(|at| (at.clone(), Default::default())).collect();
-        for (at, wait) in sql::QUEUES.query_each(&[int(LINES_MAX as i64)], &rows, place)? {
+        for (at, wait) in
+            sql::QUEUES.query_each(&[time(now), int(LINES_MAX as i64)], &rows, place)?
+        {
             queues.entry(at).or_default().push_back(wait);
         }
         Ok(queues)
@@ -294,11 +302,7 @@ impl Access {
     pub fn change_places(&self, changes: &[WaitChange]) -> SpiResult<usize> {
         let (taken, there): (Vec<_>, Vec<_>) = changes.iter().partition(|wait| wait.before == 0);
         let (left, kept): (Vec<_>, Vec<_>) = there.into_iter().partition(|wait| wait.after == 0);
-        let taken = each(&taken, |wait| {
-            let at = [text(&wait.at.sku), text(&wait.at.location)];
-            let [key, number, sold] = place_of(wait);
-            [key, number, at[0], at[1], sold, int(wait.after), flag(wait.inherits)]
-        });
+        let taken = self.take_places(&taken)?;
         let kept = each(&kept, |wait| {
             let [key, line, sold] = place_of(wait);
             [key, line, sold, int(wait.before), int(wait.after)]
@@ -307,9 +311,24 @@ impl Access {
             let [key, line, sold] = place_of(wait);
             [key, line, sold, int(wait.before)]
         });
-        Ok(execute_if_any(&sql::TAKE_PLACES, &taken)?
+        Ok(taken
             + execute_if_any(&sql::CHANGE_PLACES, &kept)?
             + execute_if_any(&sql::LEAVE_PLACES, &left)?)
+    }
+
+    /// Takes the last places in queues, and those that the same lines have had so far.
+    fn take_places(&self, places: &[&WaitChange]) -> SpiResult<usize> {
+        let (own, last): (Vec<&WaitChange>, Vec<&WaitChange>) =
+            places.iter().copied().partition(|wait| wait.inherits);
+        let own = execute_if_any(&sql::TAKE_OWN_PLACES, &each(&own, |wait| waiting::row(wait)))?;
+        if last.is_empty() {
+            return Ok(own);
+        }
+        let rows = || last.iter().map(|wait| waiting::row(wait));
+        if self.directly_if_few(last.len(), |tables| tables.take_places(rows())).is_some() {
+            return Ok(own + last.len());
+        }
+        Ok(own + execute_if_any(&sql::TAKE_LAST_PLACES, &rows().collect::<Vec<_>>())?)
     }
 
     /// Changes goods on the road: what ends first, what begins last, for goods that turn round may

@@ -1,5 +1,6 @@
 //! The sweep: gives overdue holds back. Correctness never needs it, for an overdue hold blocks no
-//! buyer.
+//! buyer. (Who waits for what is not there yet gets the units of a lapsed hold with the sweep, or
+//! when somebody needs them before.)
 //!
 //! Candidates are found by a plain read of `hold_expiry`, their levels locked in order, in ever
 //! larger handfuls, and all that is overdue on each closed under that lock, by the same decision
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use pg_stock_core::facts::{ALWAYS, NEVER};
 use pg_stock_core::limits::SECOND;
 use pg_stock_core::{
-    Facts, Hold, Level, LevelId, Micros, Name, Operation, expire as decide_expiry, with_queues,
+    Facts, Hold, Level, LevelId, Micros, Name, Operation, expire as decide_expiry,
 };
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -42,9 +43,9 @@ use super::rows::hold;
 use super::run::{refuse_on_standby, refuse_where_distributed};
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
-use super::{sql, write};
+use super::{load, sql, write};
 use crate::error::Error;
-use crate::{board, settings};
+use crate::settings;
 
 /// How often everything is looked at: a hold whose transaction took longer than its time to live
 /// lies below the mark.
@@ -135,7 +136,7 @@ fn sweep(progress: &mut Progress, most: usize, told: Option<Micros>) -> Result<S
         return Ok(Swept { next_due: NEVER, retry_at: NEVER, ..Swept::default() });
     }
     if all {
-        raise_sequence()?;
+        raise_sequences()?;
     }
     let retry = sql::RETRY_LEVELS.query(&[time(started), int(most as i64)], level_due)?;
     let mut swept = Swept::default();
@@ -200,15 +201,22 @@ pub fn is_restoring() -> Result<bool, Error> {
     Ok(sql::RESTORING.query(&[], |row| row.flag(0))?.contains(&true))
 }
 
-/// Raises the ledger's sequence where logical replication or a restore by hand has left it behind:
+/// Raises the sequences where logical replication or a restore by hand has left them behind:
 /// positions would be handed out again.
-fn raise_sequence() -> SpiResult<()> {
-    for position in sql::RAISE_SEQUENCE.query(&[], |row| row.int(0))? {
-        let text =
-            format!("pg_stock has raised the sequence stock.ledger_position_seq to {position}");
-        let hint = "It was behind the ledger. Set it with setval() where tables are filled by \
-                    other means than pg_dump.";
-        ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+fn raise_sequences() -> SpiResult<()> {
+    let raised = [
+        ("ledger_position_seq", "the ledger", &sql::RAISE_SEQUENCE),
+        ("waiting_position_seq", "the queues", &sql::RAISE_PLACES),
+    ];
+    for (sequence, table, statement) in raised {
+        for position in statement.query(&[], |row| row.int(0))? {
+            let text = format!("pg_stock has raised the sequence stock.{sequence} to {position}");
+            let hint = format!(
+                "It was behind {table}. Set it with setval() where tables are filled by other \
+                 means than pg_dump."
+            );
+            ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+        }
     }
     Ok(())
 }
@@ -313,7 +321,7 @@ fn is_waited_for(passed_over: u32) -> bool {
 }
 
 /// Waits for levels, briefly, and says how many there are; `None` where one stayed locked.
-fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<usize>, Error> {
+pub fn wait_for(levels: &BTreeSet<LevelId>) -> Result<Option<usize>, Error> {
     let timed_out = |sqlstate: &str| sqlstate == "55P03";
     let waited = subtransaction::attempt(timed_out, || {
         settings::limit_lock_waits(LOCK_WAIT_MAX_MS);
@@ -401,14 +409,8 @@ fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
-    let upkeep = with_queues(
-        Facts { now: now(), levels, overdue, ..Facts::default() },
-        |facts| decide_expiry(facts).map_err(Error::from),
-        |need| Ok(access.queues(need)?),
-    )?;
-    if !upkeep.unpaid.is_empty() {
-        board::left_work(now());
-    }
+    let facts = Facts { now: now(), levels, overdue, ..Facts::default() };
+    let upkeep = load::with_queues(&access, facts, decide_expiry)?;
     let effects = upkeep.effects;
     write::locked(&Access::reach(), &effects)?;
     let closed = effects.entries.iter().filter(|entry| entry.operation == Operation::Expire);
@@ -419,9 +421,7 @@ fn set_aside(key: &Name, number: i32, setback: Setback, swept: &mut Swept) -> Re
     let (sqlstate, message) = match setback {
         Setback::Caught(Caught { sqlstate, message }) => (sqlstate, message),
         Setback::Failed(error) => (error.sqlstate(), error.to_string()),
-        Setback::Outrun => {
-            ("23505".into(), "the ledger says already that this hold has expired".into())
-        }
+        Setback::Outrun => ("23505".into(), "the ledger has an entry of its end already".into()),
         Setback::Settled(_) => unreachable!("a sweep answers nobody"),
     };
     let message = storable(&message);

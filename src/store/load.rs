@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use pg_stock_core::standing::Standing;
-use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Name, Request};
+use pg_stock_core::decide::{Paying, overdue_needed};
+use pg_stock_core::{Action, Entry, Facts, Fault, Hold, Level, LevelId, Name, Request};
 use pgrx::spi::SpiResult;
 
 use super::access::Access;
 use super::clock::now;
 use crate::error::Error;
-use crate::settings;
+use crate::{board, settings};
 
 /// The ledger entries of keys, oldest first.
 pub type History = HashMap<Name, Vec<Entry>>;
@@ -127,7 +127,7 @@ fn overdue(
     if facts.levels.values().all(|level| level.overdue <= 0) {
         return Ok(overdue);
     }
-    let need = needed(requests, facts);
+    let need = overdue_needed(facts, requests);
     let due = facts.levels.iter().filter(|(_, level)| level.overdue > 0);
     let needed: Vec<_> =
         due.map(|(at, level)| (at, need.get(at).copied().unwrap_or(1), level.next_due)).collect();
@@ -141,31 +141,22 @@ fn overdue(
     Ok(overdue)
 }
 
-/// The most units that may have to come from overdue holds: what is asked, what the level is short
-/// of anyway, what is waited for there (units of the holds themselves may be among that), and as
-/// much again as the asking reservation has there itself, for its own holds do not count.
-fn needed(requests: &[Request], facts: &Facts) -> HashMap<LevelId, i64> {
-    let mut need: HashMap<LevelId, i64> = HashMap::new();
-    for request in requests {
-        for (at, quantity) in request.action.named_levels() {
-            let most = need.entry(at.clone()).or_default();
-            *most = most.saturating_add(quantity);
-        }
-        if request.action.acts_on_reservation()
-            && let Some(entries) = facts.history.get(&request.key)
-        {
-            for line in Standing::at(entries, facts.now).lines {
-                let most = need.entry(line.at).or_default();
-                *most = most.saturating_add(line.quantity.saturating_mul(2));
-            }
-        }
+/// Decides with as much of the queues as it takes; lets the worker know where that was not enough.
+pub fn with_queues<D: Paying>(
+    access: &Access,
+    facts: Facts,
+    decide: impl Fn(Facts) -> Result<D, Fault>,
+) -> Result<D, Error> {
+    let now = facts.now;
+    let decision = pg_stock_core::with_queues(
+        facts,
+        |facts| decide(facts).map_err(Error::from),
+        |need| Ok(access.queues(need, now)?),
+    )?;
+    if !decision.unpaid().is_empty() {
+        board::left_unpaid();
     }
-    for (at, most) in &mut need {
-        let short = |level: &Level| (-level.free()).max(0).saturating_add(level.waiting);
-        let short = facts.levels.get(at).map_or(0, short);
-        *most = most.saturating_add(short);
-    }
-    need
+    Ok(decision)
 }
 
 /// What the buyers hold and have bought of the levels that limit it.

@@ -1,24 +1,28 @@
 //! Pays queues that the call that made units free could not: a delivery for more lines than one
 //! call pays.
 //!
-//! Nobody who comes later overtakes meanwhile: what is waited for counts as gone.
+//! Nobody who comes later overtakes meanwhile: what is waited for counts as gone. One call pays at
+//! one level, for which it waits a moment before anything else is locked, so that nothing can
+//! deadlock with it; the next call goes on behind it. A queue that cannot be paid is passed over
+//! with a warning, and stops no other.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use pg_stock_core::facts::ALWAYS;
-use pg_stock_core::{Facts, LevelId, pay as decide_payment, with_queues};
+use pg_stock_core::{Facts, LevelId, Upkeep, pay as decide_payment};
+use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::access::{Access, names};
+use super::access::Access;
 use super::clock::now;
-use super::datum::{Row, int};
+use super::datum::{Row, bytes};
+use super::expire::{is_lasting, is_restoring, is_subscribed, wait_for};
 use super::run::{refuse_on_standby, refuse_where_distributed};
 use super::setback::Setback;
-use super::{sql, write};
+use super::subtransaction::{self, Caught};
+use super::{load, sql, write};
 use crate::error::Error;
-
-/// How many levels are looked at in one call.
-const LEVELS_MAX: usize = 100;
 
 /// What one call did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,48 +31,90 @@ pub struct Paid {
     pub lines: i64,
     /// Units given to them.
     pub units: i64,
-    /// Whether there is more to pay; that of levels which somebody has locked included.
+    /// Whether there is more to pay, here or elsewhere.
     pub more: bool,
+    /// Whether this queue could not be paid.
+    pub failed: bool,
 }
 
-/// Pays up to 10,000 lines. Levels that somebody has locked are left alone: he may pay them.
+thread_local! {
+    /// The level that this session paid at last: the next one comes after it.
+    static LAST: RefCell<Option<LevelId>> = const { RefCell::new(None) };
+}
+
+/// Pays up to 10,000 lines at one level.
 pub fn pay() -> Result<Paid, Error> {
     refuse_on_standby()?;
     refuse_where_distributed()?;
-    let unpaid = sql::UNPAID_LEVELS.query(&[int(LEVELS_MAX as i64)], level_id)?;
-    if unpaid.is_empty() {
+    if is_restoring()? || is_subscribed()? {
         return Ok(Paid::default());
     }
-    let locked = lock(&unpaid)?;
-    let access = Access::by_statements();
-    let facts = Facts {
-        now: now(),
-        levels: access.levels(&locked, ALWAYS)?.into_iter().collect(),
-        ..Facts::default()
-    };
-    let upkeep = with_queues(
-        facts,
-        |facts| decide_payment(facts).map_err(Error::from),
-        |need| Ok(access.queues(need)?),
-    )?;
-    match write::locked(&Access::reach(), &upkeep.effects) {
-        Ok(()) => {}
-        Err(Setback::Failed(error)) => return Err(error),
-        Err(_) => return Err(Error::Corrupted("a queue was paid under its level's lock".into())),
+    let Some((at, others)) = next_unpaid()? else { return Ok(Paid::default()) };
+    LAST.set(Some(at.clone()));
+    if wait_for(&BTreeSet::from([at.clone()]))?.is_none() {
+        return Ok(Paid { more: true, ..Paid::default() });
     }
-    let entries = &upkeep.effects.entries;
-    Ok(Paid {
-        lines: entries.len() as i64,
-        units: entries.iter().fold(0, |units: i64, entry| units.saturating_add(entry.quantity)),
-        more: !upkeep.unpaid.is_empty()
-            || locked.len() < unpaid.len()
-            || unpaid.len() == LEVELS_MAX,
-    })
+    match subtransaction::attempt(is_lasting, || pay_at(&at)) {
+        Ok(upkeep) => Ok(Paid { more: others || !upkeep.unpaid.is_empty(), ..paid(&upkeep) }),
+        Err(setback) => {
+            warn(&at, setback)?;
+            Ok(Paid { more: others, failed: true, ..Paid::default() })
+        }
+    }
 }
 
-fn lock(levels: &[LevelId]) -> SpiResult<BTreeSet<LevelId>> {
-    let locked = sql::LOCK_FREE_LEVELS.query_each(&[], &names(levels), level_id)?;
-    Ok(locked.into_iter().collect())
+/// The next level at which units are there for those who wait, and whether there are others.
+fn next_unpaid() -> SpiResult<Option<(LevelId, bool)>> {
+    let last = LAST.take();
+    let after = |last: Option<&LevelId>| {
+        let (sku, location) =
+            last.map_or((&b""[..], &b""[..]), |at| (at.sku.as_bytes(), at.location.as_bytes()));
+        sql::UNPAID_LEVELS.query(&[bytes(sku), bytes(location)], level_id)
+    };
+    let mut found = after(last.as_ref())?;
+    if found.len() < 2 && last.is_some() {
+        let known = found.first().cloned();
+        found.extend(after(None)?.into_iter().filter(|at| Some(at) != known.as_ref()));
+    }
+    let others = found.len() > 1;
+    Ok(found.into_iter().next().map(|at| (at, others)))
+}
+
+/// Pays at a level that is locked.
+fn pay_at(at: &LevelId) -> Result<Upkeep, Setback> {
+    let access = Access::by_statements();
+    let levels = access.levels(&BTreeSet::from([at.clone()]), ALWAYS)?.into_iter().collect();
+    let facts = Facts { now: now(), levels, ..Facts::default() };
+    let upkeep = load::with_queues(&access, facts, decide_payment)?;
+    write::locked(&Access::reach(), &upkeep.effects)?;
+    Ok(upkeep)
+}
+
+fn paid(upkeep: &Upkeep) -> Paid {
+    let supplied = upkeep.effects.entries.iter().filter(|entry| entry.waiting_delta < 0);
+    let units = |units: i64, entry: &pg_stock_core::Entry| units.saturating_add(entry.quantity);
+    Paid {
+        lines: supplied.clone().count() as i64,
+        units: supplied.fold(0, units),
+        ..Paid::default()
+    }
+}
+
+fn warn(at: &LevelId, setback: Setback) -> Result<(), Error> {
+    let message = match setback {
+        Setback::Caught(Caught { message, .. }) => message,
+        Setback::Failed(error @ Error::Corrupted(_)) => error.to_string(),
+        Setback::Failed(error) => return Err(error),
+        Setback::Outrun => "the ledger says already that it was paid".into(),
+        Setback::Settled(_) => unreachable!("nobody is answered"),
+    };
+    let text = format!(
+        "pg_stock could not pay those who wait for SKU \"{}\" at \"{}\": {message}",
+        at.sku, at.location
+    );
+    let hint = "It is tried again; other queues are paid. See SELECT * FROM stock.verify().";
+    ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+    Ok(())
 }
 
 fn level_id(row: Row<'_>) -> LevelId {

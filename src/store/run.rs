@@ -32,9 +32,7 @@
 
 use std::collections::BTreeSet;
 
-use pg_stock_core::{
-    Action, Answer, Decision, Facts, LevelId, Request, decide, will_act, with_queues,
-};
+use pg_stock_core::{Action, Answer, Decision, Facts, LevelId, Request, decide, will_act};
 use pgrx::pg_sys;
 
 use super::access::Access;
@@ -43,7 +41,7 @@ use super::load::{self, History};
 use super::setback::Setback;
 use super::{direct, subtransaction, write};
 use crate::error::Error;
-use crate::{board, citus, durable, memory};
+use crate::{citus, durable, memory};
 
 /// How often a call starts again because others changed what it had read; each time it sees more of
 /// what they did.
@@ -213,14 +211,8 @@ impl<'r> Call<'r> {
         if !is_locked || load::outgrown(&facts, self.requests, &self.levels) {
             return Err(Setback::Outrun);
         }
-        let decision = with_queues(
-            facts,
-            |facts| decide(facts, self.requests).map_err(Error::from),
-            |need| Ok(self.access.queues(need)?),
-        )?;
-        if !decision.unpaid.is_empty() {
-            board::left_work(now());
-        }
+        let decision =
+            load::with_queues(&self.access, facts, |facts| decide(facts, self.requests))?;
         if decision.effects.is_empty() {
             Err(Setback::Settled(decision.answers))
         } else {

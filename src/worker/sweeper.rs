@@ -1,5 +1,4 @@
-//! The worker of one database: sleeps until the next hold is due, and gives it back; and pays those
-//! who wait, where a call could not pay all of them.
+//! The worker of one database: sleeps until the next hold is due, and gives it back.
 
 use pg_stock_core::Micros;
 use pg_stock_core::limits::SECOND;
@@ -8,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::emitter::Emitter;
 use super::here::{database_is_free, extension_is_here};
+use super::payer::Payer;
 use super::process::{self, text_of};
 use crate::board::{self, Pause, Post};
 use crate::error::or_raise;
@@ -22,6 +22,8 @@ const BUSY_PAUSE: Micros = SECOND / 4;
 enum Finding {
     /// The extension is there, and here is when there is something to do again.
     WorkAgainAt(Micros),
+    /// Something keeps the worker from its work; it looks again then.
+    LookAgainAt(Micros),
     /// Somebody drops, renames or copies the database: it must be empty of connections.
     InTheWay,
     /// The extension is not created in this database.
@@ -62,10 +64,15 @@ pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
 /// Works until it may no longer be here.
 fn stay(post: Post) {
     let mut emitter = Emitter::new(post);
+    let mut payer = Payer::new(post);
     let mut failures = 0;
     loop {
         match look_around(post, &mut failures) {
-            Finding::WorkAgainAt(time) => sleep_until(post, &mut emitter, time),
+            Finding::WorkAgainAt(time) => {
+                let time = time.min(payer.turn());
+                sleep_until(post, &mut emitter, time);
+            }
+            Finding::LookAgainAt(time) => sleep_until(post, &mut emitter, time),
             Finding::InTheWay => return post.leave_the_way(),
             Finding::NothingHere => return post.leave_nothing_here(),
             Finding::NotServed => return,
@@ -120,7 +127,7 @@ fn look_around(post: Post, failures: &mut u32) -> Finding {
             complain(post, &text_of(failure), pause / SECOND);
             // What it was told of is lost with the error: everything is looked at.
             store::forget();
-            Finding::WorkAgainAt(store::now().saturating_add(pause))
+            Finding::LookAgainAt(store::now().saturating_add(pause))
         }
     };
     process::idle();
@@ -164,7 +171,7 @@ fn work(post: Post, told: Micros) -> Finding {
         return process::active(c"pg_stock: expiring holds", || sweep(told));
     }
     store::forget();
-    Finding::WorkAgainAt(store::now().saturating_add(settings::poll_interval()))
+    Finding::LookAgainAt(store::now().saturating_add(settings::poll_interval()))
 }
 
 fn what_is_in_the_way() -> Pause {
@@ -179,11 +186,7 @@ fn what_is_in_the_way() -> Pause {
 
 fn sweep(told: Micros) -> Finding {
     let swept = or_raise(store::expire(settings::expire_batch(), Some(told)));
-    let paid = or_raise(store::pay());
     let now = store::now();
-    if paid.lines > 0 && paid.more {
-        return Finding::WorkAgainAt(now);
-    }
     let due = match swept.next_due.min(swept.retry_at) {
         due if due > now => due,
         // More is due: at once, unless only locked levels are left.
@@ -206,7 +209,7 @@ fn sleep_until(post: Post, emitter: &mut Emitter, time: Micros) {
         let due =
             post.sleep_until(time).saturating_add(if time <= asleep { 0 } else { GATHER_TIME });
         // The clock was stepped back: what is due must be found out again.
-        if due <= now || now < asleep {
+        if due <= now || now < asleep || post.is_unpaid() {
             return;
         }
         let pause = Micros::try_from(pause.as_micros()).unwrap_or(Micros::MAX);

@@ -10,6 +10,11 @@ fuzz_target!(|json: &[u8]| {
         assert!(!lines.is_empty() && lines.len() <= LINES_MAX);
         assert!(lines.iter().all(|line| (1..=QUANTITY_MAX).contains(&line.quantity)));
     }
+    if let Ok(loads) = parse::loads(json) {
+        assert!(loads.iter().all(|load| (1..=QUANTITY_MAX).contains(&load.quantity)));
+        assert!(loads.iter().all(|load| load.from != load.to));
+    }
+    drop(parse::parts(json));
     drop(parse::options(json));
     drop(parse::requests(json, BATCH_LINES_MAX));
     drop(parse::orders(json));

@@ -2,7 +2,8 @@
 //!
 //! **Overdue holds.** `level.next_due` is a lower bound of the deadlines of the level's holds.
 //! While it lies in the future nobody looks at holds. Once it has passed, overdue units are counted
-//! as free, and closed, earliest first, only as far as they turn a refusal into a yes. Whatever
+//! as free, and closed, earliest first, only as far as they turn a refusal into a yes, or spare a
+//! buyer to wait for what is there. Whatever
 //! ends or moves the earliest hold has the bound looked up again, from the old bound on, before the
 //! level is written (`Effects::bounds`; the model test checks that it stays exact). So a stretch
 //! of dead index entries, which an old snapshot keeps alive, is passed over once, and not by each
@@ -16,11 +17,13 @@
 //! | `queue` | who waits for what is not there, and who gets what has come |
 //! | `work` | whether a line can be had (`take_free`, `cover`), and what an entry does to its level |
 //! | `parts`, `replay` | which units of a reservation a request means; whether it was there before |
+//! | `needed` | how much of what is overdue must be read |
 //! | `will_act` | whether a request changes something, as far as its key tells |
 
 mod close;
 mod extend;
 mod goods;
+mod needed;
 mod parts;
 mod queue;
 mod replay;
@@ -36,6 +39,7 @@ use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::{Action, Request};
+pub use needed::overdue_needed;
 pub use queue::{Paying, Queues, with_queues};
 pub use will_act::will_act;
 use work::Work;

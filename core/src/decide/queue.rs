@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::work::{Place, Work, blank, own_key};
 use super::{Decision, Upkeep, WaitChange};
-use crate::facts::{Entry, Facts, LevelId, Operation, Wait};
+use crate::facts::{Entry, Facts, Hold, LevelId, Operation, Wait};
 use crate::fault::Fault;
 use crate::limits;
 use crate::name::Name;
@@ -59,11 +59,11 @@ pub fn with_queues<D: Paying, E>(
             let known: i64 = known.map(|wait| wait.quantity).sum();
             need.insert(at.clone(), known + units);
         }
-        if decision.unpaid().is_empty() {
-            return Ok(decision);
-        }
         let places = |queues: &Queues| queues.values().map(VecDeque::len).sum::<usize>();
         let known = places(&facts.queues);
+        if decision.unpaid().is_empty() || known >= limits::LINES_MAX {
+            return Ok(decision);
+        }
         facts.queues = read(&need)?;
         if places(&facts.queues) == known {
             return Ok(decision);
@@ -91,7 +91,7 @@ impl Work {
             self.facts.queues.entry(at.clone()).or_default();
         }
         if let Some(queue) = self.facts.queues.get_mut(at) {
-            let wait = Wait { key: key.clone(), line, quantity: after, sold };
+            let wait = Wait { key: key.clone(), line, quantity: after, sold, lapsed: None };
             match waiting {
                 0 => take_place(queue, wait, place, all),
                 _ => change_place(queue, wait),
@@ -140,7 +140,12 @@ impl Work {
                 self.unpaid.insert(at.clone(), payable);
                 return Ok(());
             };
-            self.supply(at, &first, payable.min(first.quantity))?;
+            self.paid += 1;
+            match first.lapsed.clone() {
+                // Nothing is promised to it any more; the next in the queue comes before it.
+                Some(lapsed) => self.expire(vec![lapsed])?,
+                None => self.supply(at, &first, payable.min(first.quantity))?,
+            }
         }
     }
 
@@ -157,18 +162,23 @@ impl Work {
             ..blank(key, Operation::Supply, to.line, Some(at.clone()), units, now)
         })?;
         self.wait((&to.key, to.line, at), to.sold, to.quantity, -units, Place::Last);
-        if !to.sold {
-            self.supply_overdue(&to.key, to.line, at, units);
-        }
-        self.paid += 1;
         Ok(())
     }
 
-    /// An overdue hold may be paid like any other; fewer of its units wait then.
-    fn supply_overdue(&mut self, key: &Name, line: i32, at: &LevelId, units: i64) {
-        let holds = self.facts.overdue.get_mut(at).into_iter().flatten();
-        for hold in holds.filter(|hold| hold.key == *key && hold.line == line) {
-            hold.waiting -= units;
+    /// An overdue hold has become smaller, or is in force again: `units` of it are left, and
+    /// `waiting` of these wait.
+    pub fn change_lapsed(
+        &mut self,
+        (key, line, at): (&Name, i32, &LevelId),
+        left: Option<(i64, i64)>,
+    ) {
+        let places = self.facts.queues.get_mut(at).into_iter().flatten();
+        for place in places.filter(|place| (&place.key, place.line) == (key, line)) {
+            place.lapsed = place.lapsed.take().zip(left).map(|(hold, (quantity, waiting))| Hold {
+                quantity,
+                waiting,
+                ..hold
+            });
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn answers(
         .iter()
         .map(|entry| Answer {
             available: entry.available,
-            version: entry.at.as_ref().map(|_| entry.version),
+            version: entry.at.as_ref().map(|_| entry.answered_version.unwrap_or(entry.version)),
             replayed: true,
             ..work.answer(request, number(entry), entry.at.as_ref(), entry.quantity, outcome(entry))
         })

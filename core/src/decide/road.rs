@@ -3,6 +3,9 @@
 //! What a key has on the way follows from its entries (`shipment`). A dispatch and a recall write
 //! two entries for each leg: the level that the goods leave, and the one that they go to.
 
+use std::collections::HashMap;
+
+use super::parts::unknown;
 use super::replay;
 use super::work::Work;
 use super::{LegChange, goods};
@@ -28,7 +31,8 @@ pub(super) fn dispatch(
             work.refuse_all(request, &lines, Outcome::KeyConflict)
         });
     }
-    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, loads, line)).collect();
+    let leaving = leaving(loads);
+    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, &leaving, line)).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
         return Ok(work.refuse(request, &lines, &refused));
@@ -71,20 +75,29 @@ fn ends_of(loads: &[Load]) -> Vec<Line> {
     loads.iter().flat_map(ends).collect()
 }
 
+/// Of each level that goods leave: the first line that says so, and how many leave it in all.
+type Leaving<'l> = HashMap<&'l LevelId, (i32, i64)>;
+
+fn leaving(loads: &[Load]) -> Leaving<'_> {
+    let mut leaving = Leaving::new();
+    for load in loads {
+        let (_, units) = leaving.entry(&load.from).or_insert((2 * load.number - 1, 0));
+        *units = units.saturating_add(load.quantity);
+    }
+    leaving
+}
+
 /// A level must have all that leaves it beside what it has promised; overdue holds give way, once
 /// for all loads. Where goods go, nothing is asked.
-fn judge_end(work: &Work, loads: &[Load], line: &Line) -> Result<Vec<Hold>, Outcome> {
-    if line.number % 2 == 0 {
+fn judge_end(work: &Work, leaving: &Leaving, line: &Line) -> Result<Vec<Hold>, Outcome> {
+    let Some((first, units)) = leaving.get(&line.at).filter(|_| line.number % 2 == 1) else {
         return Ok(Vec::new());
-    }
-    let leaving = || loads.iter().filter(|load| load.from == line.at);
+    };
     if work.level(&line.at).is_some_and(|level| level.frozen) {
         return Err(Outcome::LevelFrozen);
     }
-    let units = leaving().fold(0, |units: i64, load| units.saturating_add(load.quantity));
-    let covering = goods::judge_stock(work, &line.at, None, |on_hand| on_hand - units)?;
-    let is_first = leaving().next().is_some_and(|load| 2 * load.number - 1 == line.number);
-    Ok(if is_first { covering } else { Vec::new() })
+    let covering = goods::judge_stock(work, &line.at, None, |on_hand| on_hand - *units)?;
+    Ok(if *first == line.number { covering } else { Vec::new() })
 }
 
 /// Whether entries of a dispatch tell of exactly these loads, in any order.
@@ -113,7 +126,7 @@ pub(super) fn unload(
     let outcome = if is_arrival { Outcome::Arrived } else { Outcome::Lost };
     let history = work.history(&request.key);
     let Some(shipment) = Shipment::of(history) else {
-        return Ok(refuse_unknown(work, request, lines));
+        return Ok(unknown(work, request, lines, Outcome::UnknownShipment));
     };
     let claimed = claimed(work, request);
     if let Some(last) = claimed.last() {
@@ -132,10 +145,11 @@ pub(super) fn unload(
     if asked.is_empty() || asked.iter().any(is_too_much) {
         let refused: Vec<_> =
             asked.iter().map(|line| is_too_much(line).then_some(Outcome::NotOnTheWay)).collect();
-        return Ok(match lines {
+        let answers = match lines {
             Some(lines) => work.refuse(request, lines, &refused),
             None => refuse(work, request, None, &shipment, Outcome::NotOnTheWay),
-        });
+        };
+        return Ok(on_the_way(answers, &shipment));
     }
     check_operation_key(request, &asked, &all)?;
     unload_lines(work, request, shipment, &asked)?;
@@ -208,7 +222,7 @@ fn check_operation_key(request: &Request, asked: &[Line], all: &[Line]) -> Resul
 /// Turns round what is still on the way: it goes back to where it came from.
 pub(super) fn recall(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
     let Some(shipment) = Shipment::of(work.history(&request.key)) else {
-        return Ok(refuse_unknown(work, request, None));
+        return Ok(unknown(work, request, None, Outcome::UnknownShipment));
     };
     let claimed = claimed(work, request);
     if !claimed.is_empty() {
@@ -216,7 +230,8 @@ pub(super) fn recall(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
     }
     let legs: Vec<&Leg> = shipment.legs.iter().filter(|leg| leg.quantity > 0).collect();
     if legs.is_empty() {
-        return Ok(refuse(work, request, None, &shipment, Outcome::NotOnTheWay));
+        let answers = refuse(work, request, None, &shipment, Outcome::NotOnTheWay);
+        return Ok(on_the_way(answers, &shipment));
     }
     let back: Vec<Load> = (1..)
         .zip(&legs)
@@ -244,6 +259,15 @@ pub(super) fn recall(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
     Ok(accept(work, request, &lines, Outcome::Recalled))
 }
 
+/// Tells what is on the way, where that is too little.
+fn on_the_way(answers: Vec<Answer>, shipment: &Shipment) -> Vec<Answer> {
+    let there = |answer: &Answer| answer.at.as_ref().map(|at| shipment.bound_for(at));
+    let is_refused = |answer: &Answer| answer.outcome == Outcome::NotOnTheWay;
+    let told =
+        |answer: Answer| Answer { there: there(&answer).filter(|_| is_refused(&answer)), ..answer };
+    answers.into_iter().map(told).collect()
+}
+
 fn change_of(request: &Request, leg: &Leg, before: i64, after: i64) -> LegChange {
     LegChange {
         key: request.key.clone(),
@@ -266,14 +290,6 @@ fn accept(work: &Work, request: &Request, lines: &[Line], outcome: Outcome) -> V
         .iter()
         .map(|line| work.answer(request, line.number, Some(&line.at), line.quantity, outcome))
         .collect()
-}
-
-fn refuse_unknown(work: &Work, request: &Request, lines: Option<&[Line]>) -> Vec<Answer> {
-    let outcome = Outcome::UnknownShipment;
-    match lines {
-        Some(lines) => work.refuse_all(request, lines, outcome),
-        None => vec![work.answer(request, 1, None, 0, outcome)],
-    }
 }
 
 /// Refuses the lines that are named, or else each leg.

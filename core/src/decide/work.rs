@@ -250,6 +250,12 @@ impl Work {
         let rest = held - taken;
         if deadline <= self.facts.now {
             self.shrink_overdue((key, line, at), taken, waited);
+            let waiting = self.facts.queues.get(at).into_iter().flatten();
+            let waiting: i64 = waiting
+                .filter(|place| (&place.key, place.line, place.sold) == (key, line, false))
+                .map(|place| place.quantity)
+                .sum();
+            self.change_lapsed((key, line, at), Some((rest, waiting)));
         }
         if rest <= 0 {
             self.leave(at, deadline);
@@ -392,6 +398,8 @@ impl Work {
                 // Nobody is answered what has come for him.
                 let is_answered = entry.operation != Operation::Supply;
                 entry.available = is_answered.then(|| level.available(self.facts.now));
+                let is_later = is_answered && level.version != entry.version;
+                entry.answered_version = is_later.then_some(level.version);
             }
             if let Some(history) = self.facts.history.get_mut(&entry.key) {
                 history.push(entry.clone());
@@ -405,13 +413,8 @@ impl Work {
             if answer.outcome == Outcome::NotOnSale {
                 answer.opens_at = level.and_then(|level| level.sale.opens_at(self.facts.now));
             }
-            if answer.outcome == Outcome::InsufficientStock {
-                let there = |level: &Level| {
-                    let (there, waits) = level.split(level.available(self.facts.now));
-                    (level.waiting > 0 || waits > 0).then_some(there)
-                };
-                answer.there = level.and_then(there);
-            }
+            let now = self.facts.now;
+            answer.there = answer.there.or(level.and_then(|level| there(answer, level, now)));
         }
         if request.action.concerns_reservation() {
             let standing = self.standing(&request.key);
@@ -440,6 +443,7 @@ impl Work {
     pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
         if line.overdue {
             self.shrink_overdue((key, line.line, &line.at), line.held, line.waiting);
+            self.change_lapsed((key, line.line, &line.at), None);
             // Its level is written, so that a transaction with an older snapshot sees that
             // something changed there.
             self.effects.bounds.insert(line.at.clone());
@@ -463,6 +467,18 @@ impl Work {
         if self.facts.levels.get(at).is_some_and(|level| deadline <= level.next_due) {
             self.effects.bounds.insert(at.clone());
         }
+    }
+}
+
+/// What there is of that which a refusal is about, as far as its level tells.
+fn there(answer: &Answer, level: &Level, now: Micros) -> Option<i64> {
+    match answer.outcome {
+        Outcome::BelowReserved => Some(level.on_hand - level.reserved),
+        Outcome::InsufficientStock => {
+            let (there, waits) = level.split(level.available(now));
+            (level.waiting > 0 || waits > 0).then_some(there)
+        }
+        _ => None,
     }
 }
 
@@ -507,7 +523,8 @@ fn tell_state(answer: &mut Answer, standing: &Standing) {
 }
 
 /// An operation key of our own, for what may happen to a line or a key more than once: each
-/// deadline of a hold passes or is moved to once, each cancellation is taken back once.
+/// deadline of a hold passes or is moved to once, each cancellation is taken back once, each
+/// version of a level supplies one line.
 pub(super) fn own_key(number: i64) -> Name {
     Name::from(format!("{}{number}", limits::OWN_PREFIX).as_str())
 }
@@ -534,6 +551,7 @@ pub(super) fn blank(
         on_hand_after: 0,
         reserved_after: 0,
         version: 0,
+        answered_version: None,
         available: None,
         buyer: None,
         expires_at: None,

@@ -49,6 +49,25 @@ pub fn lines(json: &[u8]) -> Result<Vec<Line>, Fault> {
     check_lines(format_args!("lines"), read("lines", json)?)
 }
 
+/// As [`lines`], of what was reserved or sent before: the version of a level says nothing of that,
+/// so that none may be demanded.
+///
+/// # Errors
+/// As [`lines`]; also where an `expected_version` is given.
+pub fn parts(json: &[u8]) -> Result<Vec<Line>, Fault> {
+    let lines = lines(json)?;
+    match lines.iter().find(|line| line.expected_version.is_some()) {
+        None => Ok(lines),
+        Some(line) => {
+            let path = format!("lines[{}].expected_version", line.number - 1);
+            Err(Fault::invalid(&path, format!("{path} is not allowed here")).hint(
+                "Only what is reserved or sold anew can demand the version that was seen; leave it \
+                 out.",
+            ))
+        }
+    }
+}
+
 /// Reads `{"ttl": "30 minutes", "buyer": "…", "context": "…"}`.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use pg_stock_core::decide::overdue_needed;
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{
@@ -49,7 +50,7 @@ impl Database {
     /// As [`Database::run`], of requests that may have to be raised as bad input.
     pub fn try_run(&mut self, requests: &[Request]) -> Result<Vec<Answer>, Fault> {
         let decision = with_queues(
-            self.facts(),
+            self.facts_for(requests),
             |facts| decide(facts, requests),
             |need| Ok(self.queues(need)),
         );
@@ -68,6 +69,7 @@ impl Database {
         self.store(&decision.effects);
         if requests.len() == 1 {
             decision.answers.iter().for_each(|answer| self.check_answer(answer));
+            self.check_replay(requests, &decision);
         }
         Ok(decision.answers)
     }
@@ -108,6 +110,24 @@ impl Database {
         self.store(&effects);
     }
 
+    /// The same request at once again is told the same, and changes nothing.
+    fn check_replay(&self, requests: &[Request], first: &Decision) {
+        let Ok(again) = decide(self.facts_for(requests), requests) else { return };
+        if first.effects.is_empty() || !again.answers.iter().all(|answer| answer.replayed) {
+            return;
+        }
+        assert!(again.effects.is_empty(), "{requests:?}");
+        let told = |decision: &Decision| {
+            let told = |a: &Answer| (a.at.clone(), a.quantity, a.outcome, a.available, a.version);
+            let mut told: Vec<_> = decision.answers.iter().map(told).collect();
+            told.sort();
+            told
+        };
+        if !matches!(requests[0].action, Action::Extend { .. }) {
+            assert_eq!(told(&again), told(first), "{requests:?}");
+        }
+    }
+
     /// The heads of queues, as the extension reads them: with so many units, and no further.
     fn queues(&self, need: &BTreeMap<LevelId, i64>) -> HashMap<LevelId, VecDeque<Wait>> {
         let head = |(at, units): (&LevelId, &i64)| {
@@ -116,7 +136,10 @@ impl Database {
             for (_, wait) in self.waits.values().filter(|(place, _)| place == at) {
                 if left > 0 {
                     left -= wait.quantity;
-                    head.push_back(wait.clone());
+                    let lapsed = self.overdue(at).into_iter().find(|hold| {
+                        !wait.sold && (&hold.key, hold.line) == (&wait.key, wait.line)
+                    });
+                    head.push_back(Wait { lapsed, ..wait.clone() });
                 }
             }
             (at.clone(), head)
@@ -190,6 +213,21 @@ impl Database {
             history.entry(Name::from(format!("k{key}").as_str())).or_default();
         }
         facts.history = history;
+        facts
+    }
+
+    /// The same, with no more of what is overdue than is read for these requests.
+    fn facts_for(&self, requests: &[Request]) -> Facts {
+        let mut facts = self.facts();
+        let need = overdue_needed(&facts, requests);
+        for (at, holds) in &mut facts.overdue {
+            let mut left = need.get(at).copied().unwrap_or(1);
+            holds.retain(|hold| {
+                let is_read = left > 0;
+                left -= hold.quantity;
+                is_read
+            });
+        }
         facts
     }
 
@@ -267,6 +305,10 @@ impl Database {
                     let there = level.unpromised() + level.safety_stock;
                     assert_eq!(-entry.on_hand_delta, there.clamp(0, entry.quantity), "{entry:?}");
                 }
+                Operation::Supply if entry.reserved_delta > 0 => {
+                    let deadline = standing().deadline;
+                    assert!(deadline > self.now, "what has lapsed is not paid: {entry:?}");
+                }
                 Operation::Release => {
                     assert_eq!(
                         entry.waiting_delta,
@@ -316,7 +358,7 @@ impl Database {
                 *furthest = (*furthest).max(place);
             }
             let (key, line, sold) = (change.key.clone(), change.line, change.sold);
-            let wait = Wait { key, line, quantity: change.after, sold };
+            let wait = Wait { key, line, quantity: change.after, sold, lapsed: None };
             match change.after {
                 0 => drop(self.waits.remove(&place)),
                 _ => drop(self.waits.insert(place, (change.at.clone(), wait))),

@@ -25,7 +25,7 @@
 //! | `index` | the way to a tuple by an index |
 //! | `trail` | remembers where the row of a level lay last |
 //! | `queue` | has buyers of one level wait in line, not all for one row |
-//! | `origin` | what the defaults of a ledger row say |
+//! | `origin` | what the defaults of a row say |
 
 mod index;
 mod origin;
@@ -60,6 +60,7 @@ use super::datum::{Row, Value};
 use super::rows::hold::{self, HOLD};
 use super::rows::ledger::{self, LEDGER};
 use super::rows::level::{self, LEVEL};
+use super::rows::waiting::{self, WAITING};
 use crate::{citus, settings};
 
 pub use self::shape::register;
@@ -261,12 +262,20 @@ impl Tables {
         write::insert(&Table::open(&HOLD, Deed::Insert)?, rows);
         Some(())
     }
+
+    /// Takes the last places in queues.
+    pub fn take_places(&self, rows: impl Iterator<Item = [Value; waiting::WIDTH]>) -> Option<()> {
+        let table = Table::open(&WAITING, Deed::Insert)?;
+        let placed = |row| waiting::with_position(row, origin::next(table.sequence()));
+        write::insert(&table, rows.map(placed));
+        Some(())
+    }
 }
 
 /// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in
 /// another way.
 pub fn distributed() -> Option<&'static CStr> {
-    let tables = [LEVEL.name, HOLD.name, LEDGER.name, c"buyer_quantity"];
+    let tables = [LEVEL.name, HOLD.name, LEDGER.name, WAITING.name, c"buyer_quantity", c"shipment"];
     tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
 }
 

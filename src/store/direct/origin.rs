@@ -37,7 +37,7 @@ impl Origin {
         let xact = xact();
         Defaults {
             xact,
-            position: position(self.sequence),
+            position: next(self.sequence),
             actor: self.actor,
             login: self.login,
             client_addr: self.client_addr,
@@ -52,8 +52,8 @@ fn xact() -> Value {
     Some(pg_sys::Datum::from(unsafe { pg_sys::GetTopFullTransactionId() }.value))
 }
 
-/// nextval('stock.ledger_position_seq')
-fn position(sequence: pg_sys::Oid) -> Value {
+/// nextval() of a sequence.
+pub fn next(sequence: pg_sys::Oid) -> Value {
     // SAFETY: calls a function with an argument of its type.
     unsafe { pgrx::direct_function_call_as_datum(pg_sys::nextval_oid, &[sequence.into_datum()]) }
 }

@@ -28,6 +28,7 @@ const COLUMNS: &[Column] = &[
     or_null(bigint("reserved_after")),
     or_null(bigint("available")),
     or_null(bigint("version")),
+    or_null(bigint("answered_version")),
     or_null(bigint("safety_stock")),
     or_null(bigint("buyer_limit")),
     or_null(bigint("backorder_limit")),
@@ -82,6 +83,7 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         on_hand_after: row.int(const { at("on_hand_after") }),
         reserved_after: row.int(const { at("reserved_after") }),
         version: row.int(const { at("version") }),
+        answered_version: row.opt_int(const { at("answered_version") }),
         available: row.opt_int(const { at("available") }),
         buyer: row.opt_name(const { at("buyer") }),
         expires_at: row.opt_int(const { at("expires_at") }),
@@ -122,6 +124,7 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
         row[const { at("reserved_after") }] = int(entry.reserved_after);
         row[const { at("version") }] = int(entry.version);
     }
+    row[const { at("answered_version") }] = opt_int(entry.answered_version);
     row[const { at("available") }] = opt_int(entry.available);
     row[const { at("buyer") }] = opt_text(entry.buyer.as_ref());
     row[const { at("expires_at") }] = opt_time(entry.expires_at);

@@ -7,6 +7,7 @@
 pub mod hold;
 pub mod ledger;
 pub mod level;
+pub mod waiting;
 
 use std::ffi::CStr;
 

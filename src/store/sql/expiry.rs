@@ -30,7 +30,8 @@ pub static SUBSCRIBED: Statement = Statement::new(
                      WHERE s.subenabled
                        AND r.srrelid IN ('stock.level'::pg_catalog.regclass,
                                          'stock.hold'::pg_catalog.regclass,
-                                         'stock.ledger'::pg_catalog.regclass))",
+                                         'stock.ledger'::pg_catalog.regclass,
+                                         'stock.waiting'::pg_catalog.regclass))",
     &[],
 );
 
@@ -62,11 +63,12 @@ pub static RETRY_LEVELS: Statement = Statement::new(
     &[TIME, INT],
 );
 
-/// Finds levels at which units are there for those who wait: each queue is looked at once, however
-/// long it is.
+/// Finds two levels, after one, at which units are there for those who wait: each queue is looked
+/// at once, however long it is.
 pub static UNPAID_LEVELS: Statement = Statement::new(
     "WITH RECURSIVE queue AS (
-         (SELECT w.sku, w.location FROM stock.waiting w ORDER BY w.sku, w.location LIMIT 1)
+         (SELECT w.sku, w.location FROM stock.waiting w
+           WHERE (w.sku, w.location) > ($1, $2) ORDER BY w.sku, w.location LIMIT 1)
           UNION ALL
          SELECT next.sku, next.location
            FROM queue
@@ -76,9 +78,19 @@ pub static UNPAID_LEVELS: Statement = Statement::new(
      SELECT level.sku, level.location
        FROM queue
        JOIN stock.level ON level.sku = queue.sku AND level.location = queue.location
-      WHERE level.on_hand - level.reserved > level.safety_stock AND NOT level.frozen
-      LIMIT $1",
-    &[INT],
+      WHERE level.on_hand - level.reserved > level.safety_stock AND level.waiting > 0
+        AND NOT level.frozen
+      LIMIT 2",
+    &[TEXT, TEXT],
+);
+
+/// Raises the sequence of places in queues where it is behind them.
+pub static RAISE_PLACES: Statement = Statement::new(
+    "SELECT pg_catalog.setval('stock.waiting_position_seq', last.position)
+       FROM (SELECT pg_catalog.max(w.position) AS position FROM stock.waiting w) last,
+            stock.waiting_position_seq s
+      WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END",
+    &[],
 );
 
 /// Locks those levels that nobody else has locked.

@@ -5,6 +5,7 @@ use super::{FLAG, INT, LINE, LOCATION, SKU, TEXT, TIME};
 use crate::store::rows::hold::HOLD;
 use crate::store::rows::ledger::LEDGER;
 use crate::store::rows::level::LEVEL;
+use crate::store::rows::waiting::WAITING;
 
 /// Reads one level as it is, and whether a key is known.
 pub static GLANCE: Statement = Statement::new(
@@ -160,42 +161,40 @@ pub static WAITING_OF: Statement = Statement::new(
 )
 .each(&[("key", TEXT), ("line", LINE)]);
 
-/// Reads the heads of queues: as many places as there are units to give, at most so many of each.
+/// Reads the heads of queues: as many places as there are units to give, at most so many of each;
+/// with the holds that are overdue.
 pub static QUEUES: Statement = Statement::new(
-    "SELECT given.sku, given.location, w.key, w.line, w.quantity, w.sold
+    "SELECT {hold}, given.sku, given.location, w.key, w.line, w.quantity, w.sold,
+            hold.key IS NOT NULL
        FROM {given}
       CROSS JOIN LATERAL (
         SELECT q.key, q.line, q.quantity, q.sold, q.position
           FROM stock.waiting q
          WHERE q.sku = given.sku AND q.location = given.location
-         ORDER BY q.position
-         LIMIT least(given.units, $1)) w
+         ORDER BY q.position, q.sold DESC
+         LIMIT least(given.units, $2)) w
+       LEFT JOIN stock.hold
+         ON hold.key = w.key AND hold.line = w.line AND NOT w.sold AND hold.expires_at <= $1
       ORDER BY given.sku, given.location, w.position, w.sold DESC",
-    &[INT],
+    &[TIME, INT],
 )
 .each(&[SKU, LOCATION, ("units", INT)]);
 
-/// Takes places in queues: that which the same line has had so far, or the last.
-pub static TAKE_PLACES: Statement = Statement::new(
-    "INSERT INTO stock.waiting (key, line, sku, location, sold, quantity, position)
-     SELECT given.key, given.line, given.sku, given.location, given.sold, given.quantity,
-            coalesce(CASE WHEN given.inherits THEN
-                       (SELECT held.position FROM stock.waiting held
-                         WHERE held.key = given.key AND held.line = given.line
-                           AND NOT held.sold) END,
-                     pg_catalog.nextval('stock.waiting_position_seq'))
-       FROM {given}",
+/// Takes the last places in queues.
+pub static TAKE_LAST_PLACES: Statement =
+    Statement::new("INSERT INTO stock.waiting ({columns}) SELECT given.* FROM {given}", &[])
+        .each_of(&WAITING);
+
+/// Takes the places in queues that the same lines have had so far.
+pub static TAKE_OWN_PLACES: Statement = Statement::new(
+    "INSERT INTO stock.waiting (position, {columns})
+     SELECT held.position, given.*
+       FROM {given}
+       JOIN stock.waiting held
+         ON held.key = given.key AND held.line = given.line AND NOT held.sold",
     &[],
 )
-.each(&[
-    ("key", TEXT),
-    ("line", LINE),
-    SKU,
-    LOCATION,
-    ("sold", FLAG),
-    ("quantity", INT),
-    ("inherits", FLAG),
-]);
+.each_of(&WAITING);
 
 /// Changes how many units wait at places in queues.
 pub static CHANGE_PLACES: Statement = Statement::new(

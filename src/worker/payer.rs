@@ -1,0 +1,64 @@
+//! The worker, after a sweep: pays those who wait for what is there, where a call could not pay all
+//! of them. Each level in a transaction of its own, so that what fails stops neither expiry nor
+//! another queue.
+
+use pg_stock_core::Micros;
+use pg_stock_core::limits::SECOND;
+use pgrx::prelude::*;
+
+use super::process::{self, text_of};
+use crate::board::Post;
+use crate::error::or_raise;
+use crate::store;
+
+/// How often every queue is looked at without being told: where data was restored, say.
+const FULL_LOOK_INTERVAL: Micros = 3_600 * SECOND;
+/// Pause before a level is tried again that somebody kept locked.
+const BUSY_PAUSE: Micros = SECOND / 4;
+/// Pause before a queue is tried again that could not be paid.
+const TROUBLE_PAUSE: Micros = 60 * SECOND;
+
+pub struct Payer {
+    post: Post,
+    /// When there is something to pay, or to look for.
+    due: Micros,
+}
+
+impl Payer {
+    /// One that begins with a look at every queue.
+    pub fn new(post: Post) -> Self {
+        Payer { post, due: store::now() }
+    }
+
+    /// Pays at one level, if somebody waits for what is there; says when its turn comes again.
+    pub fn turn(&mut self) -> Micros {
+        let now = store::now();
+        // Told, due, or the clock was stepped back.
+        let is_due = self.post.take_unpaid()
+            || self.due <= now
+            || self.due > now.saturating_add(FULL_LOOK_INTERVAL);
+        if is_due {
+            self.due = store::now().saturating_add(pay());
+        }
+        self.due
+    }
+}
+
+/// Pays; says after which pause to go on.
+fn pay() -> Micros {
+    let work = || process::active(c"pg_stock: paying those who wait", || or_raise(store::pay()));
+    let paid = process::attempt(work);
+    process::idle();
+    match paid {
+        Ok(paid) if paid.more && paid.lines > 0 => 0,
+        Ok(paid) if paid.failed => TROUBLE_PAUSE,
+        Ok(paid) if paid.more => BUSY_PAUSE,
+        Ok(_) => FULL_LOOK_INTERVAL,
+        Err(failure) => {
+            let text = format!("pg_stock could not pay those who wait: {}", text_of(failure));
+            let hint = "It is tried again in a minute; nothing is lost.";
+            ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+            TROUBLE_PAUSE
+        }
+    }
+}
