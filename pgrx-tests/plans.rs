@@ -40,11 +40,13 @@ mod tests {
         ALL.iter().map(|statement| plans(statement)).collect()
     }
 
-    const TABLES: [&str; 8] = [
+    const TABLES: [&str; 10] = [
         "level",
         "hold",
         "ledger",
         "buyer_quantity",
+        "waiting",
+        "shipment",
         "feed",
         "alert",
         "hold_error",
@@ -100,7 +102,12 @@ mod tests {
     /// Statements that read a table from end to end by their nature: one row, or what is damaged,
     /// or all levels.
     fn reads_all(statement: &Statement) -> bool {
-        let small = ["stock.ledger_position_seq s", "stock.feed", "FROM stock.hold_error"];
+        let small = [
+            "stock.ledger_position_seq s",
+            "stock.waiting_position_seq s",
+            "stock.feed",
+            "FROM stock.hold_error",
+        ];
         small.iter().any(|name| statement.text.contains(name))
             || std::ptr::eq(statement, &sql::ALARMING_LEVEL_ROWS)
     }

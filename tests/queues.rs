@@ -450,6 +450,40 @@ fn the_worker_pays_what_a_delivery_could_not() {
     pg_stock_tests::invariants::assert_hold(&mut client);
 }
 
+/// A level that somebody keeps locked is paid when it is free; meanwhile others are.
+#[test]
+fn the_worker_comes_back_to_a_level_that_is_locked() {
+    let cluster = Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off"]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    pre_sale(&mut client, 0, 100_000);
+    client
+        .batch_execute(
+            "SELECT stock.set_stock('z', 'z', 'm', 0, NULL);
+             SELECT stock.set_limits('lz', 'z', 'm', backorder_limit => 10);
+             SELECT stock.sell_stock('kz', 'z', 'm', 1)",
+        )
+        .unwrap();
+    many_wait(&mut client, 10_020);
+    let mut locker = database.connect();
+    client.batch_execute("BEGIN").unwrap();
+    call(&mut client, "receive_stock('lorry', 'a', 'm', 10020)").unwrap();
+    // As if a delivery had not paid it.
+    client
+        .batch_execute(
+            "SET LOCAL session_replication_role = replica;
+             UPDATE stock.level SET on_hand = 1 WHERE sku = 'z'",
+        )
+        .unwrap();
+    client.batch_execute("COMMIT").unwrap();
+    locker
+        .batch_execute("BEGIN; SELECT FROM stock.level WHERE sku = 'a' FOR NO KEY UPDATE")
+        .unwrap();
+    eventually("the other one is paid", || !queue(&mut client).contains("kz"));
+    locker.batch_execute("COMMIT").unwrap();
+    eventually("all are paid", || queue(&mut client) == "nobody");
+}
+
 #[test]
 fn the_feed_tells_what_waits() {
     let database = database();

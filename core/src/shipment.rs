@@ -1,5 +1,7 @@
 //! What is on the way, computed from the ledger entries of the key that sent it.
 
+use std::collections::HashMap;
+
 use crate::facts::{Entry, LevelId, Micros, Operation};
 
 /// Goods that one key has sent on their way.
@@ -8,6 +10,8 @@ pub struct Shipment {
     /// Its legs, in the order of the request that dispatched them; those on which nothing is on the
     /// way any more, too.
     pub legs: Vec<Leg>,
+    /// Which of them go to a level, in their order.
+    bound: HashMap<LevelId, Vec<usize>>,
 }
 
 /// Goods on their way from one location to another.
@@ -32,7 +36,9 @@ impl Shipment {
             return None;
         }
         sent.sort_by_key(|entry| entry.line);
-        let mut shipment = Shipment { legs: sent.chunks(2).filter_map(Leg::dispatched).collect() };
+        let legs = sent.chunks(2).filter_map(Leg::dispatched).collect();
+        let mut shipment = Shipment { legs, bound: HashMap::new() };
+        shipment.sort_by_destination();
         for entry in entries {
             shipment.take(entry);
         }
@@ -52,14 +58,15 @@ impl Shipment {
 
     /// What is on the way to a level.
     pub fn bound_for(&self, to: &LevelId) -> i64 {
-        self.legs.iter().filter(|leg| leg.to == *to).map(|leg| leg.quantity).sum()
+        self.places(to).iter().map(|place| self.legs[*place].quantity).sum()
     }
 
     /// Takes units off the road to a level: those of its first leg first. Says which legs had how
     /// many before.
     pub fn unload(&mut self, to: &LevelId, units: i64) -> Vec<(usize, i64)> {
         let (mut left, mut touched) = (units, Vec::new());
-        for (place, leg) in self.legs.iter_mut().enumerate().filter(|(_, leg)| leg.to == *to) {
+        for place in self.places(to).to_vec() {
+            let leg = &mut self.legs[place];
             let taken = left.min(leg.quantity);
             if taken > 0 {
                 touched.push((place, leg.quantity));
@@ -74,6 +81,18 @@ impl Shipment {
     fn turn(&mut self) {
         for leg in self.legs.iter_mut().filter(|leg| leg.quantity > 0) {
             std::mem::swap(&mut leg.from, &mut leg.to);
+        }
+        self.sort_by_destination();
+    }
+
+    fn places(&self, to: &LevelId) -> &[usize] {
+        self.bound.get(to).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn sort_by_destination(&mut self) {
+        self.bound.clear();
+        for (place, leg) in self.legs.iter().enumerate() {
+            self.bound.entry(leg.to.clone()).or_default().push(place);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use pg_stock_core::facts::ALWAYS;
-use pg_stock_core::{Facts, LevelId, Upkeep, pay as decide_payment};
+use pg_stock_core::{Entry, Facts, LevelId, Operation, Upkeep, pay as decide_payment};
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
@@ -91,8 +91,9 @@ fn pay_at(at: &LevelId) -> Result<Upkeep, Setback> {
 }
 
 fn paid(upkeep: &Upkeep) -> Paid {
-    let supplied = upkeep.effects.entries.iter().filter(|entry| entry.waiting_delta < 0);
-    let units = |units: i64, entry: &pg_stock_core::Entry| units.saturating_add(entry.quantity);
+    let is_supply = |entry: &&Entry| entry.operation == Operation::Supply;
+    let supplied = upkeep.effects.entries.iter().filter(is_supply);
+    let units = |units: i64, entry: &Entry| units.saturating_add(entry.quantity);
     Paid {
         lines: supplied.clone().count() as i64,
         units: supplied.fold(0, units),

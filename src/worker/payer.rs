@@ -30,14 +30,19 @@ impl Payer {
         Payer { post, due: store::now() }
     }
 
+    /// Hears that somebody was left unpaid.
+    pub fn listen(&mut self) {
+        if self.post.take_unpaid() {
+            self.due = store::now();
+        }
+    }
+
     /// Pays at one level, if somebody waits for what is there; says when its turn comes again.
     pub fn turn(&mut self) -> Micros {
+        self.listen();
         let now = store::now();
-        // Told, due, or the clock was stepped back.
-        let is_due = self.post.take_unpaid()
-            || self.due <= now
-            || self.due > now.saturating_add(FULL_LOOK_INTERVAL);
-        if is_due {
+        // Due, or the clock was stepped back.
+        if self.due <= now || self.due > now.saturating_add(FULL_LOOK_INTERVAL) {
             self.due = store::now().saturating_add(pay());
         }
         self.due

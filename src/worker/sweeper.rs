@@ -72,7 +72,10 @@ fn stay(post: Post) {
                 let time = time.min(payer.turn());
                 sleep_until(post, &mut emitter, time);
             }
-            Finding::LookAgainAt(time) => sleep_until(post, &mut emitter, time),
+            Finding::LookAgainAt(time) => {
+                payer.listen();
+                sleep_until(post, &mut emitter, time);
+            }
             Finding::InTheWay => return post.leave_the_way(),
             Finding::NothingHere => return post.leave_nothing_here(),
             Finding::NotServed => return,

@@ -3,7 +3,7 @@
 //! What a key has on the way follows from its entries (`shipment`). A dispatch and a recall write
 //! two entries for each leg: the level that the goods leave, and the one that they go to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::parts::unknown;
 use super::replay;
@@ -180,15 +180,15 @@ fn unload_lines(
 /// What is still on the way, level by level, as lines.
 fn all_on_the_way(shipment: &Shipment) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
+    let mut seen = HashSet::new();
     for leg in shipment.legs.iter().filter(|leg| leg.quantity > 0) {
-        match lines.iter_mut().find(|line| line.at == leg.to) {
-            Some(line) => line.quantity += leg.quantity,
-            None => lines.push(Line {
+        if seen.insert(&leg.to) {
+            lines.push(Line {
                 number: lines.len() as i32 + 1,
                 at: leg.to.clone(),
-                quantity: leg.quantity,
+                quantity: shipment.bound_for(&leg.to),
                 expected_version: None,
-            }),
+            });
         }
     }
     lines

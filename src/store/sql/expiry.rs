@@ -84,10 +84,22 @@ pub static UNPAID_LEVELS: Statement = Statement::new(
     &[TEXT, TEXT],
 );
 
-/// Raises the sequence of places in queues where it is behind them.
+/// Raises the sequence of places in queues where it is behind the last one of any queue.
 pub static RAISE_PLACES: Statement = Statement::new(
-    "SELECT pg_catalog.setval('stock.waiting_position_seq', last.position)
-       FROM (SELECT pg_catalog.max(w.position) AS position FROM stock.waiting w) last,
+    "WITH RECURSIVE queue AS (
+         (SELECT w.sku, w.location FROM stock.waiting w ORDER BY w.sku, w.location LIMIT 1)
+          UNION ALL
+         SELECT next.sku, next.location
+           FROM queue
+          CROSS JOIN LATERAL (SELECT w.sku, w.location FROM stock.waiting w
+                               WHERE (w.sku, w.location) > (queue.sku, queue.location)
+                               ORDER BY w.sku, w.location LIMIT 1) next)
+     SELECT pg_catalog.setval('stock.waiting_position_seq', last.position)
+       FROM (SELECT pg_catalog.max(place.position) AS position
+               FROM queue
+              CROSS JOIN LATERAL (SELECT w.position FROM stock.waiting w
+                                   WHERE w.sku = queue.sku AND w.location = queue.location
+                                   ORDER BY w.position DESC LIMIT 1) place) last,
             stock.waiting_position_seq s
       WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END",
     &[],
