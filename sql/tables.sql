@@ -279,11 +279,12 @@ CREATE TABLE stock.waiting (
     position bigint  NOT NULL DEFAULT nextval('stock.waiting_position_seq'),
     quantity bigint  NOT NULL,
     line     integer NOT NULL,
+    promise  integer NOT NULL,
     sold     boolean NOT NULL,
     key      text    NOT NULL COLLATE "C",
     sku      text    NOT NULL COLLATE "C",
     location text    NOT NULL COLLATE "C",
-    CONSTRAINT waiting_pkey PRIMARY KEY (key, line, sold),
+    CONSTRAINT waiting_pkey PRIMARY KEY (key, line, sold, promise),
     CONSTRAINT waiting_quantity CHECK (quantity > 0)
 );
 ALTER SEQUENCE stock.waiting_position_seq OWNED BY stock.waiting.position;
@@ -295,12 +296,15 @@ COMMENT ON COLUMN stock.waiting.position IS
     'The place in the queue: lower is earlier.';
 COMMENT ON COLUMN stock.waiting.quantity IS 'Units that wait.';
 COMMENT ON COLUMN stock.waiting.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.waiting.promise IS
+    'Which promise of the line it is: 0 that of the reserve, one more each time that units which '
+    'had lapsed were promised anew.';
 COMMENT ON COLUMN stock.waiting.sold IS 'Whether they are sold; else they are held.';
 COMMENT ON COLUMN stock.waiting.key IS 'The reservation.';
 COMMENT ON COLUMN stock.waiting.sku IS 'What is waited for.';
 COMMENT ON COLUMN stock.waiting.location IS 'Where it is waited for.';
 COMMENT ON CONSTRAINT waiting_pkey ON stock.waiting IS
-    'One place for what is held of a line, and one for what is sold.';
+    'One place for what is held of a line, and one for what is sold of it by each promise.';
 COMMENT ON CONSTRAINT waiting_quantity ON stock.waiting IS 'Who waits for nothing has no place.';
 COMMENT ON INDEX stock.waiting_queue IS 'The queue of a level.';
 

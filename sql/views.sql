@@ -376,7 +376,8 @@ SELECT coalesce(w.sku, p.sku), coalesce(w.location, p.location),
        'a place in a queue differs from the ledger (key ' || coalesce(w.key, p.key) || ')',
        format('line %s: %s, sold %s', p.line, coalesce(p.quantity, 0), p.sold),
        format('line %s: %s, sold %s', w.line, coalesce(w.quantity, 0), w.sold)
-  FROM stock.waiting w
+  FROM (SELECT q.key, q.line, q.sku, q.location, q.sold, sum(q.quantity) AS quantity
+          FROM stock.waiting q GROUP BY q.key, q.line, q.sku, q.location, q.sold) w
   FULL JOIN place p
     ON p.key = w.key AND p.sku = w.sku AND p.location = w.location AND p.sold = w.sold
  WHERE (w.quantity, w.line) IS DISTINCT FROM (p.quantity, p.line)

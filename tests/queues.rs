@@ -335,6 +335,42 @@ fn a_delivery_passes_lapsed_holds_over() {
     }
 }
 
+/// Units of one line that were promised at two times stand at two places, and are called off last
+/// promised first.
+#[test]
+fn what_is_promised_anew_stands_behind_all_who_waited_meanwhile() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(way).unwrap();
+        pre_sale(&mut client, 0, 20);
+        let part = |call: &str, units: i64, key: &str| {
+            format!(
+                r#"{call}_stock('k', '[{{"sku":"a","location":"m","quantity":{units}}}]', '{key}')"#
+            )
+        };
+        let lapse = "SELECT pg_sleep(0.02); SELECT stock.expire_reservations(10)";
+        call(&mut client, "reserve_stock('k', 'a', 'm', 6, '1 second')").unwrap();
+        call(&mut client, &part("confirm", 1, "in time")).unwrap();
+        call(&mut client, "sell_stock('x', 'a', 'm', 1)").unwrap();
+        client.batch_execute(&lapse.replace("0.02", "1.1")).unwrap();
+        assert_eq!(outcome(&mut client, &part("confirm", 2, "late")), "confirmed_late", "{way}");
+        call(&mut client, "sell_stock('y', 'a', 'm', 1)").unwrap();
+        assert_eq!(outcome(&mut client, "extend_reservation('k', '1 hour')"), "extended_late");
+        assert_eq!(queue(&mut client), "k 1!, x 1!, k 2!, y 1!, k 3", "{way}");
+        assert_eq!(outcome(&mut client, &part("confirm", 1, "again")), "confirmed", "{way}");
+        assert_eq!(queue(&mut client), "k 1!, x 1!, k 2!, y 1!, k 1!, k 2", "{way}");
+        assert_eq!(outcome(&mut client, &part("return", 2, "back")), "returned", "{way}");
+        assert_eq!(queue(&mut client), "k 1!, x 1!, k 1!, y 1!, k 2", "{way}");
+        call(&mut client, "receive_stock('r', 'a', 'm', 5)").unwrap();
+        assert_eq!(supplied(&mut client), "k 1!, x 1!, k 1!, y 1!, k 1", "{way}");
+        let told = "SELECT concat_ws(' ', held, confirmed, returned, backordered)
+                      FROM stock.reservation('k')";
+        assert_eq!(value(&mut client, told), "2 4 2 1", "{way}");
+        finish(database);
+    }
+}
+
 /// Of one line, what is sold comes before what is only held, however little comes.
 #[test]
 fn what_is_sold_of_a_line_is_paid_before_what_is_held_of_it() {

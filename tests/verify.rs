@@ -19,8 +19,8 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.waiting SET location = 'm' WHERE key = 'patient'",
     "DELETE FROM stock.waiting WHERE sold",
     "DELETE FROM stock.waiting WHERE NOT sold",
-    "INSERT INTO stock.waiting SELECT position, quantity, line, sold, 'twin', sku, location FROM \
-     stock.waiting LIMIT 1",
+    "INSERT INTO stock.waiting SELECT position, quantity, line, promise, sold, 'twin', sku, \
+     location FROM stock.waiting LIMIT 1",
     "UPDATE stock.ledger SET waiting_delta = waiting_delta + 1 WHERE operation = 'supply'",
     "UPDATE stock.ledger SET waiting_delta = NULL WHERE key = 'patient'",
     "UPDATE stock.ledger SET waiting_delta = 3, reserved_delta = 1 WHERE key = 'patient'",

@@ -174,6 +174,8 @@ pub struct Hold {
     pub quantity: i64,
     /// Units of them that are not there yet.
     pub waiting: i64,
+    /// Which promise of the line they wait by.
+    pub promise: i32,
     /// For whom, where the caller said so.
     pub buyer: Option<Name>,
     /// Lapses at this moment: overdue from then on.
@@ -193,6 +195,9 @@ pub struct Wait {
     pub quantity: i64,
     /// Whether they are sold; else they are held.
     pub sold: bool,
+    /// Which promise of the line it is: 0 that of the reserve, one more each time that units of the
+    /// line were promised anew.
+    pub promise: i32,
     /// The hold, where it is overdue: it gives its place up.
     pub lapsed: Option<Hold>,
 }

@@ -43,8 +43,11 @@ pub struct LineStanding {
     pub waiting: i64,
     /// Units confirmed.
     pub confirmed: i64,
-    /// Units of those that are not there yet.
-    pub owed: i64,
+    /// Units of those that are not there yet, by the promise that they wait by, oldest first.
+    pub owed: Vec<(i32, i64)>,
+    /// The last promise of the line: 0 that of the reserve, one more each time that units which had
+    /// lapsed were promised anew. What waits of a hold waits by it.
+    pub promise: i32,
     /// Units released.
     pub released: i64,
     /// Units whose hold was closed because it was overdue, less those that were confirmed late or
@@ -119,7 +122,8 @@ impl LineStanding {
             held: entry.quantity,
             waiting: entry.waiting_delta,
             confirmed: 0,
-            owed: 0,
+            owed: Vec::new(),
+            promise: 0,
             released: 0,
             expired: 0,
             returned: 0,
@@ -144,9 +148,10 @@ impl LineStanding {
             }
             Operation::Return => {
                 self.returned += entry.quantity;
-                self.owed += entry.waiting_delta;
+                self.call_off(-entry.waiting_delta);
             }
             Operation::Extend => {
+                self.promise += i32::from(entry.promised() > 0);
                 self.deadline = self.deadline.max(entry.expires_at.unwrap_or(self.deadline));
                 self.held += entry.promised();
                 self.waiting += entry.waiting_delta;
@@ -154,7 +159,7 @@ impl LineStanding {
             }
             // What comes for a sale leaves the stock at once.
             Operation::Supply if entry.on_hand_delta == 0 => self.waiting += entry.waiting_delta,
-            Operation::Supply => self.owed += entry.waiting_delta,
+            Operation::Supply => self.deliver(-entry.waiting_delta),
             _ => {}
         }
     }
@@ -167,8 +172,62 @@ impl LineStanding {
         self.confirmed += entry.quantity;
         self.held -= from_hold;
         self.waiting -= waiting;
-        self.owed += waiting + entry.waiting_delta;
+        self.promise += i32::from(anew > 0);
+        self.owe(waiting + entry.waiting_delta);
         self.expired -= anew;
+    }
+
+    /// Sold units wait by the last promise.
+    fn owe(&mut self, units: i64) {
+        match self.owed.last_mut() {
+            Some((promise, owed)) if *promise == self.promise => *owed += units,
+            _ if units > 0 => self.owed.push((self.promise, units)),
+            _ => {}
+        }
+    }
+
+    /// What is delivered was promised first.
+    fn deliver(&mut self, units: i64) {
+        let mut left = units;
+        for (_, owed) in &mut self.owed {
+            let taken = left.min(*owed);
+            (*owed, left) = (*owed - taken, left - taken);
+        }
+        self.owed.retain(|(_, owed)| *owed > 0);
+    }
+
+    /// What is called off was promised last.
+    fn call_off(&mut self, units: i64) {
+        for (promise, taken) in self.called_off(units) {
+            self.owed
+                .iter_mut()
+                .filter(|(of, _)| *of == promise)
+                .for_each(|(_, owed)| *owed -= taken);
+        }
+        self.owed.retain(|(_, owed)| *owed > 0);
+    }
+
+    /// By which promises units are called off that are owed, those promised last first.
+    pub fn called_off(&self, units: i64) -> Vec<(i32, i64)> {
+        let (mut left, mut called_off) = (units, Vec::new());
+        for (promise, owed) in self.owed.iter().rev() {
+            let taken = left.min(*owed);
+            if taken > 0 {
+                called_off.push((*promise, taken));
+                left -= taken;
+            }
+        }
+        called_off
+    }
+
+    /// Sold units that wait by a promise.
+    pub fn owed_by(&self, promise: i32) -> i64 {
+        self.owed.iter().filter(|(of, _)| *of == promise).map(|(_, owed)| owed).sum()
+    }
+
+    /// Sold units that are not there yet.
+    pub fn owed(&self) -> i64 {
+        self.owed.iter().map(|(_, owed)| owed).sum()
     }
 
     /// Units held before their deadline.
@@ -183,7 +242,7 @@ impl LineStanding {
 
     /// Units that are not there yet, held in time or confirmed.
     pub fn backordered(&self) -> i64 {
-        self.owed + if self.overdue { 0 } else { self.waiting }
+        self.owed() + if self.overdue { 0 } else { self.waiting }
     }
 
     /// Confirmed units that have not come back.

@@ -262,11 +262,12 @@ impl Access {
     /// Fills in what of holds is not there yet.
     pub fn fill_in_waiting(&self, holds: &mut [Hold]) -> SpiResult<()> {
         let rows = each(holds, |hold| [text(&hold.key), line(hold.line)]);
-        let waiting = |row: Row<'_>| ((row.name(0), row.line(1)), row.int(2));
-        let waiting: HashMap<(Name, i32), i64> =
+        let waiting = |row: Row<'_>| ((row.name(0), row.line(1)), (row.int(2), row.line(3)));
+        let waiting: HashMap<(Name, i32), (i64, i32)> =
             sql::WAITING_OF.query_each(&[], &rows, waiting)?.into_iter().collect();
         for hold in holds {
-            hold.waiting = waiting.get(&(hold.key.clone(), hold.line)).copied().unwrap_or(0);
+            let known = waiting.get(&(hold.key.clone(), hold.line)).copied();
+            (hold.waiting, hold.promise) = known.unwrap_or_default();
         }
         Ok(())
     }
@@ -281,12 +282,15 @@ impl Access {
         let place = |row: Row<'_>| {
             let of_hold = hold::WIDTH;
             let at = LevelId { sku: row.name(of_hold), location: row.name(of_hold + 1) };
-            let quantity = row.int(of_hold + 4);
-            let lapsed =
-                row.flag(of_hold + 6).then(|| Hold { waiting: quantity, ..hold::hold(row) });
+            let (quantity, promise) = (row.int(of_hold + 4), row.line(of_hold + 7));
+            let lapsed = row.flag(of_hold + 6).then(|| Hold {
+                waiting: quantity,
+                promise,
+                ..hold::hold(row)
+            });
             let (key, line, sold) =
                 (row.name(of_hold + 2), row.line(of_hold + 3), row.flag(of_hold + 5));
-            (at, Wait { key, line, quantity, sold, lapsed })
+            (at, Wait { key, line, quantity, sold, promise, lapsed })
         };
         let mut queues: Queues = need.keys().map(|at| (at.clone(), Default::default())).collect();
         for (at, wait) in
@@ -304,12 +308,12 @@ impl Access {
         let (left, kept): (Vec<_>, Vec<_>) = there.into_iter().partition(|wait| wait.after == 0);
         let taken = self.take_places(&taken)?;
         let kept = each(&kept, |wait| {
-            let [key, line, sold] = place_of(wait);
-            [key, line, sold, int(wait.before), int(wait.after)]
+            let [key, line, sold, promise] = place_of(wait);
+            [key, line, sold, promise, int(wait.before), int(wait.after)]
         });
         let left = each(&left, |wait| {
-            let [key, line, sold] = place_of(wait);
-            [key, line, sold, int(wait.before)]
+            let [key, line, sold, promise] = place_of(wait);
+            [key, line, sold, promise, int(wait.before)]
         });
         Ok(taken
             + execute_if_any(&sql::CHANGE_PLACES, &kept)?
@@ -378,8 +382,8 @@ fn with_overdue(row: Row<'_>) -> (LevelId, Level) {
     (level::id(row), Level { overdue: row.int(level::WIDTH), ..level::level(row) })
 }
 
-fn place_of(wait: &WaitChange) -> [Value; 3] {
-    [text(&wait.key), line(wait.line), flag(wait.sold)]
+fn place_of(wait: &WaitChange) -> [Value; 4] {
+    [text(&wait.key), line(wait.line), flag(wait.sold), line(wait.promise)]
 }
 
 fn execute_if_any<const N: usize>(

@@ -82,11 +82,15 @@ fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), 
         ..work.entry(request, Operation::Confirm, part.claim, part.at(), part.quantity)
     };
     work.post(confirm)?;
-    let place = if held { Place::Inherited } else { Place::Last };
-    work.wait(part.line(request), true, standing.owed, waits, place);
+    let line = part.line(request);
     if held {
-        work.wait(part.line(request), false, standing.waiting, -waits, Place::Last);
+        let promise = standing.promise;
+        let owed = standing.owed_by(promise);
+        work.wait(line, (true, promise), owed, waits, Place::Inherited);
+        work.wait(line, (false, promise), standing.waiting, -waits, Place::Last);
         shrink(work, request, part, waits);
+    } else {
+        work.wait(line, (true, standing.promise + 1), 0, waits, Place::Last);
     }
     Ok(())
 }
@@ -117,7 +121,8 @@ pub(super) fn release(
         };
         work.post(release)?;
         let line = part.line(request);
-        work.wait(line, false, part.standing.waiting, -waited, Place::Last);
+        let held = (false, part.standing.promise);
+        work.wait(line, held, part.standing.waiting, -waited, Place::Last);
         shrink(work, request, part, waited);
     }
     Ok(accept(work, request, &parts, |_| Outcome::Released))
@@ -180,7 +185,7 @@ pub(super) fn give_back(
     };
     for part in &parts {
         // What has not come yet comes back by not coming.
-        let waited = part.quantity.min(part.standing.owed);
+        let waited = part.quantity.min(part.standing.owed());
         let entry = Entry {
             on_hand_delta: part.quantity - waited,
             waiting_delta: -waited,
@@ -188,7 +193,10 @@ pub(super) fn give_back(
             ..work.entry(request, Operation::Return, part.claim, part.at(), part.quantity)
         };
         work.post(entry)?;
-        work.wait(part.line(request), true, part.standing.owed, -waited, Place::Last);
+        for (promise, units) in part.standing.called_off(waited) {
+            let owed = part.standing.owed_by(promise);
+            work.wait(part.line(request), (true, promise), owed, -units, Place::Last);
+        }
     }
     Ok(accept(work, request, &parts, |_| Outcome::Returned))
 }

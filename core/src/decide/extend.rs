@@ -105,13 +105,15 @@ fn apply_extend(
         work.put_off(&request.key, standing, deadline);
     } else {
         let line = (&request.key, standing.line, &standing.at);
-        work.wait(line, false, 0, waits, Place::Last);
+        let promise = standing.promise + 1;
+        work.wait(line, (false, promise), 0, waits, Place::Last);
         work.open(Hold {
             key: request.key.clone(),
             line: standing.line,
             at: standing.at.clone(),
             quantity: part.quantity,
             waiting: waits,
+            promise,
             buyer: standing.buyer.clone(),
             expires_at: deadline,
             reserved_at: standing.reserved_at,

@@ -186,6 +186,8 @@ pub struct WaitChange {
     pub at: LevelId,
     /// Whether the units are sold; else they are held.
     pub sold: bool,
+    /// Which promise of the line it is.
+    pub promise: i32,
     /// The units that must wait there now; 0: there is no such place.
     pub before: i64,
     /// The units that wait afterwards; 0: the place is given up.

@@ -76,7 +76,7 @@ impl Work {
     pub fn wait(
         &mut self,
         (key, line, at): (&Name, i32, &LevelId),
-        sold: bool,
+        (sold, promise): (bool, i32),
         waiting: i64,
         by: i64,
         place: Place,
@@ -91,13 +91,14 @@ impl Work {
             self.facts.queues.entry(at.clone()).or_default();
         }
         if let Some(queue) = self.facts.queues.get_mut(at) {
-            let wait = Wait { key: key.clone(), line, quantity: after, sold, lapsed: None };
+            let (key, lapsed) = (key.clone(), None);
+            let wait = Wait { key, line, quantity: after, sold, promise, lapsed };
             match waiting {
                 0 => take_place(queue, wait, place, all),
                 _ => change_place(queue, wait),
             }
         }
-        let id = (key.clone(), line, sold);
+        let id = (key.clone(), line, sold, promise);
         match self.waits.get(&id) {
             Some(&known) => self.effects.waits[known].after = after,
             None => {
@@ -107,6 +108,7 @@ impl Work {
                     line,
                     at: at.clone(),
                     sold,
+                    promise,
                     before: waiting,
                     after,
                     inherits: place == Place::Inherited,
@@ -161,7 +163,8 @@ impl Work {
             waiting_delta: -units,
             ..blank(key, Operation::Supply, to.line, Some(at.clone()), units, now)
         })?;
-        self.wait((&to.key, to.line, at), to.sold, to.quantity, -units, Place::Last);
+        let line = (&to.key, to.line, at);
+        self.wait(line, (to.sold, to.promise), to.quantity, -units, Place::Last);
         Ok(())
     }
 
@@ -205,7 +208,9 @@ fn take_place(queue: &mut VecDeque<Wait>, wait: Wait, place: Place, all: i64) {
 
 /// A place at which other units wait now. Where it is not found it lies behind what was read.
 fn change_place(queue: &mut VecDeque<Wait>, wait: Wait) {
-    let is_it = |other: &Wait| is_of_line(&wait, other) && other.sold == wait.sold;
+    let is_it = |other: &Wait| {
+        is_of_line(&wait, other) && (other.sold, other.promise) == (wait.sold, wait.promise)
+    };
     let Some(place) = queue.iter().position(is_it) else { return };
     match wait.quantity {
         0 => drop(queue.remove(place)),

@@ -102,7 +102,7 @@ fn apply(
     };
     work.post(reserve)?;
     let place = (&request.key, line.number, &line.at);
-    work.wait(place, deadline.is_none(), 0, waits, Place::Last);
+    work.wait(place, (deadline.is_none(), 0), 0, waits, Place::Last);
     match deadline {
         Some(expires_at) => {
             work.open(Hold {
@@ -111,6 +111,7 @@ fn apply(
                 at: line.at.clone(),
                 quantity: line.quantity,
                 waiting: waits,
+                promise: 0,
                 buyer: buyer.cloned(),
                 expires_at,
                 reserved_at: work.facts.now,

@@ -25,8 +25,8 @@ pub(super) enum Place {
 pub(super) struct Work {
     pub facts: Facts,
     pub effects: Effects,
-    /// Where the effects tell of a place in a queue: by key, line, and whether it is sold.
-    pub waits: HashMap<(Name, i32, bool), usize>,
+    /// Where the effects tell of a place in a queue: by key, line, whether it is sold, and promise.
+    pub waits: HashMap<(Name, i32, bool, i32), usize>,
     /// Places in queues that were paid.
     pub paid: usize,
     /// What is there for those who wait and could not be given to them.
@@ -224,7 +224,8 @@ impl Work {
                 )
             })?;
             let line = (&hold.key, hold.line, &hold.at);
-            self.wait(line, false, hold.waiting, -hold.waiting, Place::Last);
+            let held = (false, hold.promise);
+            self.wait(line, held, hold.waiting, -hold.waiting, Place::Last);
             self.shrink(line, hold.quantity, hold.quantity, hold.waiting, hold.expires_at);
         }
         Ok(())

@@ -172,6 +172,10 @@ impl Database {
         holds.sort_by(|a, b| (a.expires_at, &a.key, a.line).cmp(&(b.expires_at, &b.key, b.line)));
         for hold in &mut holds {
             hold.waiting = self.waiting(&hold.key, hold.line, false);
+            let is_its =
+                |wait: &&Wait| !wait.sold && (&wait.key, wait.line) == (&hold.key, hold.line);
+            let place = self.waits.values().map(|(_, wait)| wait).find(is_its);
+            hold.promise = place.map_or(0, |place| place.promise);
         }
         holds
     }
@@ -319,7 +323,7 @@ impl Database {
                 Operation::Return => {
                     assert_eq!(
                         entry.waiting_delta,
-                        -standing().owed.min(entry.quantity),
+                        -standing().owed().min(entry.quantity),
                         "{entry:?}"
                     );
                 }
@@ -338,17 +342,19 @@ impl Database {
             .map(|entry| (entry.key.clone(), entry.line))
             .collect();
         let mut paid: BTreeMap<LevelId, i64> = BTreeMap::new();
-        let place_of = |waits: &BTreeMap<i64, (LevelId, Wait)>, key: &Name, line, sold| {
-            let is_it = |wait: &Wait| (&wait.key, wait.line, wait.sold) == (key, line, sold);
+        let place_of = |waits: &BTreeMap<i64, (LevelId, Wait)>, key: &Name, line, sold, promise| {
+            let id = (key, line, sold, promise);
+            let is_it = |wait: &Wait| (&wait.key, wait.line, wait.sold, wait.promise) == id;
             waits.iter().find(|(_, (_, wait))| is_it(wait)).map(|(place, _)| *place)
         };
         let before = self.waits.clone();
         for change in &effects.waits {
-            let found = place_of(&self.waits, &change.key, change.line, change.sold);
+            let found =
+                place_of(&self.waits, &change.key, change.line, change.sold, change.promise);
             let quantity = found.map_or(0, |place| self.waits[&place].1.quantity);
             assert_eq!(quantity, change.before, "the place that changes: {change:?}");
             let last = self.waits.keys().last().map_or(0, |place| place + 1_000);
-            let held = place_of(&before, &change.key, change.line, false);
+            let held = place_of(&before, &change.key, change.line, false, change.promise);
             let place = found.unwrap_or(match change.inherits {
                 true => held.expect("a place to inherit") - 1,
                 false => last,
@@ -358,7 +364,8 @@ impl Database {
                 *furthest = (*furthest).max(place);
             }
             let (key, line, sold) = (change.key.clone(), change.line, change.sold);
-            let wait = Wait { key, line, quantity: change.after, sold, lapsed: None };
+            let (quantity, promise) = (change.after, change.promise);
+            let wait = Wait { key, line, quantity, sold, promise, lapsed: None };
             match change.after {
                 0 => drop(self.waits.remove(&place)),
                 _ => drop(self.waits.insert(place, (change.at.clone(), wait))),

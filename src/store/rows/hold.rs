@@ -34,6 +34,7 @@ pub fn hold(row: Row<'_>) -> Hold {
         },
         quantity: quantity(row),
         waiting: 0,
+        promise: 0,
         buyer: row.opt_name(const { at("buyer") }),
         expires_at: expires_at(row),
         reserved_at: row.int(const { at("reserved_at") }),

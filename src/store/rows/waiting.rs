@@ -11,6 +11,7 @@ const COLUMNS: &[Column] = &[
     Column { source: Source::Sequence, ..bigint("position") },
     bigint("quantity"),
     integer("line"),
+    integer("promise"),
     boolean("sold"),
     name("key"),
     name("sku"),
@@ -28,6 +29,7 @@ pub fn row(wait: &WaitChange) -> [Value; WIDTH] {
     let mut row = [None; WIDTH];
     row[const { at("quantity") }] = int(wait.after);
     row[const { at("line") }] = line(wait.line);
+    row[const { at("promise") }] = line(wait.promise);
     row[const { at("sold") }] = flag(wait.sold);
     row[const { at("key") }] = text(&wait.key);
     row[const { at("sku") }] = text(&wait.at.sku);

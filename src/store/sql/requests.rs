@@ -154,7 +154,7 @@ pub static RAISE_BOUNDS: Statement = Statement::new(
 
 /// Reads what of holds is not there yet.
 pub static WAITING_OF: Statement = Statement::new(
-    "SELECT waiting.key, waiting.line, waiting.quantity
+    "SELECT waiting.key, waiting.line, waiting.quantity, waiting.promise
        FROM {given} JOIN stock.waiting ON waiting.key = given.key AND waiting.line = given.line
       WHERE NOT waiting.sold",
     &[],
@@ -165,10 +165,10 @@ pub static WAITING_OF: Statement = Statement::new(
 /// with the holds that are overdue.
 pub static QUEUES: Statement = Statement::new(
     "SELECT {hold}, given.sku, given.location, w.key, w.line, w.quantity, w.sold,
-            hold.key IS NOT NULL
+            hold.key IS NOT NULL, w.promise
        FROM {given}
       CROSS JOIN LATERAL (
-        SELECT q.key, q.line, q.quantity, q.sold, q.position
+        SELECT q.key, q.line, q.quantity, q.sold, q.position, q.promise
           FROM stock.waiting q
          WHERE q.sku = given.sku AND q.location = given.location
          ORDER BY q.position, q.sold DESC
@@ -191,7 +191,8 @@ pub static TAKE_OWN_PLACES: Statement = Statement::new(
      SELECT held.position, given.*
        FROM {given}
        JOIN stock.waiting held
-         ON held.key = given.key AND held.line = given.line AND NOT held.sold",
+         ON held.key = given.key AND held.line = given.line AND NOT held.sold
+        AND held.promise = given.promise",
     &[],
 )
 .each_of(&WAITING);
@@ -201,19 +202,26 @@ pub static CHANGE_PLACES: Statement = Statement::new(
     "UPDATE stock.waiting SET quantity = given.quantity
        FROM {given}
       WHERE waiting.key = given.key AND waiting.line = given.line AND waiting.sold = given.sold
-        AND waiting.quantity = given.before",
+        AND waiting.promise = given.promise AND waiting.quantity = given.before",
     &[],
 )
-.each(&[("key", TEXT), ("line", LINE), ("sold", FLAG), ("before", INT), ("quantity", INT)]);
+.each(&[
+    ("key", TEXT),
+    ("line", LINE),
+    ("sold", FLAG),
+    ("promise", LINE),
+    ("before", INT),
+    ("quantity", INT),
+]);
 
 /// Gives places in queues up.
 pub static LEAVE_PLACES: Statement = Statement::new(
     "DELETE FROM stock.waiting USING {given}
       WHERE waiting.key = given.key AND waiting.line = given.line AND waiting.sold = given.sold
-        AND waiting.quantity = given.before",
+        AND waiting.promise = given.promise AND waiting.quantity = given.before",
     &[],
 )
-.each(&[("key", TEXT), ("line", LINE), ("sold", FLAG), ("before", INT)]);
+.each(&[("key", TEXT), ("line", LINE), ("sold", FLAG), ("promise", LINE), ("before", INT)]);
 
 /// Takes goods off the road, of which so many are on the way.
 pub static END_LEGS: Statement = Statement::new(
