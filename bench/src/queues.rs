@@ -53,7 +53,7 @@ pub fn run(asked: &Queues) -> ExitCode {
     prepare(&mut client, asked.lines);
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["connections", "a reserve", "a second", "of plain", "of short"]);
+    table.set_header(["connections", "a reserve", "a second", "of plain", "behind one"]);
     for connections in &asked.connections {
         show(&mut table, *connections, &measure(database, *connections, asked));
     }
@@ -84,7 +84,9 @@ fn prepare(client: &mut Client, lines: i64) {
     for first in (1..=lines).step_by(BATCH as usize) {
         client.query_one(batch, &[&first, &BATCH, &lines]).expect("a batch");
     }
-    client.batch_execute("VACUUM ANALYZE; CHECKPOINT").expect("it is settled");
+    for settle in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        client.batch_execute(settle).expect("it is settled");
+    }
 }
 
 /// The rates of each level, in rounds.
