@@ -9,10 +9,8 @@ use pgrx::prelude::*;
 use super::process::{self, text_of};
 use crate::board::Post;
 use crate::error::or_raise;
-use crate::store;
+use crate::{settings, store};
 
-/// How often every queue is looked at without being told: where data was restored, say.
-const FULL_LOOK_INTERVAL: Micros = 3_600 * SECOND;
 /// Pause before a level is tried again that somebody kept locked.
 const BUSY_PAUSE: Micros = SECOND / 4;
 /// Pause before a queue is tried again that could not be paid.
@@ -42,11 +40,17 @@ impl Payer {
         self.listen();
         let now = store::now();
         // Due, or the clock was stepped back.
-        if self.due <= now || self.due > now.saturating_add(FULL_LOOK_INTERVAL) {
+        if self.due <= now || self.due > now.saturating_add(look_interval()) {
             self.due = store::now().saturating_add(pay());
         }
         self.due
     }
+}
+
+/// How often every queue is looked at without being told: what was restored, or prepared and then
+/// committed, tells nobody.
+fn look_interval() -> Micros {
+    settings::poll_interval().max(TROUBLE_PAUSE)
 }
 
 /// Pays; says after which pause to go on.
@@ -58,7 +62,7 @@ fn pay() -> Micros {
         Ok(paid) if paid.more && paid.lines > 0 => 0,
         Ok(paid) if paid.failed => TROUBLE_PAUSE,
         Ok(paid) if paid.more => BUSY_PAUSE,
-        Ok(_) => FULL_LOOK_INTERVAL,
+        Ok(_) => look_interval(),
         Err(failure) => {
             let text = format!("pg_stock could not pay those who wait: {}", text_of(failure));
             let hint = "It is tried again in a minute; nothing is lost.";
