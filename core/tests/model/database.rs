@@ -147,6 +147,14 @@ impl Database {
         need.iter().map(head).collect()
     }
 
+    /// The same with places that are numbered anew, level by level: what counts is their order.
+    pub fn renumbered(mut self) -> Self {
+        let mut places: Vec<_> = std::mem::take(&mut self.waits).into_iter().collect();
+        places.sort_by(|(a, (at, _)), (b, (other, _))| (at, a).cmp(&(other, b)));
+        self.waits = (0..).zip(places.into_iter().map(|(_, place)| place)).collect();
+        self
+    }
+
     /// What waits of a line, as its places in the queue say.
     pub fn waiting(&self, key: &Name, line: i32, sold: bool) -> i64 {
         let is_of_it = |wait: &&Wait| (&wait.key, wait.line, wait.sold) == (key, line, sold);
@@ -348,6 +356,7 @@ impl Database {
             waits.iter().find(|(_, (_, wait))| is_it(wait)).map(|(place, _)| *place)
         };
         let before = self.waits.clone();
+        let mut last_places = BTreeSet::new();
         for change in &effects.waits {
             let found =
                 place_of(&self.waits, &change.key, change.line, change.sold, change.promise);
@@ -359,6 +368,9 @@ impl Database {
                 true => held.expect("a place to inherit") - 1,
                 false => last,
             });
+            if found.is_none() && !change.inherits {
+                last_places.insert(place);
+            }
             if supplied.contains(&(change.key.clone(), change.line)) {
                 let furthest = paid.entry(change.at.clone()).or_insert(place);
                 *furthest = (*furthest).max(place);
@@ -371,11 +383,14 @@ impl Database {
                 _ => drop(self.waits.insert(place, (change.at.clone(), wait))),
             }
         }
-        // Nobody is passed over.
+        // Nobody is passed over. (Who took a last place came later, whatever its number is here:
+        // that of a place which was given up may be given out again.)
         for (at, furthest) in paid {
-            let earlier = self.waits.range(..furthest).map(|(_, wait)| wait);
-            let is_over = |(place, wait): &&(LevelId, Wait)| {
-                *place == at && !supplied.contains(&(wait.key.clone(), wait.line))
+            let earlier = self.waits.range(..furthest);
+            let is_over = |(place, (level, wait)): &(&i64, &(LevelId, Wait))| {
+                *level == at
+                    && !last_places.contains(*place)
+                    && !supplied.contains(&(wait.key.clone(), wait.line))
             };
             assert_eq!(earlier.clone().find(is_over), None, "paid up to {furthest}");
         }
