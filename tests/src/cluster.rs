@@ -159,6 +159,8 @@ impl Cluster {
     /// If they do not go away.
     pub fn kill(&self) {
         if let Some(mut server) = self.server.lock().expect("nobody panicked").take() {
+            // While it is stopped it makes no child that would be missed.
+            signal(server.id(), libc::SIGSTOP);
             let children = children(server.id());
             signal(server.id(), libc::SIGKILL);
             children.iter().for_each(|child| signal(*child, libc::SIGKILL));
