@@ -1,14 +1,12 @@
-//! MISSION A7: what is not there yet may be promised, up to a limit, and whoever was promised it
+//! A7: what is not there yet may be promised, up to a limit, and whoever was promised it
 //! first gets it first.
 
 use super::support::{
-    Answer, at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked, value,
+    Answer, WAYS, at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked,
+    value,
 };
 use pg_stock_tests::Cluster;
 use postgres::Client;
-
-/// Both ways to the tables.
-const WAYS: [&str; 2] = ["SET pg_stock.direct_access = on", "SET pg_stock.direct_access = off"];
 
 /// A level with so many units, of which so many more may be promised.
 fn pre_sale(client: &mut Client, units: i64, limit: i64) {

@@ -1,12 +1,11 @@
-//! MISSION A6: goods travel between warehouses, each unit is in one place at any moment, and each
+//! A6: goods travel between warehouses, each unit is in one place at any moment, and each
 //! step counts once.
 
 use std::collections::BTreeMap;
 
-use super::support::{at_once, call, database, finish, outcome, raised, sqlstate, stocked, value};
-
-/// Both ways to the tables.
-const WAYS: [&str; 2] = ["SET pg_stock.direct_access = on", "SET pg_stock.direct_access = off"];
+use super::support::{
+    WAYS, at_once, call, database, finish, outcome, raised, sqlstate, stocked, value,
+};
 
 /// On hand, in transit, and available of a SKU at two locations.
 fn counters(client: &mut postgres::Client) -> String {

@@ -1,15 +1,12 @@
-//! MISSION C7: a sale opens at a moment of the database's clock, the same for all, and ends at one.
+//! C7: a sale opens at a moment of the database's clock, the same for all, and ends at one.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::support::{
-    at_once, backend, call, database, eventually, finish, outcome, raised, stocked, value,
+    WAYS, at_once, backend, call, database, eventually, finish, outcome, raised, stocked, value,
     wait_for_lock,
 };
-
-/// Both ways to the tables.
-const WAYS: [&str; 2] = ["SET pg_stock.direct_access = on", "SET pg_stock.direct_access = off"];
 
 fn window(key: &str, from: &str, until: &str) -> String {
     format!("try_set_limits('{key}', 'a', 'm', on_sale_from => {from}, on_sale_until => {until})")

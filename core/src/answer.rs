@@ -93,13 +93,19 @@ impl Answer {
             AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, NotOnTheWay,
             ReservationExpired,
         };
-        let judged_by_it =
-            [AlreadyConfirmed, AlreadyReleased, KeyConflict, MoreThanHeld, NotOnTheWay]
-                .contains(&self.outcome)
-                || self.outcome == ReservationExpired;
-        self.replayed || judged_by_it
+        let is_judged_by_it = matches!(
+            self.outcome,
+            AlreadyConfirmed
+                | AlreadyReleased
+                | KeyConflict
+                | MoreThanHeld
+                | NotOnTheWay
+                | ReservationExpired
+        );
+        self.replayed || is_judged_by_it
     }
 
+    /// What is available; or that of it which the refusal is about.
     fn show_there(&self, available: i64) -> String {
         match (self.outcome, self.there) {
             (Outcome::BelowReserved, Some(there)) => format!("{there} not reserved"),

@@ -37,7 +37,7 @@ pub mod standing;
 pub mod table;
 
 pub use answer::Answer;
-pub use decide::{Decision, Effects, Upkeep, decide, expire, pay, will_act, with_queues};
+pub use decide::{Decision, Effects, decide, expire, pay, will_act, with_queues};
 pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation, SaleWindow, Wait};
 pub use fault::Fault;
 pub use name::Name;

@@ -1,5 +1,4 @@
-//! The limits on what a caller may send, and the checks that hold them. DESIGN: a limit on
-//! everything.
+//! The limits on what a caller may send, and the checks that hold them: there is one on everything.
 //!
 //! A path is only made text of where there is a fault to name.
 

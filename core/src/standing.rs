@@ -76,10 +76,11 @@ impl Standing {
         let makes_lines =
             |entry: &&Entry| matches!(entry.operation, Operation::Reserve | Operation::Cancel);
         entries.clone().into_iter().filter(makes_lines).for_each(|entry| standing.take(entry));
-        entries
-            .into_iter()
-            .filter(|entry| !makes_lines(entry))
-            .for_each(|entry| standing.take(entry));
+        // A line's own entries follow each other as the versions of its level do.
+        let mut later: Vec<&Entry> =
+            entries.into_iter().filter(|entry| !makes_lines(entry)).collect();
+        later.sort_by_key(|entry| entry.version);
+        later.into_iter().for_each(|entry| standing.take(entry));
         if standing.claim == Claim::Cancelled && !is_cancelled {
             standing.claim = Claim::Free;
         }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::settings;
 use crate::store::datum::{bytes, int, text, word};
 use crate::store::notify::{self, Channel};
+use crate::store::rows::level_id;
 use crate::store::{names, sql};
 use crate::{durable, memory, store};
 
@@ -128,9 +129,8 @@ fn crossings<'a>(
     if levels.is_empty() {
         return Ok(Vec::new());
     }
-    let announced = sql::ALERTS.query_each(&[], &names(&levels), |row| {
-        (LevelId { sku: row.name(0), location: row.name(1) }, row.name(2))
-    })?;
+    let announced =
+        sql::ALERTS.query_each(&[], &names(&levels), |row| (level_id(row), row.name(2)))?;
     let announced: HashSet<(LevelId, Name)> = announced.into_iter().collect();
     let of = |state: &'a LevelRow| {
         let before =

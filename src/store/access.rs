@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 use super::datum::{Row, Value, flag, int, line, text, time};
 use super::direct::Tables;
 use super::rows::ledger::Context;
-use super::rows::{hold, ledger, level, waiting};
+use super::rows::{hold, ledger, level, level_id, waiting};
 use super::{crowd, sql};
 use crate::early;
 use crate::error::Error;
@@ -125,9 +125,7 @@ impl Access {
         let rows = each(asked, |(at, buyer, next_due)| {
             [text(&at.sku), text(&at.location), text(buyer), time(*next_due)]
         });
-        let bought = |row: Row<'_>| {
-            ((LevelId { sku: row.name(0), location: row.name(1) }, row.name(2)), row.int(3))
-        };
+        let bought = |row: Row<'_>| ((level_id(row), row.name(2)), row.int(3));
         sql::BOUGHT.query_each(&[time(now)], &rows, bought)
     }
 
@@ -238,8 +236,7 @@ impl Access {
             .iter()
             .map(|(at, bound)| [text(&at.sku), text(&at.location), time(*bound)])
             .collect();
-        let first =
-            |row: Row<'_>| (LevelId { sku: row.name(0), location: row.name(1) }, row.int(2));
+        let first = |row: Row<'_>| (level_id(row), row.int(2));
         Ok(sql::FIRST_DUE.query_each(&[], &rows, first)?.into_iter().collect())
     }
 

@@ -39,7 +39,7 @@ use super::access::{Access, names};
 use super::clock::now;
 use super::datum::{Row, bytes, int, line, text, time, word};
 use super::notify::storable;
-use super::rows::hold;
+use super::rows::{hold, level_id};
 use super::run::{refuse_on_standby, refuse_where_distributed};
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
@@ -410,8 +410,7 @@ fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
     let facts = Facts { now: now(), levels, overdue, ..Facts::default() };
-    let upkeep = load::with_queues(&access, facts, decide_expiry)?;
-    let effects = upkeep.effects;
+    let effects = load::with_queues(&access, facts, decide_expiry)?.effects;
     write::locked(&Access::reach(), &effects)?;
     let closed = effects.entries.iter().filter(|entry| entry.operation == Operation::Expire);
     Ok(closed.map(|entry| entry.quantity).collect())
@@ -477,10 +476,6 @@ fn tidy(started: Micros) -> Result<(), Error> {
 fn level_due(row: Row<'_>) -> (LevelId, Micros) {
     let due = row.int(2);
     (level_id(row), due)
-}
-
-fn level_id(row: Row<'_>) -> LevelId {
-    LevelId { sku: row.name(0), location: row.name(1) }
 }
 
 /// Forgets how far the sweeps have come where a transaction is rolled back, or prepared: its holds

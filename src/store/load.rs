@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use pg_stock_core::decide::{Paying, overdue_needed};
-use pg_stock_core::{Action, Entry, Facts, Fault, Hold, Level, LevelId, Name, Request};
+use pg_stock_core::decide::overdue_needed;
+use pg_stock_core::{Action, Decision, Entry, Facts, Fault, Hold, Level, LevelId, Name, Request};
 use pgrx::spi::SpiResult;
 
 use super::access::Access;
@@ -142,18 +142,18 @@ fn overdue(
 }
 
 /// Decides with as much of the queues as it takes; lets the worker know where that was not enough.
-pub fn with_queues<D: Paying>(
+pub fn with_queues(
     access: &Access,
     facts: Facts,
-    decide: impl Fn(Facts) -> Result<D, Fault>,
-) -> Result<D, Error> {
+    decide: impl Fn(Facts) -> Result<Decision, Fault>,
+) -> Result<Decision, Error> {
     let now = facts.now;
     let decision = pg_stock_core::with_queues(
         facts,
         |facts| decide(facts).map_err(Error::from),
         |need| Ok(access.queues(need, now)?),
     )?;
-    if !decision.unpaid().is_empty() {
+    if !decision.unpaid.is_empty() {
         board::left_unpaid();
     }
     Ok(decision)

@@ -10,14 +10,15 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use pg_stock_core::facts::ALWAYS;
-use pg_stock_core::{Entry, Facts, LevelId, Operation, Upkeep, pay as decide_payment};
+use pg_stock_core::{Decision, Entry, Facts, LevelId, Operation, pay as decide_payment};
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::access::Access;
 use super::clock::now;
-use super::datum::{Row, bytes};
+use super::datum::bytes;
 use super::expire::{is_lasting, is_restoring, is_subscribed, wait_for};
+use super::rows::level_id;
 use super::run::{refuse_on_standby, refuse_where_distributed};
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
@@ -55,7 +56,7 @@ pub fn pay() -> Result<Paid, Error> {
         return Ok(Paid { more: true, ..Paid::default() });
     }
     match subtransaction::attempt(is_lasting, || pay_at(&at)) {
-        Ok(upkeep) => Ok(Paid { more: others || !upkeep.unpaid.is_empty(), ..paid(&upkeep) }),
+        Ok(decision) => Ok(Paid { more: others || !decision.unpaid.is_empty(), ..paid(&decision) }),
         Err(setback) => {
             warn(&at, setback)?;
             Ok(Paid { more: others, failed: true, ..Paid::default() })
@@ -81,18 +82,18 @@ fn next_unpaid() -> SpiResult<Option<(LevelId, bool)>> {
 }
 
 /// Pays at a level that is locked.
-fn pay_at(at: &LevelId) -> Result<Upkeep, Setback> {
+fn pay_at(at: &LevelId) -> Result<Decision, Setback> {
     let access = Access::by_statements();
     let levels = access.levels(&BTreeSet::from([at.clone()]), ALWAYS)?.into_iter().collect();
     let facts = Facts { now: now(), levels, ..Facts::default() };
-    let upkeep = load::with_queues(&access, facts, decide_payment)?;
-    write::locked(&Access::reach(), &upkeep.effects)?;
-    Ok(upkeep)
+    let decision = load::with_queues(&access, facts, decide_payment)?;
+    write::locked(&Access::reach(), &decision.effects)?;
+    Ok(decision)
 }
 
-fn paid(upkeep: &Upkeep) -> Paid {
+fn paid(decision: &Decision) -> Paid {
     let is_supply = |entry: &&Entry| entry.operation == Operation::Supply;
-    let supplied = upkeep.effects.entries.iter().filter(is_supply);
+    let supplied = decision.effects.entries.iter().filter(is_supply);
     let units = |units: i64, entry: &Entry| units.saturating_add(entry.quantity);
     Paid {
         lines: supplied.clone().count() as i64,
@@ -116,8 +117,4 @@ fn warn(at: &LevelId, setback: Setback) -> Result<(), Error> {
     let hint = "It is tried again; other queues are paid. See SELECT * FROM stock.verify().";
     ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
     Ok(())
-}
-
-fn level_id(row: Row<'_>) -> LevelId {
-    LevelId { sku: row.name(0), location: row.name(1) }
 }

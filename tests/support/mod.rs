@@ -7,6 +7,9 @@ use std::sync::{Barrier, OnceLock};
 use pg_stock_tests::{Cluster, Database};
 use postgres::{Client, Error, Row, SimpleQueryMessage};
 
+/// Both ways to the tables.
+pub const WAYS: [&str; 2] = ["SET pg_stock.direct_access = on", "SET pg_stock.direct_access = off"];
+
 /// One server for all tests; each test has a database of its own. No statement hangs for ever.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();

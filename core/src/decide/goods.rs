@@ -113,36 +113,37 @@ fn earlier(work: &Work, request: &Request, lines: &[Line]) -> Option<Vec<Answer>
 
 /// The overdue holds to close first, or the level and the reason why not.
 fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)> {
-    let refused = |at: &LevelId, outcome| Err((at.clone(), outcome));
     match &request.action {
         Action::Receive { .. } => Ok(Vec::new()),
         Action::Adjust { at, delta, expected_version } => {
             judge_stock(work, at, *expected_version, |on_hand| on_hand + delta)
-                .map_err(|outcome| (at.clone(), outcome))
+                .map_err(refused_at(at))
         }
         // Who has counted an article that is new here makes its level, with nothing in it, too.
         Action::Set { at, expected_version: None, .. } if work.level(at).is_none() => {
             Ok(Vec::new())
         }
         Action::Set { at, on_hand, expected_version } => {
-            judge_stock(work, at, *expected_version, |_| *on_hand)
-                .map_err(|outcome| (at.clone(), outcome))
+            judge_stock(work, at, *expected_version, |_| *on_hand).map_err(refused_at(at))
         }
         Action::Transfer { from, quantity, .. } => {
             if work.level(from).is_some_and(|level| level.frozen) {
-                return refused(from, Outcome::LevelFrozen);
+                return Err(refused_at(from)(Outcome::LevelFrozen));
             }
-            judge_stock(work, from, None, |on_hand| on_hand - quantity)
-                .map_err(|outcome| (from.clone(), outcome))
+            judge_stock(work, from, None, |on_hand| on_hand - quantity).map_err(refused_at(from))
         }
         Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
             match work.level(at) {
-                None => refused(at, Outcome::UnknownLevel),
+                None => Err(refused_at(at)(Outcome::UnknownLevel)),
                 Some(_) => Ok(Vec::new()),
             }
         }
         _ => Ok(Vec::new()),
     }
+}
+
+fn refused_at(at: &LevelId) -> impl Fn(Outcome) -> (LevelId, Outcome) {
+    |outcome| (at.clone(), outcome)
 }
 
 /// A stock may be corrected down to what is reserved; overdue holds give way.

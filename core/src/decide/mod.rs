@@ -2,20 +2,20 @@
 //!
 //! **Overdue holds.** `level.next_due` is a lower bound of the deadlines of the level's holds.
 //! While it lies in the future nobody looks at holds. Once it has passed, overdue units are counted
-//! as free, and closed, earliest first, only as far as they turn a refusal into a yes, or spare a
-//! buyer to wait for what is there. Whatever
-//! ends or moves the earliest hold has the bound looked up again, from the old bound on, before the
-//! level is written (`Effects::bounds`; the model test checks that it stays exact). So a stretch
-//! of dead index entries, which an old snapshot keeps alive, is passed over once, and not by each
-//! refusal. A reserve that finds units enough without them is stored under its guard like any
-//! other; the guard then demands the version with which the overdue units were counted, for they
-//! enter the answer.
+//! as free, and closed, earliest first, only as far as they turn a refusal into a yes, or a buyer
+//! would wait for what is there but for them. Whatever ends or moves the earliest hold has the
+//! bound looked up again, from the old bound on, before the level is written (`Effects::bounds`;
+//! the model test checks that it stays exact). So a stretch of dead index entries, which an old
+//! snapshot keeps alive, is passed over once, and not by each refusal. A reserve that finds units
+//! enough without them is stored under its guard like any other; the guard then demands the version
+//! with which the overdue units were counted, for they enter the answer.
 //!
 //! | room | what it decides |
 //! |---|---|
 //! | `reserve`, `close`, `extend`, `goods`, `road` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits; goods on the road |
+//! | `holds` | which overdue holds give way; holds as they open, shrink, and end |
 //! | `queue` | who waits for what is not there, and who gets what has come |
-//! | `work` | whether a line can be had (`take_free`, `cover`), and what an entry does to its level |
+//! | `work` | whether a line can be had (`take_free`, `take_again`), and what an entry does to its level |
 //! | `parts`, `replay` | which units of a reservation a request means; whether it was there before |
 //! | `needed` | how much of what is overdue must be read |
 //! | `will_act` | whether a request changes something, as far as its key tells |
@@ -23,6 +23,7 @@
 mod close;
 mod extend;
 mod goods;
+mod holds;
 mod needed;
 mod parts;
 mod queue;
@@ -40,14 +41,14 @@ use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::{Action, Request};
 pub use needed::overdue_needed;
-pub use queue::{Paying, Queues, with_queues};
+pub use queue::{Queues, with_queues};
 pub use will_act::will_act;
 use work::Work;
 
 /// What is answered, and what must be stored for the answers to be true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The rows, in the order of the requests and their lines.
+    /// The rows, in the order of the requests and their lines; none where nobody asked.
     pub answers: Vec<Answer>,
     /// What to store; empty for refusals and replays.
     pub effects: Effects,
@@ -56,15 +57,6 @@ pub struct Decision {
     pub guard: Option<Guard>,
     /// Units that are there for those who wait, and could not be given to them: the queue was not
     /// read that far, or has too many lines for one call.
-    pub unpaid: BTreeMap<LevelId, i64>,
-}
-
-/// What is done without being asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Upkeep {
-    /// What to store.
-    pub effects: Effects,
-    /// As of a [`Decision`].
     pub unpaid: BTreeMap<LevelId, i64>,
 }
 
@@ -269,8 +261,7 @@ pub fn decide(facts: Facts, requests: &[Request]) -> Result<Decision, Fault> {
         answers.extend(decide_one(&mut work, request)?);
     }
     let guard = guard(&work, requests);
-    let (effects, unpaid) = work.into_effects();
-    Ok(Decision { answers, effects, guard, unpaid })
+    Ok(work.into_decision(answers, guard))
 }
 
 /// Closes the overdue holds among the facts, level by level, earliest deadline first: what a sweep
@@ -280,7 +271,7 @@ pub fn decide(facts: Facts, requests: &[Request]) -> Result<Decision, Fault> {
 ///
 /// # Errors
 /// None today: giving units back exceeds no limit.
-pub fn expire(mut facts: Facts) -> Result<Upkeep, Fault> {
+pub fn expire(mut facts: Facts) -> Result<Decision, Fault> {
     let now = facts.now;
     let mut overdue = std::mem::take(&mut facts.overdue);
     let holds = facts.levels.keys().filter_map(|at| overdue.remove(at)).flatten();
@@ -288,8 +279,7 @@ pub fn expire(mut facts: Facts) -> Result<Upkeep, Fault> {
     let mut work = Work::new(facts);
     work.expire(holds)?;
     work.pay(0)?;
-    let (effects, unpaid) = work.into_effects();
-    Ok(Upkeep { effects, unpaid })
+    Ok(work.into_decision(Vec::new(), None))
 }
 
 /// Gives what is there to those who wait for it, level by level: what is left to do where a call
@@ -297,14 +287,13 @@ pub fn expire(mut facts: Facts) -> Result<Upkeep, Fault> {
 ///
 /// # Errors
 /// None today, as of [`expire`].
-pub fn pay(facts: Facts) -> Result<Upkeep, Fault> {
+pub fn pay(facts: Facts) -> Result<Decision, Fault> {
     let levels: Vec<LevelId> = facts.levels.keys().cloned().collect();
     let mut work = Work::new(facts);
     for at in levels {
         work.pay_level(&at)?;
     }
-    let (effects, unpaid) = work.into_effects();
-    Ok(Upkeep { effects, unpaid })
+    Ok(work.into_decision(Vec::new(), None))
 }
 
 fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {

@@ -58,7 +58,8 @@ pub(super) fn parts(
         }
     };
     if let Ok(parts) = &parts {
-        check_operation_key(request, parts, standing.lines.iter().map(open).sum())?;
+        let named = parts.iter().map(|part| part.quantity);
+        check_operation_key(request, named, standing.lines.iter().map(open))?;
     }
     Ok(parts)
 }
@@ -83,9 +84,15 @@ fn check_repeat(request: &Request, standing: &Standing, answers: &[Answer]) -> R
     ))
 }
 
-/// Two equal parts of one reservation can only be told from a repeat by keys of their own.
-fn check_operation_key(request: &Request, parts: &[Part], open: i64) -> Result<(), Fault> {
-    let named: i64 = parts.iter().map(|part| part.quantity).sum();
+/// Two equal parts of one reservation, or of one shipment, can only be told from a repeat by keys
+/// of their own. `named` and `open` are the units of each line.
+pub(super) fn check_operation_key(
+    request: &Request,
+    named: impl Iterator<Item = i64>,
+    open: impl Iterator<Item = i64>,
+) -> Result<(), Fault> {
+    // Of ten thousand lines the sum may exceed 64 bits.
+    let (named, open): (i128, i128) = (named.map(i128::from).sum(), open.map(i128::from).sum());
     if named == open || !request.operation_key.is_empty() {
         return Ok(());
     }

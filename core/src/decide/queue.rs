@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::work::{Place, Work, blank, own_key};
-use super::{Decision, Upkeep, WaitChange};
-use crate::facts::{Entry, Facts, Hold, LevelId, Operation, Wait};
+use super::{Decision, WaitChange};
+use crate::facts::{Entry, Facts, LevelId, Operation, Wait};
 use crate::fault::Fault;
 use crate::limits;
 use crate::name::Name;
@@ -19,41 +19,23 @@ use crate::name::Name;
 /// The heads of queues.
 pub type Queues = HashMap<LevelId, VecDeque<Wait>>;
 
-/// What may lack some of a queue.
-pub trait Paying {
-    /// Units that are there for those who wait, and could not be given to them.
-    fn unpaid(&self) -> &BTreeMap<LevelId, i64>;
-}
-
-impl Paying for Decision {
-    fn unpaid(&self) -> &BTreeMap<LevelId, i64> {
-        &self.unpaid
-    }
-}
-
-impl Paying for Upkeep {
-    fn unpaid(&self) -> &BTreeMap<LevelId, i64> {
-        &self.unpaid
-    }
-}
-
 /// Decides with as much of the queues as it takes. `read` reads their heads, with so many units
 /// each or all that there are, as far as one call may pay.
 ///
 /// # Errors
 /// Those of what decides and what reads.
-pub fn with_queues<D: Paying, E>(
+pub fn with_queues<E>(
     mut facts: Facts,
-    decide: impl Fn(Facts) -> Result<D, E>,
+    decide: impl Fn(Facts) -> Result<Decision, E>,
     read: impl Fn(&BTreeMap<LevelId, i64>) -> Result<Queues, E>,
-) -> Result<D, E> {
+) -> Result<Decision, E> {
     if facts.levels.values().all(|level| level.waiting == 0) {
         return decide(facts);
     }
     let mut need: BTreeMap<LevelId, i64> = BTreeMap::new();
     loop {
         let decision = decide(facts.clone())?;
-        for (at, units) in decision.unpaid() {
+        for (at, units) in &decision.unpaid {
             // Some of what was read may have been given up in the same call.
             let known = facts.queues.get(at).into_iter().flatten();
             let known: i64 = known.map(|wait| wait.quantity).sum();
@@ -61,7 +43,7 @@ pub fn with_queues<D: Paying, E>(
         }
         let places = |queues: &Queues| queues.values().map(VecDeque::len).sum::<usize>();
         let known = places(&facts.queues);
-        if decision.unpaid().is_empty() || known >= limits::LINES_MAX {
+        if decision.unpaid.is_empty() || known >= limits::LINES_MAX {
             return Ok(decision);
         }
         facts.queues = read(&need)?;
@@ -168,21 +150,25 @@ impl Work {
         Ok(())
     }
 
-    /// An overdue hold has become smaller, or is in force again: `units` of it are left, and
-    /// `waiting` of these wait.
-    pub fn change_lapsed(
+    /// An overdue hold that has a place became smaller, by units of which some waited.
+    pub fn shrink_lapsed(&mut self, line: (&Name, i32, &LevelId), taken: i64, waited: i64) {
+        for hold in self.places_of(line).filter_map(|place| place.lapsed.as_mut()) {
+            hold.quantity -= taken;
+            hold.waiting -= waited;
+        }
+    }
+
+    /// A hold that has a place is in force again.
+    pub fn revive_lapsed(&mut self, line: (&Name, i32, &LevelId)) {
+        self.places_of(line).for_each(|place| place.lapsed = None);
+    }
+
+    fn places_of(
         &mut self,
         (key, line, at): (&Name, i32, &LevelId),
-        left: Option<(i64, i64)>,
-    ) {
+    ) -> impl Iterator<Item = &mut Wait> {
         let places = self.facts.queues.get_mut(at).into_iter().flatten();
-        for place in places.filter(|place| (&place.key, place.line) == (key, line)) {
-            place.lapsed = place.lapsed.take().zip(left).map(|(hold, (quantity, waiting))| Hold {
-                quantity,
-                waiting,
-                ..hold
-            });
-        }
+        places.filter(move |place| (&place.key, place.line) == (key, line))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::parts::unknown;
+use super::parts::{check_operation_key, unknown};
 use super::replay;
 use super::work::Work;
 use super::{LegChange, goods};
@@ -151,7 +151,8 @@ pub(super) fn unload(
         };
         return Ok(on_the_way(answers, &shipment));
     }
-    check_operation_key(request, &asked, &all)?;
+    let units = |lines: &[Line]| lines.iter().map(|line| line.quantity).collect::<Vec<_>>();
+    check_operation_key(request, units(&asked).into_iter(), units(&all).into_iter())?;
     unload_lines(work, request, shipment, &asked)?;
     Ok(accept(work, request, &asked, outcome))
 }
@@ -199,24 +200,6 @@ fn took_all(history: &[Entry], last: &Entry) -> bool {
     let end = history.iter().position(|entry| entry == last).map_or(0, |place| place + 1);
     Shipment::of(&history[..end])
         .is_some_and(|shipment| shipment.legs.iter().all(|leg| leg.quantity == 0))
-}
-
-/// Two equal parts of one shipment can only be told from a repeat by keys of their own.
-fn check_operation_key(request: &Request, asked: &[Line], all: &[Line]) -> Result<(), Fault> {
-    let units = |lines: &[Line]| lines.iter().map(|line| i128::from(line.quantity)).sum::<i128>();
-    let (named, there) = (units(asked), units(all));
-    if named == there || !request.operation_key.is_empty() {
-        return Ok(());
-    }
-    Err(Fault::invalid(
-        "operation_key",
-        "operation_key must be given where the lines name less than all that is on the way",
-    )
-    .detail(format!("The lines name {named} of the {there} units that are on the way."))
-    .hint(
-        "Give each part a key of its own, 'pallet 1' say: then a repeat is told from another part \
-         like it.",
-    ))
 }
 
 /// Turns round what is still on the way: it goes back to where it came from.

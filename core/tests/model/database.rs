@@ -396,6 +396,21 @@ impl Database {
         }
     }
 
+    /// What has become of a reservation does not depend on the order in which its entries are read.
+    fn check_standings(&self) {
+        let mut history: BTreeMap<&Name, Vec<&Entry>> = BTreeMap::new();
+        for entry in &self.entries {
+            history.entry(&entry.key).or_default().push(entry);
+        }
+        for entries in history.into_values() {
+            let in_order = Standing::at(entries.clone(), self.now);
+            let reversed: Vec<&Entry> = entries.into_iter().rev().collect();
+            let mut reversed = Standing::at(reversed, self.now);
+            reversed.lines.sort_by_key(|line| line.line);
+            assert_eq!(in_order, reversed);
+        }
+    }
+
     pub fn check(&self) {
         for (at, level) in &self.levels {
             let entries =
@@ -438,6 +453,7 @@ impl Database {
                 );
             }
         }
+        self.check_standings();
         assert!(self.bought.values().all(|quantity| *quantity >= 0), "{:?}", self.bought);
         let mut claims: Vec<_> = self.entries.iter().map(claim).collect();
         claims.sort();

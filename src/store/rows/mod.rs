@@ -11,7 +11,15 @@ pub mod waiting;
 
 use std::ffi::CStr;
 
+use pg_stock_core::LevelId;
 use pgrx::pg_sys;
+
+use super::datum::Row;
+
+/// The level that the first columns of a row name, where a statement selects its name first.
+pub fn level_id(row: Row<'_>) -> LevelId {
+    LevelId { sku: row.name(0), location: row.name(1) }
+}
 
 /// What a table is like if nobody but sql/tables.sql had a hand in it.
 pub struct Shape {

@@ -69,12 +69,7 @@ pub static UNPAID_LEVELS: Statement = Statement::new(
     "WITH RECURSIVE queue AS (
          (SELECT w.sku, w.location FROM stock.waiting w
            WHERE (w.sku, w.location) > ($1, $2) ORDER BY w.sku, w.location LIMIT 1)
-          UNION ALL
-         SELECT next.sku, next.location
-           FROM queue
-          CROSS JOIN LATERAL (SELECT w.sku, w.location FROM stock.waiting w
-                               WHERE (w.sku, w.location) > (queue.sku, queue.location)
-                               ORDER BY w.sku, w.location LIMIT 1) next)
+          UNION ALL {each queue after})
      SELECT level.sku, level.location
        FROM queue
        JOIN stock.level ON level.sku = queue.sku AND level.location = queue.location
@@ -88,12 +83,7 @@ pub static UNPAID_LEVELS: Statement = Statement::new(
 pub static RAISE_PLACES: Statement = Statement::new(
     "WITH RECURSIVE queue AS (
          (SELECT w.sku, w.location FROM stock.waiting w ORDER BY w.sku, w.location LIMIT 1)
-          UNION ALL
-         SELECT next.sku, next.location
-           FROM queue
-          CROSS JOIN LATERAL (SELECT w.sku, w.location FROM stock.waiting w
-                               WHERE (w.sku, w.location) > (queue.sku, queue.location)
-                               ORDER BY w.sku, w.location LIMIT 1) next)
+          UNION ALL {each queue after})
      SELECT pg_catalog.setval('stock.waiting_position_seq', last.position)
        FROM (SELECT pg_catalog.max(place.position) AS position
                FROM queue

@@ -13,6 +13,13 @@ const OVERDUE_UNITS: &str = "CASE WHEN level.next_due <= $1 THEN
             AND h.expires_at BETWEEN level.next_due AND $1)
       END AS overdue";
 
+/// The next queue after one, by the index of queues: however long one is, it is looked at once.
+const NEXT_QUEUE: &str = "SELECT next.sku, next.location
+           FROM queue
+          CROSS JOIN LATERAL (SELECT w.sku, w.location FROM stock.waiting w
+                               WHERE (w.sku, w.location) > (queue.sku, queue.location)
+                               ORDER BY w.sku, w.location LIMIT 1) next";
+
 /// The text of a statement, with its words but those of what it is given: `{level}`, `{hold}` and
 /// `{ledger}` are the columns of these tables in their order.
 pub fn spell_out(text: &str) -> String {
@@ -29,6 +36,7 @@ pub fn spell_out(text: &str) -> String {
         ("{ledger}", columns("ledger", &LEDGER)),
         ("{changes of level}", changes.join(", ")),
         ("{overdue}", OVERDUE_UNITS.to_owned()),
+        ("{each queue after}", NEXT_QUEUE.to_owned()),
     ];
     words.iter().fold(format!("{MARK}{text}"), |text, (word, meaning)| text.replace(word, meaning))
 }

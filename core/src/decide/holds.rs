@@ -1,0 +1,167 @@
+//! Holds as they are opened, shrunk, put off and closed; and the overdue ones that give way.
+
+use super::HoldChange;
+use super::work::{Place, Work, blank, own_key};
+use crate::facts::{Entry, Hold, LevelId, Micros, Operation};
+use crate::fault::Fault;
+use crate::name::Name;
+use crate::standing::LineStanding;
+
+impl Work {
+    /// The overdue holds, earliest deadline first, that cover a shortage of what may be promised;
+    /// `None` where they cannot, empty where there is none. Holds of the key `but` are left alone.
+    ///
+    /// Nobody waits for units that are there but for overdue holds: these give way for the units of
+    /// `(wanted, unpromised)` that are not there, too, as far as it helps.
+    pub fn cover(
+        &self,
+        at: &LevelId,
+        shortage: i64,
+        (wanted, unpromised): (i64, i64),
+        but: Option<&Name>,
+    ) -> Option<Vec<Hold>> {
+        let is_others = |hold: &&Hold| Some(&hold.key) != but;
+        let holds = || self.facts.overdue.get(at).into_iter().flatten().filter(is_others);
+        let missing = wanted - unpromised;
+        if wanted > 0 && missing > shortage {
+            let all = covering(holds(), missing, |hold| hold.quantity);
+            let all = all.unwrap_or_else(|| holds().cloned().collect());
+            let covered: i64 = all.iter().map(|hold| hold.quantity).sum();
+            if covered >= shortage && unpromised + covered > 0 {
+                return Some(all);
+            }
+        }
+        covering(holds(), shortage, |hold| hold.quantity)
+    }
+
+    /// The same for a shortage of what is there: units that wait cover nothing of it.
+    pub fn cover_there(&self, at: &LevelId, shortage: i64) -> Option<Vec<Hold>> {
+        let holds = self.facts.overdue.get(at).into_iter().flatten();
+        let has_some = |hold: &&Hold| hold.quantity > hold.waiting;
+        covering(holds.filter(has_some), shortage, |hold| hold.quantity - hold.waiting)
+    }
+
+    /// Closes overdue holds.
+    pub fn expire(&mut self, holds: Vec<Hold>) -> Result<(), Fault> {
+        for hold in holds {
+            self.post(Entry {
+                operation_key: own_key(hold.expires_at),
+                reserved_delta: hold.waiting - hold.quantity,
+                waiting_delta: -hold.waiting,
+                buyer: hold.buyer.clone(),
+                expires_at: Some(hold.expires_at),
+                ..blank(
+                    hold.key.clone(),
+                    Operation::Expire,
+                    hold.line,
+                    Some(hold.at.clone()),
+                    hold.quantity,
+                    self.facts.now,
+                )
+            })?;
+            let line = (&hold.key, hold.line, &hold.at);
+            let held = (false, hold.promise);
+            self.wait(line, held, hold.waiting, -hold.waiting, Place::Last);
+            self.shrink(line, hold.quantity, hold.quantity, hold.waiting, hold.expires_at);
+        }
+        Ok(())
+    }
+
+    /// Opens a hold.
+    pub fn open(&mut self, hold: Hold) {
+        if let Some(level) = self.facts.levels.get_mut(&hold.at) {
+            level.next_due = level.next_due.min(hold.expires_at);
+        }
+        self.effects.opened.push(hold);
+    }
+
+    /// Takes units out of a hold, some of which may have waited, and closes it with the last one.
+    pub fn shrink(
+        &mut self,
+        (key, line, at): (&Name, i32, &LevelId),
+        held: i64,
+        taken: i64,
+        waited: i64,
+        deadline: Micros,
+    ) {
+        let rest = held - taken;
+        if deadline <= self.facts.now {
+            self.shrink_overdue((key, line, at), taken, waited);
+            self.shrink_lapsed((key, line, at), taken, waited);
+        }
+        if rest <= 0 {
+            self.leave(at, deadline);
+        }
+        self.effects.changed.push(HoldChange {
+            key: key.clone(),
+            line,
+            quantity_before: held,
+            after: (rest > 0).then_some((rest, deadline)),
+        });
+    }
+
+    fn shrink_overdue(&mut self, (key, line, at): (&Name, i32, &LevelId), taken: i64, waited: i64) {
+        if let Some(level) = self.facts.levels.get_mut(at) {
+            level.overdue -= taken;
+        }
+        // The holds that give way are the earliest: they are found, and leave, at the front of the
+        // queue.
+        let Some(holds) = self.facts.overdue.get_mut(at) else { return };
+        let Some(place) = holds.iter().position(|hold| hold.key == *key && hold.line == line)
+        else {
+            return;
+        };
+        holds[place].quantity -= taken;
+        holds[place].waiting -= waited;
+        if holds[place].quantity <= 0 {
+            holds.remove(place);
+        }
+    }
+
+    /// Puts the deadline of a hold off; one that was overdue is in force again.
+    pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
+        if line.overdue {
+            self.shrink_overdue((key, line.line, &line.at), line.held, line.waiting);
+            self.revive_lapsed((key, line.line, &line.at));
+            // Its level is written, so that a transaction with an older snapshot sees that
+            // something changed there.
+            self.effects.bounds.insert(line.at.clone());
+            if let Some(buyer) = &line.buyer {
+                *self.facts.bought.entry((line.at.clone(), buyer.clone())).or_default() +=
+                    line.held;
+            }
+        }
+        self.leave(&line.at, line.deadline);
+        self.effects.changed.push(HoldChange {
+            key: key.clone(),
+            line: line.line,
+            quantity_before: line.held,
+            after: Some((line.held, deadline)),
+        });
+    }
+
+    /// Notes that a hold with this deadline ends or moves: where it was the earliest, the next one
+    /// must be found.
+    pub fn leave(&mut self, at: &LevelId, deadline: Micros) {
+        if self.facts.levels.get(at).is_some_and(|level| deadline <= level.next_due) {
+            self.effects.bounds.insert(at.clone());
+        }
+    }
+}
+
+/// The first holds that are worth so much together; `None` where all are not.
+fn covering<'a>(
+    holds: impl Iterator<Item = &'a Hold>,
+    shortage: i64,
+    worth: impl Fn(&Hold) -> i64,
+) -> Option<Vec<Hold>> {
+    let (mut missing, mut taken) = (shortage, Vec::new());
+    for hold in holds {
+        if missing <= 0 {
+            break;
+        }
+        missing -= worth(hold);
+        taken.push(hold.clone());
+    }
+    (missing <= 0).then_some(taken)
+}
