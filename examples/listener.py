@@ -143,7 +143,8 @@ class Follower:
 
 def tell(level):
     fields = ("sku", "location", "available", "on_hand", "reserved", "safety_stock", "waiting",
-              "in_transit", "backorder_limit", "frozen", "on_sale_from", "on_sale_until", "version")
+              "in_transit", "backorder_limit", "unsellable", "frozen", "on_sale_from",
+              "on_sale_until", "version")
     # A level is not on sale before the one and from the other on, whatever is available.
     print(json.dumps({field: level.get(field) for field in fields}, default=str), flush=True)
 

@@ -40,13 +40,16 @@ mod tests {
         ALL.iter().map(|statement| plans(statement)).collect()
     }
 
-    const TABLES: [&str; 10] = [
+    const TABLES: [&str; 13] = [
         "level",
         "hold",
         "ledger",
         "buyer_quantity",
         "waiting",
         "shipment",
+        "lot",
+        "hold_lot",
+        "ledger_lot",
         "feed",
         "alert",
         "hold_error",

@@ -51,20 +51,27 @@ CREATE TABLE stock.alert (
     sku      text        NOT NULL COLLATE "C",
     location text        NOT NULL COLLATE "C",
     alert    text        NOT NULL COLLATE "C",
+    lot      text        NOT NULL COLLATE "C" DEFAULT '',
     since    timestamptz NOT NULL,
-    CONSTRAINT alert_pkey PRIMARY KEY (sku, location, alert)
+    CONSTRAINT alert_pkey PRIMARY KEY (sku, location, alert, lot)
 );
+CREATE INDEX alert_lots ON stock.alert (lot) WHERE lot <> '';
 COMMENT ON TABLE stock.alert IS
     'Levels of which it was announced on the alert channel that they are sold out or below their '
-    'safety stock, and of which the end was not announced yet. Kept by what sends the feed, a '
-    'moment after the change; not with pg_stock.notify = transaction.';
+    'safety stock, and of which the end was not announced yet; kept by what sends the feed, a '
+    'moment after the change, and not with pg_stock.notify = transaction. Lots of which it was '
+    'announced that their date is near, or past, as long as something of them is left; kept by '
+    'stock.expire_lots.';
 COMMENT ON COLUMN stock.alert.sku IS 'The SKU.';
 COMMENT ON COLUMN stock.alert.location IS 'The location.';
 COMMENT ON COLUMN stock.alert.alert IS
     'sold_out: nothing may be promised. below_safety_stock: less than the safety stock is left '
-    'unpromised.';
+    'unpromised. lot_near_expiry, lot_expired: the date of the lot is near, or past.';
+COMMENT ON COLUMN stock.alert.lot IS 'The lot, where it is about one; else empty.';
 COMMENT ON COLUMN stock.alert.since IS 'When it was announced.';
-COMMENT ON CONSTRAINT alert_pkey ON stock.alert IS 'Each alert of a level is announced once.';
+COMMENT ON CONSTRAINT alert_pkey ON stock.alert IS
+    'Each alert of a level or a lot is announced once.';
+COMMENT ON INDEX stock.alert_lots IS 'Finds the alerts of lots.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Catching up.
@@ -72,9 +79,9 @@ COMMENT ON CONSTRAINT alert_pkey ON stock.alert IS 'Each alert of a level is ann
 CREATE FUNCTION stock.changes_since(cursor text, max_rows integer DEFAULT 10000)
 RETURNS TABLE (
     outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
-    waiting bigint, in_transit bigint, backorder_limit bigint, available bigint, frozen boolean,
-    on_sale_from timestamptz, on_sale_until timestamptz, version bigint, updated_at timestamptz,
-    next_cursor text
+    waiting bigint, in_transit bigint, backorder_limit bigint, unsellable bigint,
+    available bigint, frozen boolean, on_sale_from timestamptz, on_sale_until timestamptz,
+    version bigint, updated_at timestamptz, next_cursor text
 )
 LANGUAGE c VOLATILE ROWS 100 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -94,9 +101,9 @@ COMMENT ON FUNCTION stock.changes_since(text, integer) IS
 CREATE FUNCTION stock.snapshot(cursor text DEFAULT NULL, max_rows integer DEFAULT 10000)
 RETURNS TABLE (
     outcome text, sku text, location text, on_hand bigint, reserved bigint, safety_stock bigint,
-    waiting bigint, in_transit bigint, backorder_limit bigint, available bigint, frozen boolean,
-    on_sale_from timestamptz, on_sale_until timestamptz, version bigint, updated_at timestamptz,
-    next_cursor text
+    waiting bigint, in_transit bigint, backorder_limit bigint, unsellable bigint,
+    available bigint, frozen boolean, on_sale_from timestamptz, on_sale_until timestamptz,
+    version bigint, updated_at timestamptz, next_cursor text
 )
 LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -7,6 +7,7 @@
 --   extend_reservation, reserve_many
 -- - goods: receive_stock, adjust_stock, set_stock, transfer_stock, set_limits, freeze_level,
 --   unfreeze_level
+-- - lots: track_lots, freeze_lot, unfreeze_lot, picks
 -- - goods on the road: dispatch_stock, arrive_stock, lose_stock, recall_stock
 -- - keys: reopen_key
 -- - reads: available, reservation, verify
@@ -234,22 +235,26 @@ COMMENT ON FUNCTION stock.try_extend_reservation(text, interval) IS
 -- Adds goods that arrived, and creates the level if it is new.
 
 CREATE FUNCTION stock.try_receive_stock(
-    key text, sku text, location text, quantity bigint, reason text DEFAULT NULL
+    key text, sku text, location text, quantity bigint, reason text DEFAULT NULL,
+    lot text DEFAULT NULL, best_before timestamptz DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'try_receive_wrapper';
 
 CREATE FUNCTION stock.receive_stock(
-    key text, sku text, location text, quantity bigint, reason text DEFAULT NULL
+    key text, sku text, location text, quantity bigint, reason text DEFAULT NULL,
+    lot text DEFAULT NULL, best_before timestamptz DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'receive_wrapper';
-COMMENT ON FUNCTION stock.receive_stock(text, text, text, bigint, text) IS
+COMMENT ON FUNCTION stock.receive_stock(text, text, text, bigint, text, text, timestamptz) IS
     'Adds goods that arrived, and creates the level if it is new; raises a refusal. A level holds '
-    'at most 10^15 units (22003).';
-COMMENT ON FUNCTION stock.try_receive_stock(text, text, text, bigint, text) IS
+    'at most 10^15 units (22003). Goods of a lot go into it; the first lot of a level makes what '
+    'lies there the lot without a name. best_before is the date of the lot, always the same, and '
+    'not past (22023); NULL: it has none.';
+COMMENT ON FUNCTION stock.try_receive_stock(text, text, text, bigint, text, text, timestamptz) IS
     'As stock.receive_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ COMMENT ON FUNCTION stock.try_receive_stock(text, text, text, bigint, text) IS
 
 CREATE FUNCTION stock.try_adjust_stock(
     key text, sku text, location text, delta bigint, reason text,
-    expected_version bigint DEFAULT NULL
+    expected_version bigint DEFAULT NULL, lot text DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -265,14 +270,15 @@ AS 'MODULE_PATHNAME', 'try_adjust_wrapper';
 
 CREATE FUNCTION stock.adjust_stock(
     key text, sku text, location text, delta bigint, reason text,
-    expected_version bigint DEFAULT NULL
+    expected_version bigint DEFAULT NULL, lot text DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'adjust_wrapper';
-COMMENT ON FUNCTION stock.adjust_stock(text, text, text, bigint, text, bigint) IS
-    'Corrects the stock by a difference; raises a refusal. Never below what is reserved.';
-COMMENT ON FUNCTION stock.try_adjust_stock(text, text, text, bigint, text, bigint) IS
+COMMENT ON FUNCTION stock.adjust_stock(text, text, text, bigint, text, bigint, text) IS
+    'Corrects the stock by a difference; raises a refusal. Never below what is reserved. A level '
+    'that has lots is corrected lot by lot.';
+COMMENT ON FUNCTION stock.try_adjust_stock(text, text, text, bigint, text, bigint, text) IS
     'As stock.adjust_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
@@ -280,7 +286,7 @@ COMMENT ON FUNCTION stock.try_adjust_stock(text, text, text, bigint, text, bigin
 
 CREATE FUNCTION stock.try_set_stock(
     key text, sku text, location text, on_hand bigint, expected_version bigint,
-    reason text DEFAULT NULL
+    reason text DEFAULT NULL, lot text DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -288,16 +294,17 @@ AS 'MODULE_PATHNAME', 'try_set_wrapper';
 
 CREATE FUNCTION stock.set_stock(
     key text, sku text, location text, on_hand bigint, expected_version bigint,
-    reason text DEFAULT NULL
+    reason text DEFAULT NULL, lot text DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'set_wrapper';
-COMMENT ON FUNCTION stock.set_stock(text, text, text, bigint, bigint, text) IS
+COMMENT ON FUNCTION stock.set_stock(text, text, text, bigint, bigint, text, text) IS
     'Sets the stock to what was counted; raises a refusal. expected_version is the version that '
     'was seen when counting began; NULL: unchecked, and an article that is new here gets its '
-    'level, with 0 units, too. Never below what is reserved.';
-COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) IS
+    'level, with 0 units, too. Never below what is reserved. Where the level has lots, one of them '
+    'is set.';
+COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text, text) IS
     'As stock.set_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
@@ -305,7 +312,7 @@ COMMENT ON FUNCTION stock.try_set_stock(text, text, text, bigint, bigint, text) 
 
 CREATE FUNCTION stock.try_transfer_stock(
     key text, sku text, from_location text, to_location text, quantity bigint,
-    reason text DEFAULT NULL
+    reason text DEFAULT NULL, lot text DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -313,16 +320,17 @@ AS 'MODULE_PATHNAME', 'try_transfer_wrapper';
 
 CREATE FUNCTION stock.transfer_stock(
     key text, sku text, from_location text, to_location text, quantity bigint,
-    reason text DEFAULT NULL
+    reason text DEFAULT NULL, lot text DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'transfer_wrapper';
-COMMENT ON FUNCTION stock.transfer_stock(text, text, text, text, bigint, text) IS
+COMMENT ON FUNCTION stock.transfer_stock(text, text, text, text, bigint, text, text) IS
     'Moves goods to another location, and creates the level there if it is new; raises a refusal. '
     'Never below what is reserved; refused while the level they leave is frozen. Answers two '
-    'rows: from, to.';
-COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, text) IS
+    'rows: from, to. Lots go along: the one that is named, whatever its date, or those that may '
+    'be sold, earliest date first.';
+COMMENT ON FUNCTION stock.try_transfer_stock(text, text, text, text, bigint, text, text) IS
     'As stock.transfer_stock, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
@@ -340,8 +348,9 @@ AS 'MODULE_PATHNAME', 'dispatch_wrapper';
 COMMENT ON FUNCTION stock.dispatch_stock(text, jsonb, text) IS
     'Sends goods to other locations: they leave the one level and are in_transit at the other, '
     'which is made if it is new; raises a refusal. lines: [{"sku": …, "from": …, "to": …, '
-    '"quantity": …}, …]. Never below what is reserved; refused while a level that they leave is '
-    'frozen. Answers two rows for each line: from, to.';
+    '"quantity": …, "lot": …}, …]; lot is optional, as in stock.transfer_stock. Never below what is '
+    'reserved; refused while a level that they leave is frozen. Answers two rows for each line: '
+    'from, to.';
 COMMENT ON FUNCTION stock.try_dispatch_stock(text, jsonb, text) IS
     'As stock.dispatch_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -419,7 +428,8 @@ COMMENT ON FUNCTION stock.try_recall_stock(text, text, text) IS
 CREATE FUNCTION stock.try_set_limits(
     key text, sku text, location text, safety_stock bigint DEFAULT NULL,
     buyer_limit bigint DEFAULT NULL, on_sale_from timestamptz DEFAULT NULL,
-    on_sale_until timestamptz DEFAULT NULL, backorder_limit bigint DEFAULT NULL
+    on_sale_until timestamptz DEFAULT NULL, backorder_limit bigint DEFAULT NULL,
+    min_life interval DEFAULT NULL, near_expiry interval DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -428,20 +438,22 @@ AS 'MODULE_PATHNAME', 'try_set_limits_wrapper';
 CREATE FUNCTION stock.set_limits(
     key text, sku text, location text, safety_stock bigint DEFAULT NULL,
     buyer_limit bigint DEFAULT NULL, on_sale_from timestamptz DEFAULT NULL,
-    on_sale_until timestamptz DEFAULT NULL, backorder_limit bigint DEFAULT NULL
+    on_sale_until timestamptz DEFAULT NULL, backorder_limit bigint DEFAULT NULL,
+    min_life interval DEFAULT NULL, near_expiry interval DEFAULT NULL
 )
 RETURNS SETOF stock.answer
 LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'set_limits_wrapper';
 COMMENT ON FUNCTION stock.set_limits(
-    text, text, text, bigint, bigint, timestamptz, timestamptz, bigint
+    text, text, text, bigint, bigint, timestamptz, timestamptz, bigint, interval, interval
 ) IS
-    'Changes the safety stock, the limit per buyer, when the level is on sale, and how many units '
-    'may be promised without being there; raises a refusal. NULL leaves one as it is; a '
+    'Changes the safety stock, the limit per buyer, when the level is on sale, how many units may '
+    'be promised without being there, how long a lot must last to be promised (min_life; 0 lifts '
+    'it), and how long before its date it is warned of (near_expiry); raises a refusal. NULL leaves one as it is; a '
     'buyer_limit of 0 lifts the limit, on_sale_from -infinity and on_sale_until infinity lift a '
     'bound. Below what waits already a backorder_limit promises nobody else anything.';
 COMMENT ON FUNCTION stock.try_set_limits(
-    text, text, text, bigint, bigint, timestamptz, timestamptz, bigint
+    text, text, text, bigint, bigint, timestamptz, timestamptz, bigint, interval, interval
 ) IS
     'As stock.set_limits, but a refusal is returned as a row, and nothing is raised.';
 
@@ -479,6 +491,66 @@ COMMENT ON FUNCTION stock.unfreeze_level(text, text, text, text) IS
     'Allows sales and transfers from a level again; raises a refusal.';
 COMMENT ON FUNCTION stock.try_unfreeze_level(text, text, text, text) IS
     'As stock.unfreeze_level, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Lets a level have lots.
+
+CREATE FUNCTION stock.try_track_lots(
+    key text, sku text, location text, reason text DEFAULT NULL
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_track_lots_wrapper';
+
+CREATE FUNCTION stock.track_lots(key text, sku text, location text, reason text DEFAULT NULL)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'track_lots_wrapper';
+COMMENT ON FUNCTION stock.track_lots(text, text, text, text) IS
+    'From now on each unit of a level lies in a lot, what is there in the one without a name; '
+    'raises a refusal. Receiving a first lot does the same. It cannot be taken back.';
+COMMENT ON FUNCTION stock.try_track_lots(text, text, text, text) IS
+    'As stock.track_lots, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Stops sales of a lot.
+
+CREATE FUNCTION stock.try_freeze_lot(
+    key text, sku text, location text, lot text, reason text
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_freeze_lot_wrapper';
+
+CREATE FUNCTION stock.freeze_lot(key text, sku text, location text, lot text, reason text)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'freeze_lot_wrapper';
+COMMENT ON FUNCTION stock.freeze_lot(text, text, text, text, text) IS
+    'Calls a lot back: nothing of it is promised any more; raises a refusal. Holds that have of it '
+    'can still be confirmed and released: stock.lot_holds tells whose they are, stock.lot_moves '
+    'who got of it.';
+COMMENT ON FUNCTION stock.try_freeze_lot(text, text, text, text, text) IS
+    'As stock.freeze_lot, but a refusal is returned as a row, and nothing is raised.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Allows sales of a lot again.
+
+CREATE FUNCTION stock.try_unfreeze_lot(
+    key text, sku text, location text, lot text, reason text
+)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'try_unfreeze_lot_wrapper';
+
+CREATE FUNCTION stock.unfreeze_lot(key text, sku text, location text, lot text, reason text)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'unfreeze_lot_wrapper';
+COMMENT ON FUNCTION stock.unfreeze_lot(text, text, text, text, text) IS
+    'Allows sales of a lot again that was called back; raises a refusal.';
+COMMENT ON FUNCTION stock.try_unfreeze_lot(text, text, text, text, text) IS
+    'As stock.unfreeze_lot, but a refusal is returned as a row, and nothing is raised.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Makes a key usable again that was released before it was reserved.

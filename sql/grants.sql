@@ -2,13 +2,13 @@
 -- - read: the views, and the functions that only look
 -- - operate: reserve, sell, confirm, release, return, extend
 -- - administer: receive, adjust, set, transfer, dispatch, arrive, lose, recall, limits, freeze,
---   reopen, expire, pay queues, settle, emit changes
+--   lots, reopen, expire, pay queues, settle, emit changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('doubtful_reservations', 'read'), ('worker_status', 'read'), ('changes_since', 'read'),
-       ('snapshot', 'read'),
+       ('snapshot', 'read'), ('picks', 'read'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
        ('confirm_stock', 'operate'), ('try_confirm_stock', 'operate'),
@@ -26,9 +26,12 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('set_limits', 'administer'), ('try_set_limits', 'administer'),
        ('freeze_level', 'administer'), ('try_freeze_level', 'administer'),
        ('unfreeze_level', 'administer'), ('try_unfreeze_level', 'administer'),
+       ('track_lots', 'administer'), ('try_track_lots', 'administer'),
+       ('freeze_lot', 'administer'), ('try_freeze_lot', 'administer'),
+       ('unfreeze_lot', 'administer'), ('try_unfreeze_lot', 'administer'),
        ('reopen_key', 'administer'), ('try_reopen_key', 'administer'),
        ('expire_reservations', 'administer'), ('expire_all', 'administer'),
-       ('pay_queues', 'administer'), ('pay_waiting', 'administer'),
+       ('expire_lots', 'administer'), ('pay_queues', 'administer'), ('pay_waiting', 'administer'),
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'),
        ('settle', 'administer')
@@ -73,7 +76,8 @@ BEGIN
     EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
     EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, '
                    'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker, '
-                   'stock.shipments, stock.waiting_lines, stock.supplied TO %I', role);
+                   'stock.shipments, stock.waiting_lines, stock.supplied, stock.lots, '
+                   'stock.expiring_lots, stock.lot_holds, stock.lot_moves TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p
@@ -105,7 +109,8 @@ BEGIN
     IF access = 'read' THEN
         EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, '
                        'stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, '
-                       'stock.worker, stock.shipments, stock.waiting_lines, stock.supplied '
+                       'stock.worker, stock.shipments, stock.waiting_lines, stock.supplied, '
+                       'stock.lots, stock.expiring_lots, stock.lot_holds, stock.lot_moves '
                        'FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);

@@ -97,6 +97,7 @@ DECLARE
     fruitless integer := 0;
     lines_paid bigint;
     units_paid bigint;
+    lots record;
 BEGIN
     LOOP
         SELECT * INTO batch FROM stock.expire_reservations(batch_rows);
@@ -114,12 +115,34 @@ BEGIN
         END IF;
     END LOOP;
     CALL stock.pay_waiting(lines_paid, units_paid);
+    LOOP
+        SELECT * INTO lots FROM stock.expire_lots(batch_rows);
+        COMMIT;
+        -- Levels that stay locked are left to the next run.
+        EXIT WHEN NOT lots.more OR lots.levels OPERATOR(pg_catalog.=) 0;
+    END LOOP;
 END
 $$;
 COMMENT ON PROCEDURE stock.expire_all(integer, bigint, bigint) IS
-    'Closes all overdue holds, batch_rows in each transaction, and then pays those who wait, as '
-    'stock.pay_waiting does; answers how many holds, and the units in them. Not inside a '
-    'transaction block.';
+    'Closes all overdue holds, batch_rows in each transaction, then pays those who wait, as '
+    'stock.pay_waiting does, and books the lots past their time, as stock.expire_lots does; '
+    'answers how many holds, and the units in them. Not inside a transaction block.';
+
+-- -------------------------------------------------------------------------------------------------
+-- Books what lots have of free units past their time as unsellable. Correctness never needs it.
+
+CREATE FUNCTION stock.expire_lots(max_rows integer DEFAULT 1000)
+RETURNS TABLE (levels bigint, units bigint, more boolean)
+LANGUAGE c VOLATILE ROWS 1 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'expire_lots_wrapper';
+COMMENT ON FUNCTION stock.expire_lots(integer) IS
+    'Books what up to max_rows (1 to 100,000) lots past their time have of free units as '
+    'unsellable, so that the counters say what is so anyway: such a lot is promised to nobody. The '
+    'background worker does the same. Levels that somebody has locked are left to the next call. '
+    'Announces on the alert channel, once for each lot, that its date is near (lot_near_expiry), '
+    'and that it is past (lot_expired). '
+    'Answers how many levels have less to sell by it, how many units, and whether there is more.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Pays queues that the call that made units free could not.

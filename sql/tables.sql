@@ -24,14 +24,19 @@ CREATE TABLE stock.level (
     backorder_limit bigint    NOT NULL DEFAULT 0,
     on_sale_from  timestamptz,
     on_sale_until timestamptz,
+    unsellable    bigint      NOT NULL DEFAULT 0,
+    next_spoil    timestamptz,
+    min_life      interval,
+    near_expiry   interval,
     frozen        boolean     NOT NULL DEFAULT false,
     sku           text        NOT NULL COLLATE "C",
     location      text        NOT NULL COLLATE "C",
     CONSTRAINT level_pkey PRIMARY KEY (sku, location),
     -- The last wall: whatever goes wrong above, nothing is sold twice.
     -- (It says on_hand >= 0 too. It is short because PostgreSQL reads it anew for every UPDATE.)
-    CONSTRAINT level_counters CHECK (reserved >= 0 AND reserved <= on_hand AND waiting >= 0
-                                     AND in_transit >= 0)
+    CONSTRAINT level_counters CHECK (reserved >= 0 AND unsellable >= 0
+                                     AND reserved + unsellable <= on_hand
+                                     AND waiting >= 0 AND in_transit >= 0)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE stock.level IS 'The counters of one SKU at one location.';
@@ -46,6 +51,16 @@ COMMENT ON COLUMN stock.level.backorder_limit IS
     'How many units may be promised without being there.';
 COMMENT ON COLUMN stock.level.in_transit IS
     'Units on the road to here; not among on_hand, and promised to nobody.';
+COMMENT ON COLUMN stock.level.unsellable IS
+    'Units there, promised to nobody, that must not be sold: those of lots that are frozen or past '
+    'their time, once that is booked.';
+COMMENT ON COLUMN stock.level.next_spoil IS
+    'No lot of it becomes unsellable before this; infinity: none ever does; NULL: the level has no '
+    'lots.';
+COMMENT ON COLUMN stock.level.min_life IS
+    'How long a lot must last to be promised; NULL: until it is needed.';
+COMMENT ON COLUMN stock.level.near_expiry IS
+    'How long before its date a lot is warned of; NULL: as pg_stock.near_expiry says.';
 COMMENT ON COLUMN stock.level.safety_stock IS 'Units that are never promised.';
 COMMENT ON COLUMN stock.level.buyer_limit IS
     'Most units that one buyer may hold and have bought; NULL: no limit.';
@@ -63,7 +78,8 @@ COMMENT ON COLUMN stock.level.next_due IS
 COMMENT ON COLUMN stock.level.updated_at IS 'When the level last changed.';
 COMMENT ON CONSTRAINT level_pkey ON stock.level IS 'One level for each SKU and location.';
 COMMENT ON CONSTRAINT level_counters ON stock.level IS
-    'Nothing is sold twice: 0 <= reserved <= on_hand, 0 <= waiting, 0 <= in_transit.';
+    'Nothing is sold twice: 0 <= reserved, 0 <= unsellable, reserved + unsellable <= on_hand, '
+    '0 <= waiting, 0 <= in_transit.';
 
 -- -------------------------------------------------------------------------------------------------
 -- hold: one open line of a reservation. Closing it deletes its row: the table stays as small as
@@ -132,6 +148,10 @@ CREATE TABLE stock.ledger (
     backorder_limit  bigint,
     on_sale_from     timestamptz,
     on_sale_until    timestamptz,
+    unsellable_delta bigint,
+    best_before      timestamptz,
+    min_life         interval,
+    near_expiry      interval,
     line             integer     NOT NULL,
     frozen           boolean,
     key              text        NOT NULL COLLATE "C",
@@ -140,6 +160,7 @@ CREATE TABLE stock.ledger (
     sku              text        COLLATE "C",
     location         text        COLLATE "C",
     buyer            text        COLLATE "C",
+    lot              text        COLLATE "C",
     reason           text,
     actor            text        NOT NULL DEFAULT
                                  CASE current_setting('role') WHEN 'none' THEN session_user::text
@@ -172,8 +193,10 @@ COMMENT ON COLUMN stock.ledger.recorded_at IS 'When it was decided, by the datab
 COMMENT ON COLUMN stock.ledger.key IS 'The idempotency key that the change was made under.';
 COMMENT ON COLUMN stock.ledger.operation IS
     'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, '
-    'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose, recall or supply (what was '
-    'waited for has come: it is reserved, or, where it is sold, leaves the stock).';
+    'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose, recall, supply (what was '
+    'waited for has come: it is reserved, or, where it is sold, leaves the stock), track_lots, '
+    'freeze_lot, unfreeze_lot or spoil (what lots have of free units past their time is '
+    'unsellable).';
 COMMENT ON COLUMN stock.ledger.operation_key IS
     'Tells several operations of one kind under one key apart; empty unless given. Those that '
     'begin with pg_stock: are made by pg_stock.';
@@ -192,6 +215,16 @@ COMMENT ON COLUMN stock.ledger.waiting_delta IS
     'Change of waiting; NULL where it does not change.';
 COMMENT ON COLUMN stock.ledger.in_transit_delta IS
     'Change of in_transit; NULL where it does not change.';
+COMMENT ON COLUMN stock.ledger.unsellable_delta IS
+    'Change of unsellable; NULL where it does not change.';
+COMMENT ON COLUMN stock.ledger.lot IS 'The lot that the request named, if it named one.';
+COMMENT ON COLUMN stock.ledger.best_before IS
+    'Of a receive: the date of the lot that the goods came under.';
+COMMENT ON COLUMN stock.ledger.min_life IS
+    'How long a lot must last to be promised: of a set_limits, if it set it; of a reserve, if it '
+    'asked for it.';
+COMMENT ON COLUMN stock.ledger.near_expiry IS
+    'How long before its date a lot is warned of, if it set it.';
 COMMENT ON COLUMN stock.ledger.on_hand_after IS 'on_hand after this row.';
 COMMENT ON COLUMN stock.ledger.reserved_after IS 'reserved after this row.';
 COMMENT ON COLUMN stock.ledger.available IS
@@ -234,13 +267,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'insufficient_privilege',
-        MESSAGE = format('%s is not allowed on stock.ledger: it is append-only', TG_OP),
+        MESSAGE = format('%s is not allowed on stock.%s: it is append-only', TG_OP,
+                         TG_TABLE_NAME),
         HINT = 'Correct stock with stock.adjust_stock or stock.set_stock; the correction is an '
                'entry of its own.';
 END
 $$;
 COMMENT ON FUNCTION stock.refuse_ledger_change() IS
-    'Refuses UPDATE, DELETE and TRUNCATE of the ledger (42501).';
+    'Refuses UPDATE, DELETE and TRUNCATE of the ledger and its lots (42501).';
 
 CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON stock.ledger
     FOR EACH STATEMENT EXECUTE FUNCTION stock.refuse_ledger_change();
@@ -309,6 +343,104 @@ COMMENT ON CONSTRAINT waiting_quantity ON stock.waiting IS 'Who waits for nothin
 COMMENT ON INDEX stock.waiting_queue IS 'The queue of a level.';
 
 -- -------------------------------------------------------------------------------------------------
+-- lot: where a level has lots, each of its units lies in one. hold_lot: which of them are promised
+-- to whom. ledger_lot: which of them a ledger row moved, for ever.
+
+CREATE TABLE stock.lot (
+    on_hand     bigint      NOT NULL,
+    reserved    bigint      NOT NULL,
+    best_before timestamptz,
+    spoils_at   timestamptz,
+    warns_at    timestamptz,
+    received_at timestamptz NOT NULL,
+    frozen      boolean     NOT NULL,
+    spoiled     boolean     NOT NULL,
+    spent       boolean     NOT NULL,
+    sku         text        NOT NULL COLLATE "C",
+    location    text        NOT NULL COLLATE "C",
+    lot         text        NOT NULL COLLATE "C",
+    CONSTRAINT lot_pkey PRIMARY KEY (sku, location, lot),
+    CONSTRAINT lot_counters CHECK (reserved >= 0 AND reserved <= on_hand)
+) WITH (fillfactor = 50);
+-- None names a column that a sale changes: a sale's UPDATE is a heap-only one.
+CREATE INDEX lot_present ON stock.lot (sku, location) WHERE NOT spent;
+CREATE INDEX lot_spoil ON stock.lot (spoils_at) WHERE spoils_at IS NOT NULL;
+CREATE INDEX lot_warn ON stock.lot (warns_at) WHERE warns_at IS NOT NULL;
+
+COMMENT ON TABLE stock.lot IS
+    'The units of a level that came under one name and date.';
+COMMENT ON COLUMN stock.lot.on_hand IS 'Units of it physically there.';
+COMMENT ON COLUMN stock.lot.reserved IS 'Units of them that are promised to open holds.';
+COMMENT ON COLUMN stock.lot.best_before IS 'Its date; NULL: it has none, and is sold last.';
+COMMENT ON COLUMN stock.lot.spoils_at IS
+    'When what is free of it becomes unsellable: its date less the level''s min_life. NULL: never, '
+    'or that is booked, or nothing of it is left.';
+COMMENT ON COLUMN stock.lot.warns_at IS
+    'When it is warned of that its date is near; NULL where it has none, or nothing is left.';
+COMMENT ON COLUMN stock.lot.received_at IS 'When the first of it came.';
+COMMENT ON COLUMN stock.lot.frozen IS 'While true, nothing of it is promised: it was called back.';
+COMMENT ON COLUMN stock.lot.spoiled IS
+    'Whether it is booked that it is past its time: nothing of it is promised any more.';
+COMMENT ON COLUMN stock.lot.spent IS 'Whether nothing of it is left.';
+COMMENT ON COLUMN stock.lot.sku IS 'What is sold.';
+COMMENT ON COLUMN stock.lot.location IS 'Where it lies.';
+COMMENT ON COLUMN stock.lot.lot IS 'Its name; empty for what came without one.';
+COMMENT ON CONSTRAINT lot_pkey ON stock.lot IS 'One lot of a name for each level.';
+COMMENT ON CONSTRAINT lot_counters ON stock.lot IS
+    'No unit of a lot is promised twice: 0 <= reserved <= on_hand.';
+COMMENT ON INDEX stock.lot_present IS 'The lots of a level of which something is left.';
+COMMENT ON INDEX stock.lot_spoil IS 'Finds the lots that are past their time.';
+COMMENT ON INDEX stock.lot_warn IS 'Finds the lots whose date is near.';
+
+CREATE TABLE stock.hold_lot (
+    quantity bigint  NOT NULL,
+    line     integer NOT NULL,
+    key      text    NOT NULL COLLATE "C",
+    lot      text    NOT NULL COLLATE "C",
+    CONSTRAINT hold_lot_pkey PRIMARY KEY (key, line, lot),
+    CONSTRAINT hold_lot_quantity CHECK (quantity > 0)
+);
+COMMENT ON TABLE stock.hold_lot IS
+    'Which lots a hold has units of, where its level has lots.';
+COMMENT ON COLUMN stock.hold_lot.quantity IS 'Units held of the lot.';
+COMMENT ON COLUMN stock.hold_lot.line IS 'The line of the reservation.';
+COMMENT ON COLUMN stock.hold_lot.key IS 'The reservation.';
+COMMENT ON COLUMN stock.hold_lot.lot IS 'The lot; empty for what came without one.';
+COMMENT ON CONSTRAINT hold_lot_pkey ON stock.hold_lot IS 'One row for each lot of a hold.';
+COMMENT ON CONSTRAINT hold_lot_quantity ON stock.hold_lot IS
+    'A hold that has nothing of a lot has no row of it.';
+
+CREATE TABLE stock.ledger_lot (
+    position         bigint NOT NULL,
+    on_hand_delta    bigint NOT NULL,
+    reserved_delta   bigint NOT NULL,
+    in_transit_delta bigint NOT NULL,
+    lot              text   NOT NULL COLLATE "C",
+    CONSTRAINT ledger_lot_pkey PRIMARY KEY (position, lot)
+);
+-- A recall asks who got of a lot.
+CREATE INDEX ledger_lot_lot ON stock.ledger_lot (lot, position);
+
+COMMENT ON TABLE stock.ledger_lot IS
+    'What each ledger row did to the lots of its level, where it has lots. Append-only.';
+COMMENT ON COLUMN stock.ledger_lot.position IS 'The row of stock.ledger.';
+COMMENT ON COLUMN stock.ledger_lot.on_hand_delta IS
+    'Change of the lot''s on_hand; of a track_lots: what became the lot.';
+COMMENT ON COLUMN stock.ledger_lot.reserved_delta IS
+    'Change of the lot''s reserved; of a track_lots: what of it was reserved.';
+COMMENT ON COLUMN stock.ledger_lot.in_transit_delta IS
+    'Change of what of the lot is on the road to the level.';
+COMMENT ON COLUMN stock.ledger_lot.lot IS 'The lot; empty for what came without one.';
+COMMENT ON CONSTRAINT ledger_lot_pkey ON stock.ledger_lot IS
+    'One row for each lot that a ledger row is about.';
+COMMENT ON INDEX stock.ledger_lot_lot IS 'Finds what became of a lot.';
+
+CREATE TRIGGER ledger_lot_is_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON stock.ledger_lot
+    FOR EACH STATEMENT EXECUTE FUNCTION stock.refuse_ledger_change();
+COMMENT ON TRIGGER ledger_lot_is_append_only ON stock.ledger_lot IS 'The past does not change.';
+
+-- -------------------------------------------------------------------------------------------------
 -- shipment: goods on the road, one row for each way of a SKU under a key. What has arrived or is
 -- lost leaves the table; the ledger remembers it.
 
@@ -350,3 +482,6 @@ SELECT pg_catalog.pg_extension_config_dump('stock.buyer_quantity', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.waiting', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.waiting_position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stock.shipment', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.lot', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.hold_lot', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.ledger_lot', '');

@@ -9,7 +9,7 @@
 //! may have been built to keep its symbols to itself), everything goes by statements and commits as
 //! PostgreSQL does.
 //!
-//! A distributed `level`, `hold`, `ledger`, `buyer_quantity`, `waiting` or `shipment` is refused at
+//! A distributed table of stock (`direct::distributed` names them) is refused at
 //! the start of each call: a row lock or a unique key on one node says nothing about another.
 
 use std::ffi::{CStr, c_char, c_void};

@@ -26,6 +26,11 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
              SELECT stock.set_limits('pre-sale', 'sku12', 'main', backorder_limit => 50);
              SELECT stock.reserve_stock('patient', 'sku12', 'main', 104);
              SELECT stock.sell_stock('paid', 'sku12', 'main', 3);
+             SELECT stock.receive_stock('d1', 'dated', 'main', 2, NULL, 'a', '2060-01-01');
+             SELECT stock.receive_stock('d2', 'dated', 'main', 9, NULL, 'b', '2061-01-01');
+             SELECT stock.set_limits('life', 'dated', 'main', min_life => '36 hours');
+             SELECT stock.reserve_stock('dated', 'dated', 'main', 3);
+             SELECT stock.freeze_lot('glass', 'dated', 'main', 'b', 'glass found');
              SELECT stock.dispatch_stock('lorry',
                '[{\"sku\":\"sku13\",\"from\":\"main\",\"to\":\"shop\",\"quantity\":40}]');",
         )
@@ -46,7 +51,17 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
             _ => new.run("pg_restore", &["--exit-on-error", "-d", &into, &file]),
         };
         let mut restored = new.connect(&into);
-        for table in ["level", "hold", "ledger", "buyer_quantity", "waiting", "shipment"] {
+        for table in [
+            "level",
+            "hold",
+            "ledger",
+            "buyer_quantity",
+            "waiting",
+            "shipment",
+            "lot",
+            "hold_lot",
+            "ledger_lot",
+        ] {
             let content = format!(
                 "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t"
             );

@@ -18,6 +18,7 @@ mod foreign_keys;
 mod generation;
 mod interruptions;
 mod isolation;
+mod lots;
 mod notify;
 mod outcome_table;
 mod pairs;

@@ -2,11 +2,19 @@
 //! a real server.
 
 use super::support::{call, database, finish, sqlstate, value};
-use pg_stock_core::table::{Cell, Step, level_cells, reservation_cells, shipment_cells};
+use pg_stock_core::table::{Cell, Step, level_cells, lot_cells, reservation_cells, shipment_cells};
 use pg_stock_core::{Action, LevelId, Line, Load, Name, Outcome, Request};
 
 fn text(name: &Name) -> String {
     if name.is_empty() { "NULL".into() } else { format!("'{name}'") }
+}
+
+fn opt_text(name: &Option<Name>) -> String {
+    name.as_ref().map_or("NULL".into(), text)
+}
+
+fn span(value: Option<i64>) -> String {
+    value.map_or("NULL".into(), |micros| format!("interval '{micros} us'"))
 }
 
 fn number(value: Option<i64>) -> String {
@@ -26,7 +34,12 @@ fn json(lines: Option<&[Line]>) -> String {
     let Some(lines) = lines else { return "NULL".into() };
     let line = |line: &Line| {
         let (sku, location) = (line.at.sku.to_string(), line.at.location.to_string());
-        serde_json::json!({"sku": sku, "location": location, "quantity": line.quantity})
+        let mut told =
+            serde_json::json!({"sku": sku, "location": location, "quantity": line.quantity});
+        if let Some(lot) = &line.lot {
+            told["lot"] = lot.to_string().into();
+        }
+        told
     };
     format!("'{}'", serde_json::Value::from(lines.iter().map(line).collect::<Vec<_>>()))
 }
@@ -48,6 +61,10 @@ fn sql(request: &Request) -> String {
         format!("try_{operation}_stock({key}, {}, {part})", json(lines.as_deref()))
     };
     match &request.action {
+        Action::Reserve { lines, ttl: Some(ttl), .. } if lines[0].lot.is_some() => {
+            let options = format!("'{{\"ttl\": \"{ttl} microseconds\"}}'");
+            format!("try_reserve_stock({key}, {}, {options})", json(Some(lines.as_slice())))
+        }
         Action::Reserve { lines, ttl, .. } => {
             let (line, version) = (&lines[0], number(lines[0].expected_version));
             match ttl {
@@ -68,24 +85,37 @@ fn sql(request: &Request) -> String {
         Action::Return { lines } => part_of("return", lines),
         Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds')"),
         Action::Reopen => format!("try_reopen_key({key}, {reason})"),
-        Action::Receive { at, quantity } => {
+        Action::Receive { at, quantity, lot: None } => {
             format!("try_receive_stock({key}, {}, {quantity})", level(at))
         }
-        Action::Adjust { at, delta, expected_version } => {
+        Action::Receive { at, quantity, lot: Some(lot) } => format!(
+            "try_receive_stock({key}, {}, {quantity}, NULL, {}, {})",
+            level(at),
+            text(&lot.name),
+            moment(lot.best_before)
+        ),
+        Action::Adjust { at, delta, expected_version, lot } => {
             format!(
-                "try_adjust_stock({key}, {}, {delta}, {reason}, {})",
+                "try_adjust_stock({key}, {}, {delta}, {reason}, {}, {})",
                 level(at),
-                number(*expected_version)
+                number(*expected_version),
+                opt_text(lot)
             )
         }
-        Action::Set { at, on_hand, expected_version } => {
-            format!("try_set_stock({key}, {}, {on_hand}, {})", level(at), number(*expected_version))
-        }
-        Action::Transfer { from, to, quantity } => {
+        Action::Set { at, on_hand, expected_version, lot } => {
             format!(
-                "try_transfer_stock({key}, {}, {}, {quantity})",
+                "try_set_stock({key}, {}, {on_hand}, {}, NULL, {})",
+                level(at),
+                number(*expected_version),
+                opt_text(lot)
+            )
+        }
+        Action::Transfer { from, to, quantity, lot } => {
+            format!(
+                "try_transfer_stock({key}, {}, {}, {quantity}, NULL, {})",
                 level(from),
-                text(&to.location)
+                text(&to.location),
+                opt_text(lot)
             )
         }
         Action::Dispatch { loads } => {
@@ -96,17 +126,25 @@ fn sql(request: &Request) -> String {
         Action::Recall => format!("try_recall_stock({key}, {part})"),
         Action::SetLimits { at, limits } => {
             format!(
-                "try_set_limits({key}, {}, {}, {}, {}, {}, {})",
+                "try_set_limits({key}, {}, {}, {}, {}, {}, {}, {})",
                 level(at),
                 number(limits.safety_stock),
                 number(limits.buyer_limit),
                 moment(limits.on_sale_from),
                 moment(limits.on_sale_until),
-                number(limits.backorder_limit)
+                number(limits.backorder_limit),
+                span(limits.min_life)
             )
         }
         Action::Freeze { at } => format!("try_freeze_level({key}, {}, {reason})", level(at)),
         Action::Unfreeze { at } => format!("try_unfreeze_level({key}, {}, {reason})", level(at)),
+        Action::TrackLots { at } => format!("try_track_lots({key}, {})", level(at)),
+        Action::FreezeLot { at, lot } => {
+            format!("try_freeze_lot({key}, {}, {}, {reason})", level(at), text(lot))
+        }
+        Action::UnfreezeLot { at, lot } => {
+            format!("try_unfreeze_lot({key}, {}, {}, {reason})", level(at), text(lot))
+        }
     }
 }
 
@@ -150,7 +188,7 @@ fn play(client: &mut postgres::Client, cell: &Cell) -> String {
 fn every_cell_is_answered_as_the_readme_says() {
     let database = database();
     let mut client = database.connect();
-    let cells = [reservation_cells(), level_cells(), shipment_cells()].concat();
+    let cells = [reservation_cells(), level_cells(), shipment_cells(), lot_cells()].concat();
     for cell in &cells {
         assert_eq!(
             play(&mut client, cell),

@@ -11,7 +11,8 @@ const SCANS: &str = "SELECT coalesce(string_agg(relname || ' ' || seq_scan, ', '
                      '')
                        FROM pg_stat_user_tables
                       WHERE relname IN ('level', 'hold', 'ledger', 'buyer_quantity', 'waiting',
-                                        'shipment', 'alert', 'maintenance_run')
+                                        'shipment', 'alert', 'maintenance_run', 'lot',
+                                        'hold_lot', 'ledger_lot')
                         AND schemaname = 'stock' AND seq_scan > 0";
 
 /// What all sessions have counted so far: each tells the others of it when it ends, or is asked to.
@@ -33,7 +34,17 @@ fn batch(number: usize, orders: usize) -> String {
 }
 
 fn unanalysed(client: &mut Client) {
-    for table in ["level", "hold", "ledger", "buyer_quantity", "waiting", "shipment"] {
+    for table in [
+        "level",
+        "hold",
+        "ledger",
+        "buyer_quantity",
+        "waiting",
+        "shipment",
+        "lot",
+        "hold_lot",
+        "ledger_lot",
+    ] {
         client
             .batch_execute(&format!("ALTER TABLE stock.{table} SET (autovacuum_enabled = off)"))
             .unwrap();

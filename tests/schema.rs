@@ -11,9 +11,11 @@ use super::support::{
 };
 
 const TABLES: [&str; 6] = ["level", "hold", "ledger", "buyer_quantity", "waiting", "shipment"];
+/// These are always reached by statements: no change of them makes a difference.
+const LOTS: [&str; 3] = ["lot", "hold_lot", "ledger_lot"];
 
 /// What is done after each change; each call by itself, so that one that fails spoils no other.
-const CALLS: [&str; 20] = [
+const CALLS: [&str; 25] = [
     "reserve_stock('k1', 'a', 'm', 2)",
     "reserve_stock('k1', 'a', 'm', 2)",
     "reserve_stock('k2', 'a', 'm', 1, '1 hour', 'anna')",
@@ -34,12 +36,17 @@ const CALLS: [&str; 20] = [
     "confirm_stock('patient')",
     "receive_stock('k10', 'soon', 'm', 3)",
     r#"dispatch_stock('k11', '[{"sku":"a","from":"m","to":"n","quantity":1}]')"#,
+    "reserve_stock('k12', 'dated', 'm', 3)",
+    "confirm_stock('k12')",
+    "return_stock('k12')",
+    "confirm_stock('dated')",
+    "receive_stock('k13', 'dated', 'm', 3, NULL, 'new')",
 ];
 
 /// What is left behind, but for what differs from run to run.
 const LEFT: &str = "SELECT coalesce(jsonb_agg(row ORDER BY row::text), '[]')::text FROM (
     SELECT to_jsonb(t) - '{position,xact,recorded_at,updated_at}'::text[]
-                       - '{reserved_at,expires_at,next_due,renamed,dispatched_at}'::text[] AS row
+                       - '{reserved_at,expires_at,next_due,renamed,dispatched_at,received_at}'::text[] AS row
       FROM TABLE t) x";
 
 /// Where the table of holds, or a column of it, has another name, a sale and a refusal go on
@@ -65,7 +72,10 @@ fn prepare(client: &mut Client) {
         .batch_execute(
             "SELECT stock.set_stock('soon', 'soon', 'm', 0, NULL);
              SELECT stock.set_limits('soon', 'soon', 'm', backorder_limit => 9);
-             SELECT stock.reserve_stock('patient', 'soon', 'm', 2)",
+             SELECT stock.reserve_stock('patient', 'soon', 'm', 2);
+             SELECT stock.receive_stock('d1', 'dated', 'm', 2, NULL, 'a', '2060-01-01');
+             SELECT stock.receive_stock('d2', 'dated', 'm', 9, NULL, 'b', '2061-01-01');
+             SELECT stock.reserve_stock('dated', 'dated', 'm', 1)",
         )
         .expect("somebody waits");
     client
@@ -303,7 +313,7 @@ fn after(client: &mut Client, change: &str, direct: &str) -> Option<String> {
         }
         writeln!(told, "deferred: {}", attempt(client, "SET CONSTRAINTS ALL IMMEDIATE"))
             .expect("text");
-        for table in TABLES.into_iter().chain(["noted"]) {
+        for table in TABLES.into_iter().chain(LOTS).chain(["noted"]) {
             let table =
                 if table == "noted" { "public.noted".to_owned() } else { format!("stock.{table}") };
             writeln!(told, "{table}: {}", attempt(client, &LEFT.replace("TABLE", &table)))

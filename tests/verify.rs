@@ -27,6 +27,47 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.ledger SET waiting_delta = 1 WHERE operation = 'receive' AND location = 'late'",
     "UPDATE stock.ledger SET backorder_limit = 9 WHERE backorder_limit IS NOT NULL",
     "DELETE FROM stock.ledger WHERE operation = 'supply'",
+    "UPDATE stock.level SET unsellable = unsellable + 1 WHERE location = 'dated'",
+    "UPDATE stock.level SET unsellable = 0 WHERE location = 'dated'",
+    "UPDATE stock.level SET next_spoil = NULL WHERE location = 'dated'",
+    "UPDATE stock.level SET next_spoil = 'infinity' WHERE location = 'm' AND sku = 'a'",
+    "UPDATE stock.level SET next_spoil = 'infinity' WHERE location = 'dated'",
+    "UPDATE stock.level SET min_life = '1 hour' WHERE location = 'dated'",
+    "UPDATE stock.level SET near_expiry = '1 hour' WHERE location = 'dated'",
+    "UPDATE stock.lot SET on_hand = on_hand + 1 WHERE lot = 'x'",
+    "UPDATE stock.lot SET on_hand = on_hand - CASE lot WHEN 'y' THEN 1 ELSE -1 END \
+     WHERE lot IN ('', 'y')",
+    "UPDATE stock.lot SET warns_at = NULL WHERE lot = 'y'",
+    "UPDATE stock.lot SET reserved = reserved - 1 WHERE lot = 'x'",
+    "UPDATE stock.lot SET best_before = best_before + interval '1 day' WHERE lot = 'y'",
+    "UPDATE stock.lot SET spoils_at = spoils_at + interval '1 hour' WHERE lot = 'y'",
+    "UPDATE stock.lot SET spoils_at = NULL WHERE lot = 'y'",
+    "UPDATE stock.lot SET frozen = NOT frozen WHERE lot = 'z'",
+    "UPDATE stock.lot SET frozen = true, spoils_at = NULL WHERE lot = 'y'",
+    "UPDATE stock.lot SET spoiled = true, spoils_at = NULL WHERE lot = 'y'",
+    "UPDATE stock.lot SET spent = true WHERE lot = 'x'",
+    "UPDATE stock.lot SET lot = 'stolen' WHERE lot = 'x'",
+    "UPDATE stock.lot SET location = 'm' WHERE lot = 'x'",
+    "DELETE FROM stock.lot WHERE lot = 'x'",
+    "INSERT INTO stock.lot SELECT on_hand, reserved, best_before, spoils_at, warns_at, received_at, \
+     frozen, spoiled, spent, sku, location, 'twin' FROM stock.lot WHERE lot = 'x'",
+    "UPDATE stock.hold_lot SET quantity = quantity + 1 WHERE lot = 'x'",
+    "UPDATE stock.hold_lot SET quantity = quantity - CASE lot WHEN 'x' THEN 1 ELSE -1 END \
+     WHERE key = 'eater'",
+    "UPDATE stock.hold_lot SET lot = 'z' WHERE lot = 'x'",
+    "UPDATE stock.hold_lot SET key = 'held' WHERE lot = 'x'",
+    "DELETE FROM stock.hold_lot WHERE lot = 'x'",
+    "INSERT INTO stock.hold_lot SELECT quantity, line, 'held', lot FROM stock.hold_lot LIMIT 1",
+    "UPDATE stock.ledger_lot SET on_hand_delta = on_hand_delta + 1 WHERE on_hand_delta > 0",
+    "UPDATE stock.ledger_lot SET reserved_delta = reserved_delta + 1 WHERE reserved_delta > 0",
+    "UPDATE stock.ledger_lot SET lot = 'z' WHERE lot = 'x' AND reserved_delta > 0",
+    "DELETE FROM stock.ledger_lot WHERE lot = 'x' AND reserved_delta > 0",
+    "DELETE FROM stock.ledger_lot",
+    "UPDATE stock.ledger SET unsellable_delta = 1 WHERE operation = 'freeze_lot'",
+    "UPDATE stock.ledger SET unsellable_delta = 1 WHERE key = 'eater'",
+    "UPDATE stock.ledger SET lot = 'y' WHERE operation = 'freeze_lot'",
+    "DELETE FROM stock.ledger WHERE operation = 'freeze_lot'",
+    "DELETE FROM stock.ledger WHERE operation = 'track_lots'",
     "UPDATE stock.level SET in_transit = in_transit + 1 WHERE sku = 'a' AND location = 'way'",
     "UPDATE stock.shipment SET quantity = quantity + 1",
     "UPDATE stock.shipment SET dispatched_at = dispatched_at - interval '1 day'",
@@ -120,6 +161,12 @@ fn each_falsification_is_found_and_names_its_level() {
              SELECT stock.sell_stock('paid', 'a', 'late', 5);
              SELECT stock.reserve_stock('patient', 'a', 'late', 4);
              SELECT stock.receive_stock('some', 'a', 'late', 2);
+             SELECT stock.receive_stock('d0', 'a', 'dated', 4);
+             SELECT stock.receive_stock('d1', 'a', 'dated', 3, NULL, 'x', '2060-01-01');
+             SELECT stock.receive_stock('d2', 'a', 'dated', 3, NULL, 'y', '2061-01-01');
+             SELECT stock.receive_stock('d3', 'a', 'dated', 3, NULL, 'z', '2062-01-01');
+             SELECT stock.freeze_lot('glass', 'a', 'dated', 'z', 'glass found');
+             SELECT stock.reserve_stock('eater', 'a', 'dated', 4);
              SELECT stock.release_stock('never heard of');
              SELECT stock.reopen_key('never heard of', 'mistyped')",
         )

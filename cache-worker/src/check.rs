@@ -227,6 +227,7 @@ mod tests {
             in_transit: 0,
             waiting: 0,
             backorder_limit: 0,
+            unsellable: 0,
             frozen: false,
             on_sale_from: None,
             on_sale_until: None,

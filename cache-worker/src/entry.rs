@@ -11,8 +11,8 @@ pub struct Level {
     pub sku: String,
     /// Where it lies.
     pub location: String,
-    /// What may still be promised: `max(0, on_hand - reserved - safety_stock - waiting +
-    /// backorder_limit)`, and 0 while the level is frozen. Overdue holds do not count as free here.
+    /// What may still be promised: `max(0, on_hand - reserved - unsellable - safety_stock -
+    /// waiting + backorder_limit)`, and 0 while the level is frozen. Overdue holds do not count as free here.
     pub available: i64,
     /// Units that are there.
     pub on_hand: i64,
@@ -29,6 +29,9 @@ pub struct Level {
     /// How many units may be promised without being there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub backorder_limit: i64,
+    /// Units that are there, are promised to nobody and must not be sold.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsellable: i64,
     /// Whether sales are stopped.
     pub frozen: bool,
     /// When its sale opens; `None`: no bound.
@@ -60,7 +63,7 @@ impl Level {
     /// The level with what may be promised by its counters alone: that depends on nothing but its
     /// version.
     pub fn counted(self) -> Level {
-        let taken = [self.reserved, self.safety_stock, self.waiting];
+        let taken = [self.reserved, self.unsellable, self.safety_stock, self.waiting];
         let free = taken.into_iter().fold(self.on_hand, i64::saturating_sub);
         let free = free.saturating_add(self.backorder_limit).max(0);
         Level { available: if self.frozen { 0 } else { free }, ..self }
@@ -144,6 +147,7 @@ mod tests {
                 in_transit: 0,
                 waiting: 0,
                 backorder_limit: 0,
+                unsellable: 0,
                 frozen,
                 on_sale_from: None,
                 on_sale_until: None,

@@ -26,12 +26,12 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// The columns of `changes_since` and `snapshot`; the age of a change by the clock of the database.
 const COLUMNS: &str =
     "SELECT outcome, sku, location, on_hand, reserved, safety_stock, waiting, in_transit,
-       backorder_limit, frozen, on_sale_from, on_sale_until, version,
+       backorder_limit, unsellable, frozen, on_sale_from, on_sale_until, version,
        extract(epoch FROM pg_catalog.clock_timestamp() - updated_at)::float8 AS age, next_cursor";
 const NAMES: &str =
     "AS f(outcome, sku, location, on_hand, reserved, safety_stock, waiting, in_transit,
-       backorder_limit, available, frozen, on_sale_from, on_sale_until, version, updated_at,
-       next_cursor)";
+       backorder_limit, unsellable, available, frozen, on_sale_from, on_sale_until, version,
+       updated_at, next_cursor)";
 
 /// A parameter of a query, and its type: then a query takes one round trip.
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -235,12 +235,13 @@ impl Feed {
     ) -> Result<Vec<Option<Level>>, Error> {
         const SQL: &str =
             "SELECT w.sku, w.location, l.on_hand, l.reserved, l.safety_stock, l.waiting,
-                    l.in_transit, l.backorder_limit, l.frozen, l.on_sale_from, l.on_sale_until,
-                    l.version
+                    l.in_transit, l.backorder_limit, l.unsellable, l.frozen, l.on_sale_from,
+                    l.on_sale_until, l.version
                FROM unnest($1, $2) WITH ORDINALITY AS w(sku, location, nth)
                LEFT JOIN LATERAL (
                     SELECT v.on_hand, v.reserved, v.safety_stock, v.waiting, v.in_transit,
-                           v.backorder_limit, v.frozen, v.on_sale_from, v.on_sale_until, v.version
+                           v.backorder_limit, v.unsellable, v.frozen, v.on_sale_from,
+                           v.on_sale_until, v.version
                       FROM stock.levels v
                      WHERE v.sku = w.sku AND v.location = w.location) l ON true
               ORDER BY w.nth";
@@ -249,7 +250,7 @@ impl Feed {
         let params: [Param<'_>; 2] = [(&skus, Type::TEXT_ARRAY), (&locations, Type::TEXT_ARRAY)];
         let rows =
             limited("reading stock.levels", limit, self.client.query_typed(SQL, &params)).await?;
-        let known = |row: &Row| row.try_get::<_, Option<i64>>(11).map(|version| version.is_some());
+        let known = |row: &Row| row.try_get::<_, Option<i64>>(12).map(|version| version.is_some());
         rows.iter()
             .map(|row| if known(row)? { level(row, 0).map(Some) } else { Ok(None) })
             .collect()
@@ -339,10 +340,11 @@ fn level(row: &Row, first: usize) -> Result<Level, Error> {
         waiting: count(5)?,
         in_transit: count(6)?,
         backorder_limit: count(7)?,
-        frozen: row.try_get(first + 8)?,
-        on_sale_from: moment(row, first + 9)?,
-        on_sale_until: moment(row, first + 10)?,
-        version: row.try_get(first + 11)?,
+        unsellable: count(8)?,
+        frozen: row.try_get(first + 9)?,
+        on_sale_from: moment(row, first + 10)?,
+        on_sale_until: moment(row, first + 11)?,
+        version: row.try_get(first + 12)?,
     }
     .counted())
 }

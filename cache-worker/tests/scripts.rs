@@ -25,6 +25,7 @@ pub fn level(sku: &str, version: i64, on_hand: i64) -> Level {
         in_transit: 0,
         waiting: 0,
         backorder_limit: 0,
+        unsellable: 0,
         frozen: false,
         on_sale_from: None,
         on_sale_until: None,

@@ -82,7 +82,18 @@ pub struct Level {
     /// A lower bound of the deadlines of its holds.
     pub next_due: Micros,
     /// Units in holds past their deadline: still in `reserved`, and free to whoever needs them.
+    /// (Where it has lots: but for those in lots that nothing is promised of.)
     pub overdue: i64,
+    /// Units there that are promised to nobody and must not be sold, as far as that is booked.
+    pub unsellable: i64,
+    /// Units that have become unsellable since, by their date: not booked yet.
+    pub spoiled: i64,
+    /// A lower bound of the moments at which more of it becomes unsellable; `None`: it has no lots.
+    pub next_spoil: Option<Micros>,
+    /// How long a lot must last to be promised.
+    pub min_life: Micros,
+    /// How long before its date a lot is warned of; `None`: as the settings say.
+    pub near_expiry: Option<Micros>,
 }
 
 impl Level {
@@ -101,13 +112,23 @@ impl Level {
             version: 0,
             next_due: NEVER,
             overdue: 0,
+            unsellable: 0,
+            spoiled: 0,
+            next_spoil: None,
+            min_life: 0,
+            near_expiry: None,
         }
     }
 
-    /// Units there that are promised to nobody and are not the safety stock; negative when that is
-    /// in use.
+    /// Whether each unit of it lies in a lot.
+    pub fn has_lots(&self) -> bool {
+        self.next_spoil.is_some()
+    }
+
+    /// Units there that may be sold, are promised to nobody and are not the safety stock; negative
+    /// when that is in use.
     pub fn spare(&self) -> i64 {
-        self.on_hand - self.reserved - self.safety_stock
+        self.on_hand - self.reserved - self.unsellable - self.spoiled - self.safety_stock
     }
 
     /// What is spare beyond what is waited for; negative where more is waited for.
@@ -136,7 +157,8 @@ impl Level {
     /// What must be true of every level (`level_counters` in sql/tables.sql).
     pub fn is_sound(&self) -> bool {
         0 <= self.reserved
-            && self.reserved <= self.on_hand
+            && 0 <= self.unsellable
+            && self.reserved + self.unsellable <= self.on_hand
             && 0 <= self.waiting
             && 0 <= self.in_transit
     }
@@ -151,7 +173,7 @@ impl Level {
     /// What may still be promised by the counters alone, so that one version has one value: overdue
     /// holds count as held until they are given back, and the time is not looked at.
     pub fn announced(&self) -> i64 {
-        if self.frozen { 0 } else { self.free().max(0) }
+        if self.frozen { 0 } else { (self.free() + self.spoiled).max(0) }
     }
 }
 
@@ -160,6 +182,80 @@ impl Default for Level {
         Level::new()
     }
 }
+
+/// The units of a level that came together under one name and date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lot {
+    /// Its name; empty for what came without one.
+    pub name: Name,
+    /// Its date; `None`: it has none.
+    pub best_before: Option<Micros>,
+    /// Units physically there.
+    pub on_hand: i64,
+    /// Units of them that are promised to holds.
+    pub reserved: i64,
+    /// Nothing of it is promised while true: it was called back.
+    pub frozen: bool,
+    /// Nothing of it is promised any more: its date is near or past, and that is booked.
+    pub spoiled: bool,
+    /// When the first of it came.
+    pub received_at: Micros,
+}
+
+impl Lot {
+    /// Units promised to nobody.
+    pub fn free(&self) -> i64 {
+        self.on_hand - self.reserved
+    }
+
+    /// Whether its free units are booked as unsellable.
+    pub fn is_booked(&self) -> bool {
+        self.frozen || self.spoiled
+    }
+
+    /// When too little of its life is left; [`NEVER`] where it has no date.
+    pub fn spoils_at(&self, min_life: Micros) -> Micros {
+        self.best_before.map_or(NEVER, |date| date.saturating_sub(min_life))
+    }
+
+    /// When its free units must be booked as unsellable, where there are any that are not.
+    pub fn due(&self, min_life: Micros) -> Option<Micros> {
+        let due = self.spoils_at(min_life);
+        (self.on_hand > 0 && !self.is_booked() && due < NEVER).then_some(due)
+    }
+
+    /// When its date is near, where something of it is left.
+    pub fn warns_at(&self, near: Micros) -> Option<Micros> {
+        let date = self.best_before.filter(|_| self.on_hand > 0);
+        date.map(|date| date.saturating_sub(near))
+    }
+
+    /// Whether it may be promised to who needs it to last so long.
+    pub fn may_be_promised(&self, now: Micros, min_life: Micros) -> bool {
+        !self.is_booked() && now < self.spoils_at(min_life)
+    }
+
+    /// The order in which lots are taken: earliest date first, those without one last; then by name.
+    pub fn rank(&self) -> (Micros, &Name) {
+        (self.best_before.unwrap_or(NEVER), &self.name)
+    }
+}
+
+/// What an entry does to one lot of its level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LotMove {
+    /// The lot.
+    pub lot: Name,
+    /// Change of its `on_hand`.
+    pub on_hand: i64,
+    /// Change of its `reserved`.
+    pub reserved: i64,
+    /// Change of what of it is on the road to the level.
+    pub in_transit: i64,
+}
+
+/// Units of lots, by name.
+pub type Units = Vec<(Name, i64)>;
 
 /// One open line of a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +278,8 @@ pub struct Hold {
     pub expires_at: Micros,
     /// When the reservation was made; an extension does not change it.
     pub reserved_at: Micros,
+    /// Of which lots it holds how much; empty where its level has none.
+    pub lots: Units,
 }
 
 /// Units of one line that are not there yet: its place in the queue of its level.
@@ -226,10 +324,14 @@ pub enum Operation {
     Lose,
     Recall,
     Supply,
+    TrackLots,
+    FreezeLot,
+    UnfreezeLot,
+    Spoil,
 }
 
 /// Every operation and its word in the ledger.
-const WORDS: [(Operation, &str); 20] = [
+const WORDS: [(Operation, &str); 24] = [
     (Operation::Reserve, "reserve"),
     (Operation::Confirm, "confirm"),
     (Operation::Release, "release"),
@@ -250,6 +352,10 @@ const WORDS: [(Operation, &str); 20] = [
     (Operation::Lose, "lose"),
     (Operation::Recall, "recall"),
     (Operation::Supply, "supply"),
+    (Operation::TrackLots, "track_lots"),
+    (Operation::FreezeLot, "freeze_lot"),
+    (Operation::UnfreezeLot, "unfreeze_lot"),
+    (Operation::Spoil, "spoil"),
 ];
 
 impl Operation {
@@ -300,6 +406,10 @@ pub struct Entry {
     pub waiting_delta: i64,
     /// Change of `in_transit`.
     pub in_transit_delta: i64,
+    /// Change of `unsellable`.
+    pub unsellable_delta: i64,
+    /// What it does to the lots of its level.
+    pub lots: Vec<LotMove>,
     /// `on_hand` afterwards.
     pub on_hand_after: i64,
     /// `reserved` afterwards.
@@ -332,6 +442,14 @@ pub struct Entry {
     pub on_sale_from: Option<Micros>,
     /// The moment at which it ends the sale, if it set one; [`NEVER`] lifted it.
     pub on_sale_until: Option<Micros>,
+    /// The lot that the request named, if it named one.
+    pub lot: Option<Name>,
+    /// The date of that lot, where goods of it came.
+    pub best_before: Option<Micros>,
+    /// How long a lot must last to be promised: as it set it, or as a reserve asked for.
+    pub min_life: Option<Micros>,
+    /// How long before its date a lot is warned of, if it set that.
+    pub near_expiry: Option<Micros>,
     /// When it was decided.
     pub recorded_at: Micros,
 }
@@ -354,7 +472,16 @@ impl Entry {
 
     /// Whether there may be units for those who wait because of it.
     pub fn frees(&self) -> bool {
-        self.promised() < 0 || self.safety_stock.is_some() || self.frozen == Some(false)
+        self.promised() < 0
+            || self.unsellable_delta < 0
+            || self.safety_stock.is_some()
+            || self.frozen == Some(false)
+            || self.operation == Operation::SetLimits
+    }
+
+    /// Its moves of lots' promises, or of what lots have: those that are not 0.
+    pub fn lots_by(&self, by: fn(&LotMove) -> i64) -> impl Iterator<Item = (&Name, i64)> {
+        self.lots.iter().map(move |moved| (&moved.lot, by(moved))).filter(|(_, units)| *units != 0)
     }
 }
 
@@ -367,6 +494,8 @@ pub struct Facts {
     pub retake_lapsed: bool,
     /// The longest time from a reserve to its last deadline; `None`: no limit.
     pub max_hold: Option<Micros>,
+    /// How long before its date a lot is warned of, where its level does not say.
+    pub near_expiry: Micros,
     /// The levels that the requests concern; unknown levels are absent.
     pub levels: BTreeMap<LevelId, Level>,
     /// All ledger entries of the keys that the requests name, oldest first.
@@ -377,6 +506,9 @@ pub struct Facts {
     /// The heads of queues, oldest promise first, of levels that have one; absent where it was not
     /// read.
     pub queues: HashMap<LevelId, VecDeque<Wait>>,
+    /// The lots of levels that have lots: all of which units are there, and those that the requests
+    /// or their keys' entries name.
+    pub lots: HashMap<LevelId, Vec<Lot>>,
     /// Per level and buyer, held + confirmed - returned; overdue holds are not counted.
     pub bought: HashMap<(LevelId, Name), i64>,
 }

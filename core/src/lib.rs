@@ -10,6 +10,7 @@
 //! | [`moment`] | moments as text |
 //! | [`request`], [`parse`] | what a caller asks, and how it is read from JSON |
 //! | [`facts`] | what the database knows: levels, holds, ledger entries |
+//! | [`units`] | units of lots |
 //! | [`standing`] | what has become of a reservation, computed from its ledger entries |
 //! | [`shipment`] | what is on the way, computed from the entries of its key |
 //! | [`outcome`], [`answer`] | the closed list of answers, their SQLSTATEs, and the row a caller gets |
@@ -35,11 +36,14 @@ pub mod settle;
 pub mod shipment;
 pub mod standing;
 pub mod table;
+pub mod units;
 
 pub use answer::Answer;
-pub use decide::{Decision, Effects, decide, expire, pay, will_act, with_queues};
-pub use facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation, SaleWindow, Wait};
+pub use decide::{Decision, Effects, counted, decide, expire, pay, spoil, will_act, with_queues};
+pub use facts::{
+    Entry, Facts, Hold, Level, LevelId, Lot, LotMove, Micros, Operation, SaleWindow, Wait,
+};
 pub use fault::Fault;
 pub use name::Name;
 pub use outcome::{Outcome, State};
-pub use request::{Action, Limits, Line, Load, Request};
+pub use request::{Action, Limits, Line, Load, NamedLot, Request};

@@ -27,6 +27,8 @@ pub const BATCH_LINES_MAX: usize = 100_000;
 pub const JSON_BYTES_MAX: usize = 16 << 20;
 /// Microseconds in a second.
 pub const SECOND: Micros = 1_000_000;
+/// Longest life that may be demanded of a lot: 100 years.
+pub const SPAN_MAX: Micros = 36_525 * 24 * 3600 * SECOND;
 /// Longest time to live of a hold: 366 days.
 pub const TTL_MAX: Micros = 366 * 24 * 3600 * SECOND;
 
@@ -43,6 +45,8 @@ pub fn json_size(path: &str, bytes: usize) -> Result<(), Fault> {
         .hint("Split the call."))
 }
 
+/// The key under which spoiled lots are booked.
+pub const SPOIL_KEY: &str = "pg_stock:spoil";
 /// What the keys begin with that pg_stock makes itself; no caller's may.
 pub const OWN_PREFIX: &str = "pg_stock:";
 
@@ -215,6 +219,46 @@ pub fn sale_window(from: Option<Micros>, until: Option<Micros>) -> Result<SaleWi
         }
     }
     sound_window(SaleWindow::default().with(from, until))
+}
+
+/// Takes the date of a lot: one of the years 1970 to 9999.
+///
+/// # Errors
+/// Of every other one.
+pub fn date(date: Micros) -> Result<Micros, Fault> {
+    match moment::iso(date) {
+        Some(_) => Ok(date),
+        None => {
+            let message = "best_before must lie in the years 1970 to 9999";
+            Err(Fault::invalid("best_before", message)
+                .hint("Leave it out where a lot has no date: such a lot is sold last."))
+        }
+    }
+}
+
+/// Takes the date of goods that come now: one that is not past.
+///
+/// # Errors
+/// Of every other one.
+pub fn date_to_come(date: Micros, now: Micros) -> Result<(), Fault> {
+    if date > now {
+        return Ok(());
+    }
+    Err(Fault::invalid("best_before", "best_before must not be past")
+        .detail(format!("It is {}.", moment::iso(date).unwrap_or_default()))
+        .hint("Goods past their date are not for sale; check the date."))
+}
+
+/// Takes a span of 0 to 100 years.
+///
+/// # Errors
+/// Of every other one.
+pub fn span(path: impl Display + Copy, micros: i128) -> Result<Micros, Fault> {
+    match Micros::try_from(micros) {
+        Ok(span) if (0..=SPAN_MAX).contains(&span) => Ok(span),
+        _ => Err(Fault::invalid(path, format!("{path} must be at least 0 and at most 100 years"))
+            .hint("Give an interval, '3 days' say.")),
+    }
 }
 
 /// Takes a sale window that ends after it opens.

@@ -28,6 +28,9 @@ pub enum Outcome {
     LimitsSet,
     Frozen,
     Unfrozen,
+    LotsTracked,
+    LotFrozen,
+    LotUnfrozen,
     KeyConflict,
     AlreadyConfirmed,
     AlreadyReleased,
@@ -42,6 +45,9 @@ pub enum Outcome {
     VersionConflict,
     BuyerRequired,
     BuyerLimitExceeded,
+    LotRequired,
+    UnknownLot,
+    LotConflict,
     InsufficientStock,
     BelowReserved,
     NotApplied,
@@ -72,7 +78,7 @@ const fn refusal(
 
 /// Every outcome: its SQLSTATE (numbers are given once and never change), its word, what it means,
 /// and the next step.
-const ROWS: [Row; 38] = [
+const ROWS: [Row; 44] = [
     success(Outcome::Reserved, "reserved", "the units are held until expires_at"),
     success(Outcome::Sold, "sold", "the units are sold, without a hold in between"),
     success(Outcome::Confirmed, "confirmed", "the held units have left the stock"),
@@ -110,6 +116,9 @@ const ROWS: [Row; 38] = [
     success(Outcome::LimitsSet, "limits_set", "the limits were changed"),
     success(Outcome::Frozen, "frozen", "sales from the level are stopped"),
     success(Outcome::Unfrozen, "unfrozen", "sales from the level are allowed"),
+    success(Outcome::LotsTracked, "lots_tracked", "each unit of the level lies in a lot"),
+    success(Outcome::LotFrozen, "lot_frozen", "sales from the lot are stopped"),
+    success(Outcome::LotUnfrozen, "lot_unfrozen", "sales from the lot are allowed"),
     refusal(
         Outcome::KeyConflict,
         "ST003",
@@ -211,6 +220,28 @@ const ROWS: [Row; 38] = [
         "buyer_limit_exceeded",
         "the buyer's limit would be exceeded",
         "Reserve fewer units.",
+    ),
+    refusal(
+        Outcome::LotRequired,
+        "ST018",
+        "lot_required",
+        "the level has lots and no lot was named",
+        "Name the lot; stock.lots tells which there are. (Goods that leave need it only where what \
+         may be sold does not do.)",
+    ),
+    refusal(
+        Outcome::UnknownLot,
+        "ST019",
+        "unknown_lot",
+        "the level has no such lot",
+        "Check the lot; stock.lots tells which there are, and stock.receive_stock makes one.",
+    ),
+    refusal(
+        Outcome::LotConflict,
+        "ST017",
+        "lot_conflict",
+        "the level has a lot of this name with another date",
+        "Check the date; goods with another date are another lot.",
     ),
     refusal(
         Outcome::InsufficientStock,

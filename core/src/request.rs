@@ -32,6 +32,15 @@ pub struct Line {
     pub quantity: i64,
     /// The version the level must have, if the caller demands one.
     pub expected_version: Option<i64>,
+    /// The lot, if the caller names one.
+    pub lot: Option<Name>,
+}
+
+impl Line {
+    /// A line that demands nothing else.
+    pub fn new(number: i32, at: LevelId, quantity: i64) -> Self {
+        Line { number, at, quantity, expected_version: None, lot: None }
+    }
 }
 
 /// One line of a dispatch: a quantity that goes from one location to another.
@@ -45,14 +54,31 @@ pub struct Load {
     pub to: LevelId,
     /// Units, 1 to 10^15.
     pub quantity: i64,
+    /// The lot, if the caller names one.
+    pub lot: Option<Name>,
+}
+
+/// A lot as a delivery names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedLot {
+    /// Its name.
+    pub name: Name,
+    /// Its date; `None`: it has none.
+    pub best_before: Option<Micros>,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are the arguments of the SQL functions")]
 pub enum Action {
-    /// Hold the lines for `ttl`; with `ttl` `None`, sell them at once.
-    Reserve { lines: Vec<Line>, ttl: Option<Micros>, buyer: Option<Name> },
+    /// Hold the lines for `ttl`; with `ttl` `None`, sell them at once. What is promised of lots
+    /// lasts at least `min_life`.
+    Reserve {
+        lines: Vec<Line>,
+        ttl: Option<Micros>,
+        buyer: Option<Name>,
+        min_life: Option<Micros>,
+    },
     /// Take held units out of the stock; `None`: all that is still open.
     Confirm { lines: Option<Vec<Line>> },
     /// Give held units back; `None`: all that is still held.
@@ -64,14 +90,15 @@ pub enum Action {
     Extend { ttl: Micros },
     /// Make a key usable again that was released before it was reserved.
     Reopen,
-    /// Goods arrive; creates the level.
-    Receive { at: LevelId, quantity: i64 },
+    /// Goods arrive; creates the level, and its first lot.
+    Receive { at: LevelId, quantity: i64, lot: Option<NamedLot> },
     /// Correct the stock by a difference.
-    Adjust { at: LevelId, delta: i64, expected_version: Option<i64> },
-    /// Correct the stock to what was counted; creates the level, where no version of it was seen.
-    Set { at: LevelId, on_hand: i64, expected_version: Option<i64> },
+    Adjust { at: LevelId, delta: i64, expected_version: Option<i64>, lot: Option<Name> },
+    /// Correct the stock, or that of a lot, to what was counted; creates the level, where no version
+    /// of it was seen.
+    Set { at: LevelId, on_hand: i64, expected_version: Option<i64>, lot: Option<Name> },
     /// Move goods to another location of the same SKU; creates the level there.
-    Transfer { from: LevelId, to: LevelId, quantity: i64 },
+    Transfer { from: LevelId, to: LevelId, quantity: i64, lot: Option<Name> },
     /// Send goods to other locations; creates the levels there.
     Dispatch { loads: Vec<Load> },
     /// Goods on the road have arrived; `None`: all that are still on the way.
@@ -86,6 +113,12 @@ pub enum Action {
     Freeze { at: LevelId },
     /// Allow sales from the level again.
     Unfreeze { at: LevelId },
+    /// From now on each unit of the level lies in a lot.
+    TrackLots { at: LevelId },
+    /// Stop sales from a lot.
+    FreezeLot { at: LevelId, lot: Name },
+    /// Allow sales from a lot again.
+    UnfreezeLot { at: LevelId, lot: Name },
 }
 
 /// What may be set of a level beside its stock; `None` leaves one as it is.
@@ -101,6 +134,10 @@ pub struct Limits {
     pub on_sale_from: Option<Micros>,
     /// When its sale ends; [`NEVER`](crate::facts::NEVER) lifts the bound.
     pub on_sale_until: Option<Micros>,
+    /// How long a lot must last to be promised; 0 lifts it.
+    pub min_life: Option<Micros>,
+    /// How long before its date a lot is warned of.
+    pub near_expiry: Option<Micros>,
 }
 
 impl Action {
@@ -124,6 +161,9 @@ impl Action {
             Action::SetLimits { .. } => Operation::SetLimits,
             Action::Freeze { .. } => Operation::Freeze,
             Action::Unfreeze { .. } => Operation::Unfreeze,
+            Action::TrackLots { .. } => Operation::TrackLots,
+            Action::FreezeLot { .. } => Operation::FreezeLot,
+            Action::UnfreezeLot { .. } => Operation::UnfreezeLot,
         }
     }
 
@@ -169,18 +209,51 @@ impl Action {
             Action::Adjust { at, .. } | Action::Set { at, .. } => {
                 vec![(at, crate::limits::QUANTITY_MAX)]
             }
-            Action::Transfer { from, to, quantity } => vec![(from, *quantity), (to, 0)],
+            Action::Transfer { from, to, quantity, .. } => vec![(from, *quantity), (to, 0)],
             Action::Dispatch { loads } => {
                 loads.iter().flat_map(|load| [(&load.from, load.quantity), (&load.to, 0)]).collect()
             }
             Action::Receive { at, .. }
             | Action::SetLimits { at, .. }
             | Action::Freeze { at }
-            | Action::Unfreeze { at } => vec![(at, 0)],
+            | Action::Unfreeze { at }
+            | Action::TrackLots { at }
+            | Action::FreezeLot { at, .. }
+            | Action::UnfreezeLot { at, .. } => vec![(at, 0)],
         }
+    }
+
+    /// The lots that the request itself names.
+    pub fn named_lots(&self) -> Vec<&Name> {
+        match self {
+            Action::Reserve { lines, .. } => lots_of(lines),
+            Action::Confirm { lines }
+            | Action::Release { lines }
+            | Action::Return { lines }
+            | Action::Arrive { lines }
+            | Action::Lose { lines } => lines.as_deref().map(lots_of).unwrap_or_default(),
+            Action::Receive { lot, .. } => lot.iter().map(|lot| &lot.name).collect(),
+            Action::Adjust { lot, .. } | Action::Set { lot, .. } | Action::Transfer { lot, .. } => {
+                lot.iter().collect()
+            }
+            Action::Dispatch { loads } => {
+                loads.iter().filter_map(|load| load.lot.as_ref()).collect()
+            }
+            Action::FreezeLot { lot, .. } | Action::UnfreezeLot { lot, .. } => vec![lot],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it moves goods between levels, which take their lots along.
+    pub fn moves_lots(&self) -> bool {
+        matches!(self, Action::Transfer { .. } | Action::Dispatch { .. }) || self.acts_on_shipment()
     }
 }
 
 fn each(lines: &[Line]) -> Vec<(&LevelId, i64)> {
     lines.iter().map(|line| (&line.at, line.quantity)).collect()
+}
+
+fn lots_of(lines: &[Line]) -> Vec<&Name> {
+    lines.iter().filter_map(|line| line.lot.as_ref()).collect()
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::facts::{Entry, LevelId, Micros, Operation};
+use crate::facts::{Entry, LevelId, LotMove, Micros, Operation, Units};
+use crate::name::Name;
+use crate::units;
 
 /// Goods that one key has sent on their way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Leg {
     pub to: LevelId,
     /// Units that are still on the way.
     pub quantity: i64,
+    /// Of which lots, where the level that they left has lots.
+    pub lots: Units,
     /// Since when.
     pub dispatched_at: Micros,
 }
@@ -36,7 +40,7 @@ impl Shipment {
             return None;
         }
         sent.sort_by_key(|entry| entry.line);
-        let legs = sent.chunks(2).filter_map(Leg::dispatched).collect();
+        let legs = joined(sent.chunks(2).filter_map(Leg::dispatched));
         let mut shipment = Shipment { legs, bound: HashMap::new() };
         shipment.sort_by_destination();
         for entry in entries {
@@ -48,7 +52,11 @@ impl Shipment {
     fn take(&mut self, entry: &Entry) {
         match (entry.operation, &entry.at) {
             (Operation::Arrive | Operation::Lose, Some(to)) => {
-                self.unload(to, entry.quantity);
+                let lots: Units = entry
+                    .lots_by(|moved| -moved.in_transit)
+                    .map(|(lot, units)| (lot.clone(), units))
+                    .collect();
+                self.unload(to, entry.quantity, &lots);
             }
             // One turn has two entries for each leg; the first of all tells of it.
             (Operation::Recall, _) if entry.line == 1 => self.turn(),
@@ -56,22 +64,38 @@ impl Shipment {
         }
     }
 
-    /// What is on the way to a level.
-    pub fn bound_for(&self, to: &LevelId) -> i64 {
-        self.places(to).iter().map(|place| self.legs[*place].quantity).sum()
+    /// What is on the way to a level, of one lot or in all.
+    pub fn bound_for(&self, to: &LevelId, lot: Option<&Name>) -> i64 {
+        let bound = |leg: &Leg| lot.map_or(leg.quantity, |lot| units::of(&leg.lots, lot));
+        self.places(to).iter().map(|place| bound(&self.legs[*place])).sum()
     }
 
-    /// Takes units off the road to a level: those of its first leg first. Says which legs had how
-    /// many before.
-    pub fn unload(&mut self, to: &LevelId, units: i64) -> Vec<(usize, i64)> {
-        let (mut left, mut touched) = (units, Vec::new());
+    /// The legs to a level, the first one first.
+    pub fn legs_to(&self, to: &LevelId) -> impl Iterator<Item = &Leg> {
+        self.places(to).iter().map(|place| &self.legs[*place])
+    }
+
+    /// Takes units off the road to a level: these of lots, and the rest where there are no lots;
+    /// those of its first leg first. Says which legs had how many before.
+    pub fn unload(&mut self, to: &LevelId, units: i64, lots: &Units) -> Vec<(usize, i64)> {
+        let (mut left, mut touched) = (units - units::total(lots), Vec::new());
+        let mut named = lots.clone();
         for place in self.places(to).to_vec() {
             let leg = &mut self.legs[place];
-            let taken = left.min(leg.quantity);
-            if taken > 0 {
-                touched.push((place, leg.quantity));
+            let before = leg.quantity;
+            if leg.lots.is_empty() {
+                let taken = left.min(leg.quantity);
                 leg.quantity -= taken;
                 left -= taken;
+            }
+            for (lot, wanted) in &mut named {
+                let taken = units::of(&leg.lots, lot).min(*wanted);
+                units::add(&mut leg.lots, lot, -taken);
+                leg.quantity -= taken;
+                *wanted -= taken;
+            }
+            if leg.quantity < before {
+                touched.push((place, before));
             }
         }
         touched
@@ -105,7 +129,42 @@ impl Leg {
             from: from.at.clone()?,
             to: to.at.clone()?,
             quantity: to.quantity,
+            lots: to
+                .lots_by(|moved| moved.in_transit)
+                .map(|(lot, units)| (lot.clone(), units))
+                .collect(),
             dispatched_at: to.recorded_at,
         })
     }
+}
+
+/// One leg for each way.
+fn joined(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
+    let mut joined: Vec<Leg> = Vec::new();
+    let mut places: HashMap<(LevelId, LevelId), usize> = HashMap::new();
+    for leg in legs {
+        match places.get(&(leg.from.clone(), leg.to.clone())) {
+            Some(&place) => {
+                joined[place].quantity += leg.quantity;
+                for (lot, count) in &leg.lots {
+                    units::add(&mut joined[place].lots, lot, *count);
+                }
+            }
+            None => {
+                places.insert((leg.from.clone(), leg.to.clone()), joined.len());
+                joined.push(leg);
+            }
+        }
+    }
+    joined
+}
+
+/// What of lots goes on the road to a level, or leaves it.
+pub fn on_the_road(lots: &Units, sign: i64) -> Vec<LotMove> {
+    let moved = |(lot, units): &(Name, i64)| LotMove {
+        lot: lot.clone(),
+        in_transit: sign * units,
+        ..LotMove::default()
+    };
+    lots.iter().map(moved).collect()
 }

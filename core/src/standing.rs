@@ -1,8 +1,9 @@
 //! What has become of a reservation, computed from its ledger entries and the time.
 
-use crate::facts::{Entry, LevelId, Micros, NEVER, Operation};
+use crate::facts::{Entry, LevelId, Micros, NEVER, Operation, Units};
 use crate::name::Name;
 use crate::outcome::{Outcome, State};
+use crate::units;
 
 /// What the key of a reservation stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,14 @@ pub struct LineStanding {
     pub expired: i64,
     /// Confirmed units that came back.
     pub returned: i64,
+    /// The lot that it named.
+    pub lot: Option<Name>,
+    /// How long it asked a lot to last.
+    pub min_life: Option<Micros>,
+    /// Of which lots it holds how much, as far as its entries tell.
+    pub held_lots: Units,
+    /// From which lots its units were confirmed that have not come back, as far as they tell.
+    pub sold_lots: Units,
     /// When it was reserved.
     pub reserved_at: Micros,
     /// The deadline of the hold.
@@ -128,6 +137,10 @@ impl LineStanding {
             released: 0,
             expired: 0,
             returned: 0,
+            lot: entry.lot.clone(),
+            min_life: entry.min_life,
+            held_lots: entry.lots_by(|moved| moved.reserved).map(owned).collect(),
+            sold_lots: Units::new(),
             reserved_at: entry.recorded_at,
             deadline: entry.expires_at.unwrap_or(NEVER),
             overdue: false,
@@ -135,6 +148,7 @@ impl LineStanding {
     }
 
     fn take(&mut self, entry: &Entry) {
+        self.take_lots(entry);
         match entry.operation {
             Operation::Confirm => self.confirm(entry),
             Operation::Release => {
@@ -162,6 +176,18 @@ impl LineStanding {
             Operation::Supply if entry.on_hand_delta == 0 => self.waiting += entry.waiting_delta,
             Operation::Supply => self.deliver(-entry.waiting_delta),
             _ => {}
+        }
+    }
+
+    fn take_lots(&mut self, entry: &Entry) {
+        for (lot, units) in entry.lots_by(|moved| moved.reserved) {
+            units::add(&mut self.held_lots, lot, units);
+        }
+        for (lot, units) in entry.lots_by(|moved| moved.on_hand) {
+            match units {
+                back @ 1.. => units::give_up(&mut self.sold_lots, lot, back),
+                gone => units::add(&mut self.sold_lots, lot, -gone),
+            }
         }
     }
 
@@ -277,4 +303,8 @@ impl LineStanding {
             _ => Outcome::ReservationExpired,
         }
     }
+}
+
+fn owned((lot, units): (&Name, i64)) -> (Name, i64) {
+    (lot.clone(), units)
 }

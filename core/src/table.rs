@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Lot, Micros};
 use crate::limits::SECOND;
 use crate::name::Name;
-use crate::request::{Action, Limits, Line, Load, Request};
+use crate::request::{Action, Limits, Line, Load, NamedLot, Request};
 use crate::{Answer, decide};
 
 /// What happens before the operation that a cell is about.
@@ -39,6 +39,10 @@ pub struct Cell {
 const SHORT: Micros = SECOND / 1_000;
 /// Units that the level has and that the reservation of the table takes.
 const UNITS: i64 = 5;
+/// The lot that is named.
+const LOT: &str = "L1";
+/// Its date: in 2060.
+const DATE: Micros = 60 * 365 * 24 * 3600 * SECOND;
 
 /// The cells of the table about reservations, by rows.
 pub fn reservation_cells() -> Vec<Cell> {
@@ -61,9 +65,9 @@ pub fn reservation_cells() -> Vec<Cell> {
 pub fn level_cells() -> Vec<Cell> {
     let (there, elsewhere) = (at("main"), at("elsewhere"));
     let expecting = |action: Action, version: i64| match action {
-        Action::Reserve { mut lines, ttl, buyer } => {
+        Action::Reserve { mut lines, ttl, buyer, min_life } => {
             lines[0].expected_version = Some(version);
-            Action::Reserve { lines, ttl, buyer }
+            Action::Reserve { lines, ttl, buyer, min_life }
         }
         action => action,
     };
@@ -71,14 +75,14 @@ pub fn level_cells() -> Vec<Cell> {
         ("reserve", reserve(UNITS, Some(SHORT))),
         ("reserve, expecting version 1", expecting(reserve(UNITS, Some(SHORT)), 1)),
         ("sell", reserve(UNITS, None)),
-        ("receive", Action::Receive { at: there.clone(), quantity: 1 }),
-        ("adjust by -1", Action::Adjust { at: there.clone(), delta: -1, expected_version: None }),
-        ("set to 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: None }),
+        ("receive", Action::Receive { at: there.clone(), quantity: 1, lot: None }),
+        ("adjust by -1", Action::Adjust { at: there.clone(), delta: -1, expected_version: None, lot: None }),
+        ("set to 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: None, lot: None }),
         (
             "set to 1, expecting version 1",
-            Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1) },
+            Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1), lot: None },
         ),
-        ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1 }),
+        ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1, lot: None }),
         ("dispatch", dispatch(1)),
         (
             "set_limits",
@@ -98,7 +102,7 @@ pub fn level_cells() -> Vec<Cell> {
 pub fn shipment_cells() -> Vec<Cell> {
     let again = |action| Request { operation_key: "again".into(), ..request("k", action) };
     let elsewhere = |quantity| {
-        Some(vec![Line { number: 1, at: at("elsewhere"), quantity, expected_version: None }])
+        Some(vec![Line::new(1, at("elsewhere"), quantity)])
     };
     let operations = [
         ("dispatch, same request", request("k", dispatch(UNITS))),
@@ -112,16 +116,53 @@ pub fn shipment_cells() -> Vec<Cell> {
     cells(&operations, &shipment_states())
 }
 
+/// The cells of the table about lots, by rows: the lot is that which is named.
+pub fn lot_cells() -> Vec<Cell> {
+    let (there, elsewhere, lot) = (at("main"), at("elsewhere"), || Some(Name::from(LOT)));
+    let of_lot = Action::Reserve {
+        lines: vec![Line { lot: lot(), ..lines(UNITS).remove(0) }],
+        ttl: Some(SHORT),
+        buyer: None,
+        min_life: None,
+    };
+    let adjust = |lot| Action::Adjust { at: there.clone(), delta: -1, expected_version: None, lot };
+    let transfer = |lot| {
+        let (from, to) = (there.clone(), elsewhere.clone());
+        Action::Transfer { from, to, quantity: 1, lot }
+    };
+    let set =
+        |lot| Action::Set { at: there.clone(), on_hand: 1, expected_version: None, lot };
+    let operations = [
+        ("reserve", reserve(UNITS, Some(SHORT))),
+        ("reserve of the lot", of_lot),
+        ("receive", receive(UNITS, None)),
+        ("receive of the lot", receive(UNITS, Some(DATE))),
+        ("receive of the lot, other date", receive(UNITS, Some(DATE + SECOND))),
+        ("adjust by -1", adjust(None)),
+        ("adjust of the lot by -1", adjust(lot())),
+        ("set to 1", set(None)),
+        ("set of the lot to 1", set(lot())),
+        ("transfer", transfer(None)),
+        ("transfer of the lot", transfer(lot())),
+        ("track_lots", Action::TrackLots { at: there.clone() }),
+        ("freeze_lot", Action::FreezeLot { at: there.clone(), lot: LOT.into() }),
+        ("unfreeze_lot", Action::UnfreezeLot { at: there.clone(), lot: LOT.into() }),
+    ]
+    .map(|(name, action)| (name, request("k", action)));
+    cells(&operations, &lot_states())
+}
+
 /// The tables in Markdown.
 pub fn markdown() -> String {
     let about_reservations = table("operation \\ the key is", &reservation_cells());
     let about_levels = table("operation \\ the level is", &level_cells());
     let about_shipments = table("operation \\ the shipment is", &shipment_cells());
-    format!("{about_reservations}\n{about_levels}\n{about_shipments}")
+    let about_lots = table("operation \\ the level has", &lot_cells());
+    format!("{about_reservations}\n{about_levels}\n{about_shipments}\n{about_lots}")
 }
 
 fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
-    let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
+    let received = Step::Run(request("stock", receive(UNITS, None)));
     let run = |action| Step::Run(request("k", action));
     let long = || run(reserve(UNITS, Some(3600 * SECOND)));
     let short = || run(reserve(UNITS, Some(SHORT)));
@@ -144,7 +185,7 @@ fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
 }
 
 fn shipment_states() -> Vec<(&'static str, Vec<Step>)> {
-    let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
+    let received = Step::Run(request("stock", receive(UNITS, None)));
     let run = |action| Step::Run(request("k", action));
     let sent = || vec![received.clone(), run(dispatch(UNITS))];
     let then = |action| [sent(), vec![run(action)]].concat();
@@ -157,8 +198,30 @@ fn shipment_states() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
+fn lot_states() -> Vec<(&'static str, Vec<Step>)> {
+    let run = |key: &str, action| Step::Run(request(key, action));
+    let dated = run("stock", receive(UNITS, Some(DATE)));
+    let held = run("other", reserve(UNITS, Some(3600 * SECOND)));
+    let frozen = run("recall", Action::FreezeLot { at: at("main"), lot: LOT.into() });
+    let limits = Limits { min_life: Some(DATE + SECOND), ..Limits::default() };
+    let short = run("life", Action::SetLimits { at: at("main"), limits });
+    let of_other = Action::Receive {
+        at: at("main"),
+        quantity: UNITS,
+        lot: Some(NamedLot { name: "other".into(), best_before: None }),
+    };
+    vec![
+        ("no lots", vec![run("stock", receive(UNITS, None))]),
+        ("that lot", vec![dated.clone()]),
+        ("that lot, held by others", vec![dated.clone(), held]),
+        ("that lot, called back", vec![dated.clone(), frozen]),
+        ("that lot, too near its date", vec![dated, short]),
+        ("another lot", vec![run("stock", of_other)]),
+    ]
+}
+
 fn level_states() -> Vec<(&'static str, Vec<Step>)> {
-    let received = Step::Run(request("stock", Action::Receive { at: at("main"), quantity: UNITS }));
+    let received = Step::Run(request("stock", receive(UNITS, None)));
     let frozen = Step::Run(request("recall", Action::Freeze { at: at("main") }));
     // In 2000, where time begins.
     let limits = Limits { on_sale_until: Some(0), ..Limits::default() };
@@ -237,16 +300,22 @@ fn at(location: &str) -> LevelId {
 }
 
 fn lines(quantity: i64) -> Vec<Line> {
-    vec![Line { number: 1, at: at("main"), quantity, expected_version: None }]
+    vec![Line::new(1, at("main"), quantity)]
+}
+
+/// Goods of the lot with a date, or without one.
+fn receive(quantity: i64, date: Option<Micros>) -> Action {
+    let lot = date.map(|date| NamedLot { name: LOT.into(), best_before: Some(date) });
+    Action::Receive { at: at("main"), quantity, lot }
 }
 
 fn dispatch(quantity: i64) -> Action {
     let (from, to) = (at("main"), at("elsewhere"));
-    Action::Dispatch { loads: vec![Load { number: 1, from, to, quantity }] }
+    Action::Dispatch { loads: vec![Load { number: 1, from, to, quantity, lot: None }] }
 }
 
 fn reserve(quantity: i64, ttl: Option<Micros>) -> Action {
-    Action::Reserve { lines: lines(quantity), ttl, buyer: None }
+    Action::Reserve { lines: lines(quantity), ttl, buyer: None, min_life: None }
 }
 
 fn request(key: &str, action: Action) -> Request {
@@ -254,6 +323,8 @@ fn request(key: &str, action: Action) -> Request {
         Action::Adjust { .. }
         | Action::Freeze { .. }
         | Action::Unfreeze { .. }
+        | Action::FreezeLot { .. }
+        | Action::UnfreezeLot { .. }
         | Action::Reopen => "why".into(),
         _ => Name::default(),
     };
@@ -272,6 +343,7 @@ fn request(key: &str, action: Action) -> Request {
 struct Shelf {
     now: Micros,
     levels: std::collections::BTreeMap<LevelId, Level>,
+    lots: std::collections::BTreeMap<(LevelId, Name), Lot>,
     holds: Vec<Hold>,
     entries: Vec<Entry>,
 }
@@ -284,6 +356,7 @@ impl Shelf {
         self.entries.extend(decision.effects.entries);
         self.levels
             .extend(decision.effects.levels.into_iter().map(|(at, change)| (at, change.after)));
+        self.lots.extend(decision.effects.lots.into_iter().map(|(lot, change)| (lot, change.after)));
         for change in decision.effects.changed {
             self.holds.retain(|hold| change.after.is_some() || hold.key != change.key);
         }
@@ -303,7 +376,12 @@ impl Shelf {
         };
         let entries =
             self.entries.iter().filter(|entry| entry.key == request.key).cloned().collect();
+        let mut lots: HashMap<LevelId, Vec<Lot>> = HashMap::new();
+        for ((at, _), lot) in &self.lots {
+            lots.entry(at.clone()).or_default().push(lot.clone());
+        }
         Facts {
+            lots,
             now: self.now,
             retake_lapsed: true,
             levels: self.levels.iter().map(level).collect(),

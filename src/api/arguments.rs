@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum};
 
 use crate::settings;
+use crate::store::datum::span;
 
 /// The arguments of one call, counted from 0 as in the SQL signature.
 pub struct Arguments(pg_sys::FunctionCallInfo);
@@ -107,6 +108,26 @@ impl Arguments {
         self.json(place, "lines")?.map(|json| parse::parts(&json)).transpose()
     }
 
+    /// The same, where a line may name a lot.
+    pub fn opt_lines_of_lots(&self, place: usize) -> Result<Option<Vec<Line>>, Fault> {
+        self.json(place, "lines")?.map(|json| parse::parts_of_lots(&json)).transpose()
+    }
+
+    /// A lot that must be given.
+    pub fn lot(&self, place: usize) -> Result<Name, Fault> {
+        self.name(place, "lot")
+    }
+
+    /// A lot that may be NULL.
+    pub fn opt_lot(&self, place: usize) -> Result<Option<Name>, Fault> {
+        self.opt_name(place, "lot")
+    }
+
+    /// A span of time that may be NULL.
+    pub fn opt_span(&self, place: usize, name: &str) -> Result<Option<Micros>, Fault> {
+        self.datum(place).map(|datum| limits::span(name, span(datum))).transpose()
+    }
+
     /// The lines of a dispatch, which must be given.
     pub fn loads(&self, place: usize) -> Result<Vec<Load>, Fault> {
         parse::loads(&self.json(place, "lines")?.ok_or_else(|| missing("lines"))?)
@@ -148,15 +169,6 @@ pub fn missing(name: &str) -> Fault {
         .hint(format!("Give a value for {name}."))
 }
 
-/// An interval in microseconds; a month has 30 days and a day 24 hours, as where PostgreSQL
-/// compares intervals.
-fn span(interval: pg_sys::Datum) -> i128 {
-    const DAY: i128 = 24 * 3600 * limits::SECOND as i128;
-    // SAFETY: the argument is an interval.
-    let interval = unsafe { &*interval.cast_mut_ptr::<pg_sys::Interval>() };
-    i128::from(interval.time) + (i128::from(interval.day) + 30 * i128::from(interval.month)) * DAY
-}
-
 /// The time to live that options name, read as PostgreSQL reads an interval.
 pub fn ttl_of(path: std::fmt::Arguments<'_>, options: &Options) -> Result<Micros, Fault> {
     let Some(text) = &options.ttl else { return Ok(settings::default_ttl()) };
@@ -167,6 +179,21 @@ pub fn ttl_of(path: std::fmt::Arguments<'_>, options: &Options) -> Result<Micros
     };
     let text = std::ffi::CString::new(text.as_bytes()).map_err(|_| unreadable())?;
     settings::check_first_ttl(path, limits::ttl(path, interval_in(&text).ok_or_else(unreadable)?)?)
+}
+
+/// How long options ask lots to last, read as PostgreSQL reads an interval.
+pub fn min_life_of(
+    path: std::fmt::Arguments<'_>,
+    options: &Options,
+) -> Result<Option<Micros>, Fault> {
+    let Some(text) = &options.min_life else { return Ok(None) };
+    let unreadable = || {
+        Fault::invalid(path, format!("{path} is not an interval"))
+            .detail(format!("It is \"{text}\"."))
+            .hint("Give an interval, '3 days' say.")
+    };
+    let text = std::ffi::CString::new(text.as_bytes()).map_err(|_| unreadable())?;
+    limits::span(path, interval_in(&text).ok_or_else(unreadable)?).map(Some)
 }
 
 /// Reads an interval; `None` where PostgreSQL cannot.

@@ -15,7 +15,7 @@ use crate::store::datum::{self, Value};
 /// Most ledger rows or levels of one call.
 const CALL_ROWS_MAX: i64 = 100_000;
 /// How many columns of a row tell of a level.
-const LEVEL_COLUMNS: usize = 14;
+const LEVEL_COLUMNS: usize = 15;
 
 /// `changes_since(cursor, max_rows)`: outcome, the level, next_cursor.
 #[pg_extern(sql = false)]
@@ -103,6 +103,7 @@ fn columns(state: &LevelRow) -> [Value; LEVEL_COLUMNS] {
         datum::int(level.waiting),
         datum::int(level.in_transit),
         datum::int(level.backorder_limit),
+        datum::int(level.unsellable),
         datum::int(level.announced()),
         datum::flag(level.frozen),
         datum::opt_int(level.sale.from),

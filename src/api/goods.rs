@@ -1,20 +1,20 @@
-//! Receive, adjust, set, transfer, limits, freeze.
+//! Receive, adjust, set, transfer, limits, freeze, lots.
 
 use pg_stock_core::limits;
-use pg_stock_core::{Action, Fault, LevelId, Limits, Name, Request};
+use pg_stock_core::{Action, Fault, LevelId, Limits, Name, NamedLot, Request};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::arguments::Arguments;
 use super::{Form, answer, request};
 
-/// `receive_stock(key, sku, location, quantity, reason)`
+/// `receive_stock(key, sku, location, quantity, reason, lot, best_before)`
 #[pg_extern(sql = false)]
 fn receive(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_receive);
 }
 
-/// `try_receive_stock(key, sku, location, quantity, reason)`
+/// `try_receive_stock(key, sku, location, quantity, reason, lot, best_before)`
 #[pg_extern(sql = false)]
 fn try_receive(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_receive);
@@ -22,16 +22,23 @@ fn try_receive(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_receive(args: &Arguments) -> Result<(Action, Name), Fault> {
     let quantity = limits::quantity("quantity", args.int(3, "quantity")?)?;
-    Ok((Action::Receive { at: args.level(1)?, quantity }, args.opt_reason(4)?))
+    let (lot, best_before) = (args.opt_lot(5)?, args.opt_int(6));
+    let best_before = best_before.map(limits::date).transpose()?;
+    if lot.is_none() && best_before.is_some() {
+        return Err(Fault::invalid("lot", "lot must be given where best_before is")
+            .hint("A date is that of a lot: give the lot a name, '2026-11-30' say."));
+    }
+    let lot = lot.map(|name| NamedLot { name, best_before });
+    Ok((Action::Receive { at: args.level(1)?, quantity, lot }, args.opt_reason(4)?))
 }
 
-/// `adjust_stock(key, sku, location, delta, reason, expected_version)`
+/// `adjust_stock(key, sku, location, delta, reason, expected_version, lot)`
 #[pg_extern(sql = false)]
 fn adjust(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_adjust);
 }
 
-/// `try_adjust_stock(key, sku, location, delta, reason, expected_version)`
+/// `try_adjust_stock(key, sku, location, delta, reason, expected_version, lot)`
 #[pg_extern(sql = false)]
 fn try_adjust(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_adjust);
@@ -39,17 +46,17 @@ fn try_adjust(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_adjust(args: &Arguments) -> Result<(Action, Name), Fault> {
     let delta = limits::delta("delta", args.int(3, "delta")?)?;
-    let expected_version = args.opt_int(5);
-    Ok((Action::Adjust { at: args.level(1)?, delta, expected_version }, args.reason(4)?))
+    let (at, expected_version, lot) = (args.level(1)?, args.opt_int(5), args.opt_lot(6)?);
+    Ok((Action::Adjust { at, delta, expected_version, lot }, args.reason(4)?))
 }
 
-/// `set_stock(key, sku, location, on_hand, expected_version, reason)`
+/// `set_stock(key, sku, location, on_hand, expected_version, reason, lot)`
 #[pg_extern(sql = false)]
 fn set(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_set);
 }
 
-/// `try_set_stock(key, sku, location, on_hand, expected_version, reason)`
+/// `try_set_stock(key, sku, location, on_hand, expected_version, reason, lot)`
 #[pg_extern(sql = false)]
 fn try_set(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_set);
@@ -57,17 +64,17 @@ fn try_set(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_set(args: &Arguments) -> Result<(Action, Name), Fault> {
     let on_hand = limits::stock("on_hand", args.int(3, "on_hand")?)?;
-    let expected_version = args.opt_int(4);
-    Ok((Action::Set { at: args.level(1)?, on_hand, expected_version }, args.opt_reason(5)?))
+    let (at, expected_version, lot) = (args.level(1)?, args.opt_int(4), args.opt_lot(6)?);
+    Ok((Action::Set { at, on_hand, expected_version, lot }, args.opt_reason(5)?))
 }
 
-/// `transfer_stock(key, sku, from_location, to_location, quantity, reason)`
+/// `transfer_stock(key, sku, from_location, to_location, quantity, reason, lot)`
 #[pg_extern(sql = false)]
 fn transfer(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_transfer);
 }
 
-/// `try_transfer_stock(key, sku, from_location, to_location, quantity, reason)`
+/// `try_transfer_stock(key, sku, from_location, to_location, quantity, reason, lot)`
 #[pg_extern(sql = false)]
 fn try_transfer(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_transfer);
@@ -82,18 +89,19 @@ fn read_transfer(args: &Arguments) -> Result<(Action, Name), Fault> {
             .hint("Name two locations."));
     }
     let quantity = limits::quantity("quantity", args.int(4, "quantity")?)?;
-    Ok((Action::Transfer { from, to, quantity }, args.opt_reason(5)?))
+    let lot = args.opt_lot(6)?;
+    Ok((Action::Transfer { from, to, quantity, lot }, args.opt_reason(5)?))
 }
 
 /// `set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until,
-/// backorder_limit)`
+/// backorder_limit, min_life, near_expiry)`
 #[pg_extern(sql = false)]
 fn set_limits(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Raising, read_set_limits);
 }
 
 /// `try_set_limits(key, sku, location, safety_stock, buyer_limit, on_sale_from, on_sale_until,
-/// backorder_limit)`
+/// backorder_limit, min_life, near_expiry)`
 #[pg_extern(sql = false)]
 fn try_set_limits(fcinfo: pg_sys::FunctionCallInfo) {
     run(fcinfo, Form::Returning, read_set_limits);
@@ -109,11 +117,13 @@ fn read_set_limits(args: &Arguments) -> Result<(Action, Name), Fault> {
         on_sale_from,
         on_sale_until,
         backorder_limit: units(7, "backorder_limit")?,
+        min_life: args.opt_span(8, "min_life")?,
+        near_expiry: args.opt_span(9, "near_expiry")?,
     };
     if set == Limits::default() {
         return Err(Fault::invalid("safety_stock", "no limit was given").hint(
-            "Give safety_stock, buyer_limit (0 lifts it), on_sale_from, on_sale_until or \
-                 backorder_limit.",
+            "Give safety_stock, buyer_limit (0 lifts it), on_sale_from, on_sale_until, \
+                 backorder_limit, min_life or near_expiry.",
         ));
     }
     limits::sale_window(on_sale_from, on_sale_until)?;
@@ -150,6 +160,54 @@ fn try_unfreeze(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_unfreeze(args: &Arguments) -> Result<(Action, Name), Fault> {
     Ok((Action::Unfreeze { at: args.level(1)? }, args.reason(3)?))
+}
+
+/// `track_lots(key, sku, location, reason)`
+#[pg_extern(sql = false)]
+fn track_lots(fcinfo: pg_sys::FunctionCallInfo) {
+    run(fcinfo, Form::Raising, read_track_lots);
+}
+
+/// `try_track_lots(key, sku, location, reason)`
+#[pg_extern(sql = false)]
+fn try_track_lots(fcinfo: pg_sys::FunctionCallInfo) {
+    run(fcinfo, Form::Returning, read_track_lots);
+}
+
+fn read_track_lots(args: &Arguments) -> Result<(Action, Name), Fault> {
+    Ok((Action::TrackLots { at: args.level(1)? }, args.opt_reason(3)?))
+}
+
+/// `freeze_lot(key, sku, location, lot, reason)`
+#[pg_extern(sql = false)]
+fn freeze_lot(fcinfo: pg_sys::FunctionCallInfo) {
+    run(fcinfo, Form::Raising, read_freeze_lot);
+}
+
+/// `try_freeze_lot(key, sku, location, lot, reason)`
+#[pg_extern(sql = false)]
+fn try_freeze_lot(fcinfo: pg_sys::FunctionCallInfo) {
+    run(fcinfo, Form::Returning, read_freeze_lot);
+}
+
+fn read_freeze_lot(args: &Arguments) -> Result<(Action, Name), Fault> {
+    Ok((Action::FreezeLot { at: args.level(1)?, lot: args.lot(3)? }, args.reason(4)?))
+}
+
+/// `unfreeze_lot(key, sku, location, lot, reason)`
+#[pg_extern(sql = false)]
+fn unfreeze_lot(fcinfo: pg_sys::FunctionCallInfo) {
+    run(fcinfo, Form::Raising, read_unfreeze_lot);
+}
+
+/// `try_unfreeze_lot(key, sku, location, lot, reason)`
+#[pg_extern(sql = false)]
+fn try_unfreeze_lot(fcinfo: pg_sys::FunctionCallInfo) {
+    run(fcinfo, Form::Returning, read_unfreeze_lot);
+}
+
+fn read_unfreeze_lot(args: &Arguments) -> Result<(Action, Name), Fault> {
+    Ok((Action::UnfreezeLot { at: args.level(1)?, lot: args.lot(3)? }, args.reason(4)?))
 }
 
 /// Runs the action that the arguments after the key make, for the reason they give.

@@ -45,6 +45,17 @@ fn pay_queues(fcinfo: pg_sys::FunctionCallInfo) {
     rows::send(fcinfo, [row].into_iter());
 }
 
+/// `expire_lots(max_rows)`: levels, units, more.
+#[pg_extern(sql = false)]
+fn expire_lots(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
+    let most = most(&Arguments::of(fcinfo)).map_err(Error::from);
+    let spoiled = or_raise(most.and_then(store::spoil));
+    let row =
+        [datum::int(spoiled.levels), datum::int(spoiled.units), datum::flag(spoiled.more)];
+    rows::send(fcinfo, [row].into_iter());
+}
+
 /// `worker_status()`: preloaded, pid, state, failing_since, failures, error.
 #[pg_extern(sql = false)]
 fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {

@@ -5,7 +5,7 @@ use pg_stock_core::{Action, Fault, Line, Request};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::arguments::{Arguments, missing, ttl_of};
+use super::arguments::{Arguments, min_life_of, missing, ttl_of};
 use super::{Form, answer, request};
 use crate::settings;
 
@@ -25,7 +25,7 @@ fn read_reserve_line(args: &Arguments) -> Result<Vec<Request>, Fault> {
     let key = args.key(0)?;
     let lines = vec![line(args, 6)?];
     let (ttl, buyer) = (Some(args.ttl(4)?), args.opt_name(5, "buyer")?);
-    Ok(vec![request(key, Action::Reserve { lines, ttl, buyer })])
+    Ok(vec![request(key, Action::Reserve { lines, ttl, buyer, min_life: None })])
 }
 
 /// `reserve_stock(key, lines, options)`
@@ -43,11 +43,9 @@ fn try_reserve_lines(fcinfo: pg_sys::FunctionCallInfo) {
 fn read_reserve_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
     let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options(2)?);
     let ttl = Some(ttl_of(format_args!("options.ttl"), &options)?);
-    let context = options.context;
-    Ok(vec![Request {
-        context,
-        ..request(key, Action::Reserve { lines, ttl, buyer: options.buyer })
-    }])
+    let min_life = min_life_of(format_args!("options.min_life"), &options)?;
+    let action = Action::Reserve { lines, ttl, buyer: options.buyer, min_life };
+    Ok(vec![Request { context: options.context, ..request(key, action) }])
 }
 
 /// `sell_stock(key, sku, location, quantity, buyer, expected_version)`
@@ -65,7 +63,7 @@ fn try_sell_line(fcinfo: pg_sys::FunctionCallInfo) {
 fn read_sell_line(args: &Arguments) -> Result<Vec<Request>, Fault> {
     let (key, lines) = (args.key(0)?, vec![line(args, 5)?]);
     let buyer = args.opt_name(4, "buyer")?;
-    Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer })])
+    Ok(vec![request(key, Action::Reserve { lines, ttl: None, buyer, min_life: None })])
 }
 
 /// `sell_stock(key, lines, options)`
@@ -82,7 +80,8 @@ fn try_sell_lines(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_sell_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
     let (key, lines, options) = (args.key(0)?, args.lines(1)?, args.options_of_sale(2)?);
-    let action = Action::Reserve { lines, ttl: None, buyer: options.buyer };
+    let min_life = min_life_of(format_args!("options.min_life"), &options)?;
+    let action = Action::Reserve { lines, ttl: None, buyer: options.buyer, min_life };
     Ok(vec![Request { context: options.context, ..request(key, action) }])
 }
 
@@ -94,7 +93,10 @@ fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
         let batch = parse::requests(&json, settings::max_batch_lines())?;
         let reserve = |(place, asked): (usize, parse::BatchRequest)| {
             let ttl = Some(ttl_of(format_args!("requests[{place}].ttl"), &asked.options)?);
-            let action = Action::Reserve { lines: asked.lines, ttl, buyer: asked.options.buyer };
+            let path = format_args!("requests[{place}].min_life");
+            let min_life = min_life_of(path, &asked.options)?;
+            let (lines, buyer) = (asked.lines, asked.options.buyer);
+            let action = Action::Reserve { lines, ttl, buyer, min_life };
             Ok(Request {
                 number: place as i32 + 1,
                 context: asked.options.context,
@@ -183,10 +185,13 @@ fn read_release(args: &Arguments) -> Result<Vec<Request>, Fault> {
 }
 
 fn read_give_back(args: &Arguments) -> Result<Vec<Request>, Fault> {
-    with_reason(args, read_close(args, |lines| Action::Return { lines })?)
+    let (key, lines) = (args.key(0)?, args.opt_lines_of_lots(1)?);
+    let operation_key = args.operation_key(2)?;
+    let request = Request { operation_key, ..request(key, Action::Return { lines }) };
+    with_reason(args, request)
 }
 
-/// Confirm, release and return take the same arguments, the last two also a reason.
+/// Confirm and release take the same arguments, the second also a reason.
 fn read_close(args: &Arguments, action: fn(Option<Vec<Line>>) -> Action) -> Result<Request, Fault> {
     let (key, action) = (args.key(0)?, action(args.opt_lines(1)?));
     Ok(Request { operation_key: args.operation_key(2)?, ..request(key, action) })
@@ -198,10 +203,7 @@ fn with_reason(args: &Arguments, request: Request) -> Result<Vec<Request>, Fault
 
 /// The one line that the arguments sku, location and quantity make.
 fn line(args: &Arguments, expected_version: usize) -> Result<Line, Fault> {
-    Ok(Line {
-        number: 1,
-        at: args.level(1)?,
-        quantity: pg_stock_core::limits::quantity("quantity", args.int(3, "quantity")?)?,
-        expected_version: args.opt_int(expected_version),
-    })
+    let quantity = pg_stock_core::limits::quantity("quantity", args.int(3, "quantity")?)?;
+    let line = Line::new(1, args.level(1)?, quantity);
+    Ok(Line { expected_version: args.opt_int(expected_version), ..line })
 }

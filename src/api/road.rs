@@ -37,7 +37,7 @@ fn try_arrive(fcinfo: pg_sys::FunctionCallInfo) {
 }
 
 fn read_arrive(args: &Arguments) -> Result<Vec<Request>, Fault> {
-    let lines = args.opt_lines(1)?;
+    let lines = args.opt_lines_of_lots(1)?;
     part_of(args, Action::Arrive { lines }, 2, Name::default())
 }
 
@@ -54,7 +54,7 @@ fn try_lose(fcinfo: pg_sys::FunctionCallInfo) {
 }
 
 fn read_lose(args: &Arguments) -> Result<Vec<Request>, Fault> {
-    let lines = args.opt_lines(1)?;
+    let lines = args.opt_lines_of_lots(1)?;
     part_of(args, Action::Lose { lines }, 2, args.opt_reason(3)?)
 }
 

@@ -21,6 +21,7 @@ pub fn define() {
         &MAX_TTL,
         &MAX_HOLD,
         &MAX_BATCH_LINES,
+        &NEAR_EXPIRY,
         &EXPIRE_BATCH,
         &POLL_INTERVAL,
         &EMIT_INTERVAL,
@@ -59,6 +60,23 @@ static DEFAULT_TTL: Number = Number {
 pub fn default_ttl() -> Micros {
     let most = max_ttl().min(max_hold().unwrap_or(TTL_MAX));
     (Micros::from(DEFAULT_TTL.get()) * SECOND).max(min_ttl()).min(most)
+}
+
+static NEAR_EXPIRY: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: 0..=i32::MAX,
+    setting: Setting {
+        name: c"pg_stock.near_expiry",
+        meaning: c"How long before its date a lot is warned of, unless its level says so.",
+        more: c"Three days unless set. It counts for lots that change from then on.",
+        by: By::File,
+        value: GucSetting::<i32>::new(3 * 24 * 3600),
+    },
+};
+
+/// How long before its date a lot is warned of, unless its level says so.
+pub fn near_expiry() -> Micros {
+    Micros::from(NEAR_EXPIRY.get()) * SECOND
 }
 
 static MIN_TTL: Number = Number {

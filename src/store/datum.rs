@@ -2,6 +2,7 @@
 //!
 //! Text travels as bytes: its encoding is the database's, which Rust's `str` could not hold.
 
+use pg_stock_core::limits::SECOND;
 use pg_stock_core::{Micros, Name};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum};
@@ -70,6 +71,30 @@ pub fn opt_time(value: Option<Micros>) -> Value {
     opt_int(value)
 }
 
+/// An interval of hours, that may be NULL: a day of an interval may be longer or shorter.
+pub fn opt_span(value: Option<Micros>) -> Value {
+    value.map(|micros| {
+        let interval = pg_sys::Interval { time: micros, day: 0, month: 0 };
+        // SAFETY: palloc gives room for an interval, which lives as long as the call.
+        unsafe {
+            let place = pg_sys::palloc(size_of::<pg_sys::Interval>()).cast::<pg_sys::Interval>();
+            place.write(interval);
+            Datum::from(place)
+        }
+    })
+}
+
+const DAY: Micros = 24 * 3_600 * SECOND;
+
+/// An interval in microseconds; a month has 30 days and a day 24 hours, as where PostgreSQL
+/// compares intervals.
+pub fn span(interval: Datum) -> i128 {
+    // SAFETY: the value is an interval.
+    let interval = unsafe { &*interval.cast_mut_ptr::<pg_sys::Interval>() };
+    let days = i128::from(interval.day) + 30 * i128::from(interval.month);
+    i128::from(interval.time) + days * i128::from(DAY)
+}
+
 /// An array of values of this type.
 pub fn array(values: impl Iterator<Item = Value>, of: Oid) -> Value {
     let element = element(of);
@@ -123,6 +148,9 @@ fn element(of: Oid) -> Element {
         pg_sys::INT8OID => eight_bytes(pg_sys::INT8ARRAYOID),
         pg_sys::TIMESTAMPTZOID => eight_bytes(pg_sys::TIMESTAMPTZARRAYOID),
         pg_sys::XID8OID => eight_bytes(pg_sys::XID8ARRAYOID),
+        pg_sys::INTERVALOID => {
+            Element { array: pg_sys::INTERVALARRAYOID, length: 16, by_value: false, align: b'd' }
+        }
         other => unreachable!("no statement takes rows with a column of type {other}"),
     }
 }
@@ -145,6 +173,11 @@ impl Row<'_> {
     /// A bigint or timestamptz column; NULL counts as 0.
     pub fn int(&self, column: usize) -> i64 {
         self.opt_int(column).unwrap_or(0)
+    }
+
+    /// An interval column, in microseconds, that may be NULL.
+    pub fn opt_span(&self, column: usize) -> Option<Micros> {
+        (!self.nulls[column]).then(|| span(self.values[column]) as Micros)
     }
 
     /// An integer column; NULL counts as 0.

@@ -43,7 +43,7 @@ use super::rows::{hold, level_id};
 use super::run::{refuse_on_standby, refuse_where_distributed};
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
-use super::{load, sql, write};
+use super::{load, lots, sql, write};
 use crate::error::Error;
 use crate::settings;
 
@@ -405,11 +405,13 @@ fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
     if levels.values().any(|level| level.waiting > 0) {
         access.fill_in_waiting(&mut holds)?;
     }
+    lots::fill_in_bound(&mut holds.iter_mut().collect::<Vec<_>>(), &levels)?;
     let mut overdue: HashMap<LevelId, VecDeque<Hold>> = HashMap::new();
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
-    let facts = Facts { now: now(), levels, overdue, ..Facts::default() };
+    let mut facts = Facts { levels, overdue, ..load::moment() };
+    lots::fill_in(&mut facts, &[])?;
     let effects = load::with_queues(&access, facts, decide_expiry)?.effects;
     write::locked(&Access::reach(), &effects)?;
     let closed = effects.entries.iter().filter(|entry| entry.operation == Operation::Expire);

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use pg_stock_core::decide::overdue_needed;
-use pg_stock_core::{Action, Decision, Entry, Facts, Fault, Hold, Level, LevelId, Name, Request};
+use pg_stock_core::{
+    Action, Decision, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name, Request,
+};
 use pgrx::spi::SpiResult;
 
 use super::access::Access;
 use super::clock::now;
+use super::lots;
 use crate::error::Error;
 use crate::{board, settings};
 
@@ -37,9 +40,11 @@ pub fn outgrown(facts: &Facts, requests: &[Request], levels: &BTreeSet<LevelId>)
 }
 
 /// True where the facts were read by several statements that matter to a refusal, and so may never
-/// have been true together: overdue holds and buyers' counts are read after their levels.
+/// have been true together: overdue holds, lots and buyers' counts are read after their
+/// levels.
 pub fn pieced_together(facts: &Facts) -> bool {
-    facts.levels.values().any(|level| level.overdue > 0) || !facts.bought.is_empty()
+    facts.levels.values().any(|level| level.overdue > 0 || level.has_lots())
+        || !facts.bought.is_empty()
 }
 
 /// True where levels still have the versions that were read first: then nothing on them changed in
@@ -52,23 +57,46 @@ pub fn unchanged(access: &Access, seen: Option<&BTreeMap<LevelId, Level>>) -> Sp
     Ok(again.len() == seen.len() && again.iter().all(|(at, level)| same(at, level)))
 }
 
-/// The facts for a single one-line reserve in the plain case, by one cheap look: the level is known
-/// and without a limit per buyer, the key is new, and no overdue hold need give way: there are
-/// units enough without, of which none waits for want of what is overdue, or too few with. `None`
-/// in every other case.
-pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Option<Facts>> {
-    let [Request { key, action: Action::Reserve { lines, .. }, .. }] = requests else {
-        return Ok(None);
+/// What a cheap look at a single one-line reserve of a new key on a known level finds.
+pub enum Glance {
+    /// The facts, in the plain case: the level is without a limit per buyer, and no overdue hold
+    /// need give way: there are units enough without, of which none waits for want of what is
+    /// overdue, or too few with.
+    Plain(Facts),
+    /// The level has lots, and most likely units enough: only under its lock they tell which.
+    OfLots,
+    /// Every other case.
+    Unclear,
+}
+
+/// A cheap look at a single one-line reserve.
+pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Glance> {
+    let [Request { key, action: Action::Reserve { lines, min_life, .. }, .. }] = requests else {
+        return Ok(Glance::Unclear);
     };
-    let [line] = lines.as_slice() else { return Ok(None) };
+    let [line] = lines.as_slice() else { return Ok(Glance::Unclear) };
     let facts = moment();
+    let is_narrow = line.lot.is_some() || min_life.is_some();
     let settled = |level: &Level| {
+        if level.has_lots() {
+            // Its counters alone tell of too little only.
+            let is_due = level.next_spoil.is_some_and(|next| next <= facts.now);
+            return !is_due && !is_narrow && level.overdue == 0 && level.free() < line.quantity;
+        }
         let is_all_there = level.overdue == 0 || level.split(line.quantity).1 == 0;
         let is_enough = level.free() >= line.quantity && is_all_there;
         is_enough || level.free() + level.overdue < line.quantity
     };
-    let level = access.glance(&line.at, key, facts.now)?;
-    Ok(level.filter(|level| level.buyer_limit.is_none() && settled(level)).map(|level| Facts {
+    let Some(level) = access.glance(&line.at, key, facts.now)? else {
+        return Ok(Glance::Unclear);
+    };
+    if level.has_lots() && level.free() >= line.quantity && !level.frozen {
+        return Ok(Glance::OfLots);
+    }
+    if level.buyer_limit.is_some() || !settled(&level) {
+        return Ok(Glance::Unclear);
+    }
+    Ok(Glance::Plain(Facts {
         levels: [(line.at.clone(), level)].into(),
         history: [(key.clone(), Vec::new())].into(),
         ..facts
@@ -84,17 +112,34 @@ pub fn facts(
     let mut facts = moment();
     facts.levels = access.levels(levels, facts.now)?.into_iter().collect();
     facts.history = histories(access, requests.iter().map(|request| &request.key))?;
+    lots::fill_in(&mut facts, requests)?;
     facts.overdue = overdue(access, requests, &facts)?;
     facts.bought = bought(access, requests, &facts)?;
     Ok(facts)
 }
 
+/// Levels as they are, with what of them nothing is promised of any more by now.
+pub fn counted(
+    access: &Access,
+    levels: &BTreeSet<LevelId>,
+    now: Micros,
+) -> SpiResult<BTreeMap<LevelId, Level>> {
+    let levels = access.levels(levels, now)?.into_iter().collect();
+    let mut facts = Facts { now, levels, ..Facts::default() };
+    if facts.levels.values().any(Level::has_lots) {
+        lots::fill_in(&mut facts, &[])?;
+        facts.overdue = overdue(access, &[], &facts)?;
+    }
+    Ok(pg_stock_core::counted(facts))
+}
+
 /// The facts of this moment: the time and the settings.
-fn moment() -> Facts {
+pub fn moment() -> Facts {
     Facts {
         now: now(),
         retake_lapsed: settings::retake_lapsed(),
         max_hold: settings::max_hold(),
+        near_expiry: settings::near_expiry(),
         ..Facts::default()
     }
 }
@@ -135,6 +180,7 @@ fn overdue(
     if facts.levels.values().any(|level| level.overdue > 0 && level.waiting > 0) {
         access.fill_in_waiting(&mut holds)?;
     }
+    lots::fill_in_bound(&mut holds.iter_mut().collect::<Vec<_>>(), &facts.levels)?;
     for hold in holds {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
@@ -147,12 +193,14 @@ pub fn with_queues(
     facts: Facts,
     decide: impl Fn(Facts) -> Result<Decision, Fault>,
 ) -> Result<Decision, Error> {
-    let now = facts.now;
-    let decision = pg_stock_core::with_queues(
-        facts,
-        |facts| decide(facts).map_err(Error::from),
-        |need| Ok(access.queues(need, now)?),
-    )?;
+    let (now, levels) = (facts.now, facts.levels.clone());
+    let read = |need: &BTreeMap<LevelId, i64>| {
+        let mut queues = access.queues(need, now)?;
+        lots::fill_in_queues(&mut queues, &levels)?;
+        Ok(queues)
+    };
+    let decision =
+        pg_stock_core::with_queues(facts, |facts| decide(facts).map_err(Error::from), read)?;
     if !decision.unpaid.is_empty() {
         board::left_unpaid();
     }

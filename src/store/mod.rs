@@ -13,6 +13,7 @@
 //! | `rows` | the tables, each said once |
 //! | `direct` | the way to the tables without SQL |
 //! | `sql` | the statements |
+//! | `lots` | what is done with the tables of lots |
 //! | `planner` | plans that stay right, whatever is known of the tables |
 //! | `datum` | values on their way between Rust and PostgreSQL |
 //! | `clock` | the one clock that decides |
@@ -28,6 +29,7 @@ pub mod datum;
 mod direct;
 mod expire;
 mod load;
+mod lots;
 pub mod notify;
 mod pay;
 mod planner;
@@ -36,6 +38,7 @@ pub mod rows;
 mod run;
 mod setback;
 mod sound;
+mod spoil;
 pub mod sql;
 pub mod subtransaction;
 mod write;
@@ -47,6 +50,7 @@ pub use pay::pay;
 pub use reads::{available, standing, standings};
 pub use run::run;
 pub use sound::run_what_is_sound;
+pub use spoil::spoil;
 
 /// Registers what PostgreSQL calls back; once, when the library is loaded.
 pub fn register() {

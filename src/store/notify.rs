@@ -1,14 +1,15 @@
 //! Sends NOTIFY: the channels, the encoding, and the messages of a transaction that tells of
 //! itself.
 
-use pg_stock_core::feed::message::{self, AlertState, LevelState};
+use pg_stock_core::feed::message::{self, AlertState, LevelState, LotState};
 use pg_stock_core::feed::{Alert, alert};
-use pg_stock_core::{Effects, Level, LevelId, Name};
+use pg_stock_core::{Effects, Level, LevelId, Name, moment};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::datum::bytes;
+use super::datum::{Row, bytes};
+use super::rows::level_id;
 use super::sql;
 use crate::early;
 use crate::settings::{self, Notify};
@@ -68,6 +69,26 @@ pub fn announce(effects: &Effects) -> SpiResult<()> {
 /// A level as it is told; `None` where its names are not text, as a database in SQL_ASCII allows.
 pub fn level_state(at: &LevelId, level: &Level) -> Option<LevelState> {
     Some(LevelState::new(utf8(&at.sku)?, utf8(&at.location)?, level))
+}
+
+/// A lot whose date is near or past, as a statement finds it and as it is told (`None` where its
+/// names are not text), and the alert.
+pub fn lot_state(row: Row<'_>) -> (LevelId, Name, Option<LotState>, &'static str) {
+    let (at, lot) = (level_id(row), row.name(2));
+    let alert = if row.flag(6) { "lot_expired" } else { "lot_near_expiry" };
+    let state = || {
+        Some(LotState {
+            alert,
+            sku: utf8(&at.sku)?,
+            location: utf8(&at.location)?,
+            lot: utf8(&lot)?,
+            best_before: row.opt_int(3).and_then(moment::iso),
+            on_hand: row.int(4),
+            reserved: row.int(5),
+        })
+    };
+    let state = state();
+    (at, lot, state, alert)
 }
 
 /// A name in UTF-8; `None` where it is not text.

@@ -15,14 +15,13 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::access::Access;
-use super::clock::now;
 use super::datum::bytes;
 use super::expire::{is_lasting, is_restoring, is_subscribed, wait_for};
 use super::rows::level_id;
 use super::run::{refuse_on_standby, refuse_where_distributed};
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
-use super::{load, sql, write};
+use super::{load, lots, sql, write};
 use crate::error::Error;
 
 /// What one call did.
@@ -85,7 +84,8 @@ fn next_unpaid() -> SpiResult<Option<(LevelId, bool)>> {
 fn pay_at(at: &LevelId) -> Result<Decision, Setback> {
     let access = Access::by_statements();
     let levels = access.levels(&BTreeSet::from([at.clone()]), ALWAYS)?.into_iter().collect();
-    let facts = Facts { now: now(), levels, ..Facts::default() };
+    let mut facts = Facts { levels, ..load::moment() };
+    lots::fill_in(&mut facts, &[])?;
     let decision = load::with_queues(&access, facts, decide_payment)?;
     write::locked(&Access::reach(), &decision.effects)?;
     Ok(decision)

@@ -1,5 +1,7 @@
 //! What callers ask of stock without changing it.
 
+use std::collections::BTreeSet;
+
 use pg_stock_core::standing::Standing;
 use pg_stock_core::{LevelId, Name};
 
@@ -11,8 +13,10 @@ use crate::error::Error;
 
 /// Units of a level that may still be promised; `None` for an unknown level.
 pub fn available(at: LevelId) -> Result<Option<i64>, Error> {
-    let levels = Access::reach().levels(&[at].into(), now())?;
-    Ok(levels.first().map(|(_, level)| level.available(now())))
+    let access = Access::reach();
+    let (now, levels) = (now(), BTreeSet::from([at]));
+    let levels = load::counted(&access, &levels, now)?;
+    Ok(levels.values().next().map(|level| level.available(now)))
 }
 
 /// What has become of the reservation of a key by now. What is told is durable.

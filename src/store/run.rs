@@ -10,6 +10,8 @@
 //! (nobody has seen it). A subtransaction would undo it as well, at the price of a second
 //! transaction id for each sale.
 //!
+//! (A reserve on a level with lots that has units enough goes to the locks at once.)
+//!
 //! **Without locks.** A request is judged from an unlocked read. Levels are read before the entries
 //! of the keys: a key that is unknown afterwards had not changed the level that was read, so a
 //! repeat is never told "sold out" by its own first effect. If nothing would change (a refusal, a
@@ -37,7 +39,7 @@ use pgrx::pg_sys;
 
 use super::access::Access;
 use super::clock::now;
-use super::load::{self, History};
+use super::load::{self, Glance, History};
 use super::setback::Setback;
 use super::{direct, subtransaction, write};
 use crate::error::Error;
@@ -77,8 +79,14 @@ pub fn refuse_where_distributed() -> Result<(), Error> {
 
 fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let access = Access::reach();
-    if let Some(answers) = at_a_glance(&access, requests)? {
-        return Ok(answers);
+    match load::glance(&access, requests)? {
+        Glance::Plain(facts) => {
+            if let Some(answers) = stand(&access, decide(facts, requests)?)? {
+                return Ok(answers);
+            }
+        }
+        Glance::OfLots => return of_lots(access, requests),
+        Glance::Unclear => {}
     }
     let (levels, history) = load::levels_of(&access, requests)?;
     memory::work_on(levels.len().max(requests.len()));
@@ -92,11 +100,14 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     call.under_locks()
 }
 
-fn at_a_glance(access: &Access, requests: &[Request]) -> Result<Option<Vec<Answer>>, Error> {
-    match load::glance(access, requests)? {
-        Some(facts) => stand(access, decide(facts, requests)?),
-        None => Ok(None),
-    }
+/// A reserve on a level with lots: what is there of which is only told under its lock, so that
+/// nothing is judged before.
+fn of_lots(access: Access, requests: &[Request]) -> Result<Vec<Answer>, Error> {
+    let named = requests.iter().flat_map(|request| request.action.named_levels());
+    let levels = named.map(|(at, _)| at.clone()).collect();
+    let mut call = Call::new(requests, access, levels, &History::new());
+    call.levels_are_known = true;
+    call.under_locks()
 }
 
 /// The answers of a decision that was made without locks, if it can stand: it changes nothing, or

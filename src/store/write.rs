@@ -7,6 +7,7 @@ use pgrx::spi::SpiResult;
 
 use super::access::{Access, is_of_one_key};
 use super::clock::now;
+use super::lots;
 use super::notify;
 use super::setback::Setback;
 use crate::error::Error;
@@ -64,9 +65,11 @@ pub fn locked(access: &Access, effects: &Effects) -> Result<(), Setback> {
     let Some(now) = effects.entries.first().map(|entry| entry.recorded_at) else { return Ok(()) };
     claim(access, effects)?;
     create_levels(access, effects, now)?;
+    lots::track(effects)?;
     change_holds_and_buyers(access, effects)?;
     change_places(access, effects)?;
     change_legs(access, effects)?;
+    change_lots(effects)?;
     change_levels(access, effects, now)?;
     tell(effects)?;
     Ok(())
@@ -119,6 +122,17 @@ fn change_places(access: &Access, effects: &Effects) -> Result<(), Error> {
     }
     let changed = access.change_places(&effects.waits)?;
     expect(changed, effects.waits.len(), "queues disagree with the ledger")
+}
+
+/// Changes lots and what holds have of them, which must be as the entries of their lines say.
+fn change_lots(effects: &Effects) -> Result<(), Error> {
+    if effects.lots.is_empty() && effects.entries.iter().all(|entry| entry.lots.is_empty()) {
+        return Ok(());
+    }
+    let (moves, written) = lots::claim(effects)?;
+    expect(written, moves, "the moves of lots could not be written")?;
+    expect(lots::change(effects)?, effects.lots.len(), "lots disagree with the ledger")?;
+    expect(lots::bind(effects)?, effects.bound.len(), "holds of lots disagree with the ledger")
 }
 
 /// Changes goods on the road, which must be as their entries say.

@@ -23,6 +23,7 @@
 //! | `launcher` | one process for the cluster: finds the databases and keeps a worker in each that has the extension |
 //! | `sweeper` | one process for each such database: sleeps until the next hold is due, and gives it back |
 //! | `payer` | the same process, after a sweep: pays those who wait, where a call could not |
+//! | `spoiler` | the same process, after a sweep: books the lots that are past their time |
 //! | `emitter` | the same process, between sweeps: tells what has changed |
 //! | `here` | whether the worker may be where it is: the database, the extension |
 //! | `process` | what both kinds of process do alike: signals, settings, sleep, transactions |
@@ -32,6 +33,7 @@ mod here;
 mod launcher;
 mod payer;
 mod process;
+mod spoiler;
 mod sweeper;
 
 use std::time::Duration;

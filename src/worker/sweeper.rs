@@ -9,6 +9,7 @@ use super::emitter::Emitter;
 use super::here::{database_is_free, extension_is_here};
 use super::payer::Payer;
 use super::process::{self, text_of};
+use super::spoiler::Spoiler;
 use crate::board::{self, Pause, Post};
 use crate::error::or_raise;
 use crate::{latch, settings, store};
@@ -65,11 +66,12 @@ pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
 fn stay(post: Post) {
     let mut emitter = Emitter::new(post);
     let mut payer = Payer::new(post);
+    let mut spoiler = Spoiler::new();
     let mut failures = 0;
     loop {
         match look_around(post, &mut failures) {
             Finding::WorkAgainAt(time) => {
-                let time = time.min(payer.turn());
+                let time = time.min(payer.turn()).min(spoiler.turn());
                 sleep_until(post, &mut emitter, time);
             }
             Finding::LookAgainAt(time) => {

@@ -47,7 +47,25 @@ pub const INVARIANTS: &[Invariant] = &[
     Invariant {
         promise: "nobody waits for what is there",
         breaches: "SELECT sku, location FROM stock.level
-                    WHERE waiting > 0 AND on_hand - reserved > safety_stock AND NOT frozen",
+                    WHERE waiting > 0 AND on_hand - reserved - unsellable > safety_stock
+                      AND NOT frozen AND coalesce(next_spoil > clock_timestamp(), true)",
+    },
+    Invariant {
+        promise: "the lots add up to their level, and to what is held of them",
+        breaches: "SELECT l.sku, l.location, o.on_hand, o.reserved, o.unsellable, b.held
+                     FROM stock.level l
+                     LEFT JOIN (SELECT sku, location, sum(on_hand) AS on_hand,
+                                       sum(reserved) AS reserved,
+                                       coalesce(sum(on_hand - reserved)
+                                                FILTER (WHERE frozen OR spoiled), 0) AS unsellable
+                                  FROM stock.lot GROUP BY sku, location) o USING (sku, location)
+                     LEFT JOIN (SELECT h.sku, h.location, sum(c.quantity) AS held
+                                  FROM stock.hold_lot c JOIN stock.hold h USING (key, line)
+                                 GROUP BY h.sku, h.location) b USING (sku, location)
+                    WHERE next_spoil IS NOT NULL
+                      AND (l.on_hand, l.reserved, l.unsellable, l.reserved)
+                          <> (coalesce(o.on_hand, 0), coalesce(o.reserved, 0),
+                              coalesce(o.unsellable, 0), coalesce(b.held, 0))",
     },
     Invariant {
         promise: "what is on the way adds up to what is in transit",

@@ -181,9 +181,10 @@ impl<'c> Shop<'c> {
 /// What a database has.
 pub fn in_database(client: &mut Client) -> Levels {
     let sql = "SELECT sku, location, on_hand, reserved, safety_stock, waiting, in_transit,
-                      backorder_limit, frozen, on_sale_from, on_sale_until, version,
-                      CASE WHEN frozen THEN 0 ELSE greatest(0, on_hand - reserved - safety_stock
-                                                                 - waiting + backorder_limit) END
+                      backorder_limit, unsellable, frozen, on_sale_from, on_sale_until, version,
+                      CASE WHEN frozen THEN 0
+                           ELSE greatest(0, on_hand - reserved - unsellable - safety_stock
+                                              - waiting + backorder_limit) END
                  FROM stock.level";
     let rows = client.query(sql, &[]).expect("levels");
     let level = |row: &postgres::Row| {
@@ -195,17 +196,18 @@ pub fn in_database(client: &mut Client) -> Levels {
         Level {
             sku: row.get(0),
             location: row.get(1),
-            available: row.get(12),
+            available: row.get(13),
             on_hand,
             reserved,
             safety_stock,
             waiting: row.get(5),
             in_transit: row.get(6),
             backorder_limit: row.get(7),
-            frozen: row.get(8),
-            on_sale_from: moment(9),
-            on_sale_until: moment(10),
-            version: row.get(11),
+            unsellable: row.get(8),
+            frozen: row.get(9),
+            on_sale_from: moment(10),
+            on_sale_until: moment(11),
+            version: row.get(12),
         }
     };
     rows.iter()

@@ -1,14 +1,17 @@
 //! What ends a hold or follows its end: confirm, release, return; and what undoes a release of an
 //! unknown key.
 
+use super::holds::Taken;
+use super::lots::{Choice, goods, promises};
 use super::parts::{Part, accept, parts, refuse_parts, refuse_standing};
 use super::work::{Place, Work, own_key};
 use crate::answer::Answer;
-use crate::facts::{Entry, Hold, Operation};
+use crate::facts::{Entry, Hold, LotMove, Operation};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 use crate::standing::{Claim, LineStanding};
+use crate::units;
 
 /// Takes held units out of the stock; units whose hold has lapsed are taken again if they are
 /// there.
@@ -54,6 +57,14 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     }
     let own = if part.standing.overdue { part.standing.held } else { 0 };
     let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
+    let choice = Choice::of(part.standing.lot.as_ref(), part.standing.min_life);
+    if choice.is_narrow() && level.has_lots() && own == 0 {
+        let unpromised = level.unpromised() + level.safety_stock;
+        let covering = work
+            .cover_in_lots(part.at(), part.quantity, &choice, unpromised, Some(&request.key))
+            .ok_or(Outcome::ReservationExpired)?;
+        return if level.frozen { Err(Outcome::LevelFrozen) } else { Ok(covering) };
+    }
     let shortage = part.quantity - own - (level.free() + level.safety_stock);
     let wanted = (part.quantity - own, level.unpromised() + level.safety_stock);
     let covering = work
@@ -73,7 +84,15 @@ fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), 
             part.split(level.unpromised() + level.safety_stock)
         }),
     };
+    let lots = match held {
+        true => units::first(&work.bound(standing), there),
+        false => {
+            let choice = Choice::of(standing.lot.as_ref(), standing.min_life);
+            work.pick(part.at(), there, &choice)
+        }
+    };
     let confirm = Entry {
+        lots: goods(&lots, -1, held),
         on_hand_delta: -there,
         reserved_delta: if held { -there } else { 0 },
         waiting_delta: if held { 0 } else { waits },
@@ -81,14 +100,16 @@ fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), 
         expires_at: late.then_some(standing.deadline),
         ..work.entry(request, Operation::Confirm, part.claim, part.at(), part.quantity)
     };
+    let moves = confirm.lots.clone();
     work.post(confirm)?;
     let line = part.line(request);
     if held {
+        work.bind((line.0, line.1), &moves);
         let promise = standing.promise;
         let owed = standing.owed_by(promise);
         work.wait(line, (true, promise), owed, waits, Place::Inherited);
         work.wait(line, (false, promise), standing.waiting, -waits, Place::Last);
-        shrink(work, request, part, waits);
+        shrink(work, request, part, Taken { units: part.quantity, waited: waits, lots });
     } else {
         work.wait(line, (true, standing.promise + 1), 0, waits, Place::Last);
     }
@@ -113,7 +134,11 @@ pub(super) fn release(
     };
     for part in &parts {
         let waited = part.quantity.min(part.standing.waiting);
+        let lots = units::last(&work.bound(&part.standing), part.quantity - waited);
+        let moves = promises(&lots, -1);
+        work.bind((&request.key, part.standing.line), &moves);
         let release = Entry {
+            lots: moves,
             reserved_delta: waited - part.quantity,
             waiting_delta: -waited,
             buyer: part.standing.buyer.clone(),
@@ -123,7 +148,7 @@ pub(super) fn release(
         let line = part.line(request);
         let held = (false, part.standing.promise);
         work.wait(line, held, part.standing.waiting, -waited, Place::Last);
-        shrink(work, request, part, waited);
+        shrink(work, request, part, Taken { units: part.quantity, waited, lots });
     }
     Ok(accept(work, request, &parts, |_| Outcome::Released))
 }
@@ -183,10 +208,15 @@ pub(super) fn give_back(
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
+    if let Some(refused) = unknown_lots(work, &parts) {
+        return Ok(refuse_parts(work, request, &parts, &refused));
+    }
     for part in &parts {
         // What has not come yet comes back by not coming.
         let waited = part.quantity.min(part.standing.owed());
         let entry = Entry {
+            lots: lots_back(work, part, part.quantity - waited),
+            lot: part.lot.clone(),
             on_hand_delta: part.quantity - waited,
             waiting_delta: -waited,
             buyer: part.standing.buyer.clone(),
@@ -201,7 +231,32 @@ pub(super) fn give_back(
     Ok(accept(work, request, &parts, |_| Outcome::Returned))
 }
 
-fn shrink(work: &mut Work, request: &Request, part: &Part, waited: i64) {
+/// Lots that are named and are not there.
+fn unknown_lots(work: &Work, parts: &[Part]) -> Option<Vec<Option<Outcome>>> {
+    let is_unknown =
+        |part: &Part| part.lot.as_ref().is_some_and(|lot| work.lot(part.at(), lot).is_none());
+    parts.iter().any(is_unknown).then(|| {
+        parts.iter().map(|part| is_unknown(part).then_some(Outcome::UnknownLot)).collect()
+    })
+}
+
+/// The lots that goods come back to: the one that is named, or those that they came from, the last
+/// ones first.
+fn lots_back(work: &mut Work, part: &Part, count: i64) -> Vec<LotMove> {
+    if !work.has_lots(part.at()) || count == 0 {
+        return Vec::new();
+    }
+    let back = match &part.lot {
+        Some(lot) => vec![(lot.clone(), count)],
+        None => units::last(&work.sold(&part.standing), count),
+    };
+    if back.iter().any(|(lot, _)| lot.is_empty()) {
+        work.into_unnamed(part.at(), 0);
+    }
+    goods(&back, 1, false)
+}
+
+fn shrink(work: &mut Work, request: &Request, part: &Part, taken: Taken) {
     let line = &part.standing;
-    work.shrink(part.line(request), line.held, part.quantity, waited, line.deadline);
+    work.shrink(part.line(request), line.held, &taken, line.deadline);
 }

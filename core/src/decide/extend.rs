@@ -1,5 +1,6 @@
 //! Extend: puts the end of holds off, and holds again what has lapsed.
 
+use super::lots::{Choice, promises};
 use super::parts::{Part, accept, all_parts, refuse_parts, unknown};
 use super::work::{Place, Work, own_key};
 use crate::answer::Answer;
@@ -71,13 +72,9 @@ fn judge_extend(
     {
         return Err(Outcome::ReservationExpired);
     }
-    let line = Line {
-        number: part.claim,
-        at: part.at().clone(),
-        quantity: part.quantity,
-        expected_version: None,
-    };
-    work.take_again(&line, standing.buyer.as_ref(), &request.key, standing.held)
+    let line = Line::new(part.claim, part.at().clone(), part.quantity);
+    let choice = Choice::of(standing.lot.as_ref(), standing.min_life);
+    work.take_again(&line, standing.buyer.as_ref(), &request.key, standing.held, &choice)
 }
 
 fn apply_extend(
@@ -93,7 +90,14 @@ fn apply_extend(
     // Swept units are promised anew: what is there of them first.
     let (there, waits) =
         work.level(part.at()).map_or((0, 0), |level| level.split(standing.expired));
+    let lots = match standing.expired {
+        0 => Vec::new(),
+        _ => work.pick(part.at(), there, &Choice::of(standing.lot.as_ref(), standing.min_life)),
+    };
+    let moves = promises(&lots, 1);
+    work.bind((&request.key, standing.line), &moves);
     work.post(Entry {
+        lots: moves,
         operation_key: own_key(deadline),
         reserved_delta: there,
         waiting_delta: waits,
@@ -117,6 +121,7 @@ fn apply_extend(
             buyer: standing.buyer.clone(),
             expires_at: deadline,
             reserved_at: standing.reserved_at,
+            lots,
         });
     }
     Ok(())

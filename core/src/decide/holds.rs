@@ -1,11 +1,24 @@
 //! Holds as they are opened, shrunk, put off and closed; and the overdue ones that give way.
 
 use super::HoldChange;
+use super::lots::{Choice, promises};
 use super::work::{Place, Work, blank, own_key};
-use crate::facts::{Entry, Hold, LevelId, Micros, Operation};
+use crate::facts::{Entry, Hold, LevelId, Micros, Operation, Units};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::standing::LineStanding;
+use crate::units;
+
+/// Units taken out of a hold.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken {
+    /// How many.
+    pub units: i64,
+    /// How many of them waited.
+    pub waited: i64,
+    /// Of which lots those were that did not.
+    pub lots: Units,
+}
 
 impl Work {
     /// The overdue holds, earliest deadline first, that cover a shortage of what may be promised;
@@ -24,14 +37,45 @@ impl Work {
         let holds = || self.facts.overdue.get(at).into_iter().flatten().filter(is_others);
         let missing = wanted - unpromised;
         if wanted > 0 && missing > shortage {
-            let all = covering(holds(), missing, |hold| hold.quantity);
+            let all = covering(holds(), missing, |hold| self.worth(at, hold));
             let all = all.unwrap_or_else(|| holds().cloned().collect());
-            let covered: i64 = all.iter().map(|hold| hold.quantity).sum();
+            let covered: i64 = all.iter().map(|hold| self.worth(at, hold)).sum();
             if covered >= shortage && unpromised + covered > 0 {
                 return Some(all);
             }
         }
-        covering(holds(), shortage, |hold| hold.quantity)
+        covering(holds(), shortage, |hold| self.worth(at, hold))
+    }
+
+    /// The overdue holds that cover what some lots are short of, and what the level is: units that
+    /// must lie in these lots never wait. Holds of the key `but` are left alone.
+    pub fn cover_in_lots(
+        &self,
+        at: &LevelId,
+        wanted: i64,
+        choice: &Choice,
+        unpromised: i64,
+        but: Option<&Name>,
+    ) -> Option<Vec<Hold>> {
+        let is_others = |hold: &&Hold| Some(&hold.key) != but;
+        let holds = || self.facts.overdue.get(at).into_iter().flatten().filter(is_others);
+        let in_lots = |hold: &Hold| self.held_in(at, &hold.lots, choice);
+        let has_some = |hold: &&Hold| in_lots(hold) > 0;
+        let missing = wanted - self.pickable(at, choice);
+        let mut taken = covering(holds().filter(has_some), missing, in_lots)?;
+        let covered: i64 = taken.iter().map(|hold| self.worth(at, hold)).sum();
+        let known = taken.clone();
+        let others = holds().filter(|hold| !known.contains(hold));
+        let worth = |hold: &Hold| self.worth(at, hold);
+        let has_worth = |hold: &&Hold| worth(hold) > 0;
+        taken.extend(covering(others.filter(has_worth), wanted - unpromised - covered, worth)?);
+        Some(taken)
+    }
+
+    /// The overdue holds that cover what lots are short of for goods that leave them: whether they
+    /// may be promised does not matter.
+    pub fn cover_goods(&self, at: &LevelId, wanted: i64, choice: &Choice) -> Option<Vec<Hold>> {
+        self.cover_in_lots(at, wanted, choice, wanted, None)
     }
 
     /// The same for a shortage of what is there: units that wait cover nothing of it.
@@ -44,7 +88,10 @@ impl Work {
     /// Closes overdue holds.
     pub fn expire(&mut self, holds: Vec<Hold>) -> Result<(), Fault> {
         for hold in holds {
+            let moves = promises(&hold.lots, -1);
+            self.bind((&hold.key, hold.line), &moves);
             self.post(Entry {
+                lots: moves,
                 operation_key: own_key(hold.expires_at),
                 reserved_delta: hold.waiting - hold.quantity,
                 waiting_delta: -hold.waiting,
@@ -62,7 +109,9 @@ impl Work {
             let line = (&hold.key, hold.line, &hold.at);
             let held = (false, hold.promise);
             self.wait(line, held, hold.waiting, -hold.waiting, Place::Last);
-            self.shrink(line, hold.quantity, hold.quantity, hold.waiting, hold.expires_at);
+            let taken =
+                Taken { units: hold.quantity, waited: hold.waiting, lots: hold.lots.clone() };
+            self.shrink(line, hold.quantity, &taken, hold.expires_at);
         }
         Ok(())
     }
@@ -80,14 +129,13 @@ impl Work {
         &mut self,
         (key, line, at): (&Name, i32, &LevelId),
         held: i64,
-        taken: i64,
-        waited: i64,
+        taken: &Taken,
         deadline: Micros,
     ) {
-        let rest = held - taken;
+        let rest = held - taken.units;
         if deadline <= self.facts.now {
-            self.shrink_overdue((key, line, at), taken, waited);
-            self.shrink_lapsed((key, line, at), taken, waited);
+            self.shrink_overdue((key, line, at), taken);
+            self.shrink_lapsed((key, line, at), taken.units, taken.waited);
         }
         if rest <= 0 {
             self.leave(at, deadline);
@@ -100,9 +148,10 @@ impl Work {
         });
     }
 
-    fn shrink_overdue(&mut self, (key, line, at): (&Name, i32, &LevelId), taken: i64, waited: i64) {
+    fn shrink_overdue(&mut self, (key, line, at): (&Name, i32, &LevelId), taken: &Taken) {
+        let worth = self.worth_of(at, taken.units, &taken.lots);
         if let Some(level) = self.facts.levels.get_mut(at) {
-            level.overdue -= taken;
+            level.overdue -= worth;
         }
         // The holds that give way are the earliest: they are found, and leave, at the front of the
         // queue.
@@ -111,8 +160,11 @@ impl Work {
         else {
             return;
         };
-        holds[place].quantity -= taken;
-        holds[place].waiting -= waited;
+        holds[place].quantity -= taken.units;
+        holds[place].waiting -= taken.waited;
+        for (lot, count) in &taken.lots {
+            units::give_up(&mut holds[place].lots, lot, *count);
+        }
         if holds[place].quantity <= 0 {
             holds.remove(place);
         }
@@ -121,7 +173,9 @@ impl Work {
     /// Puts the deadline of a hold off; one that was overdue is in force again.
     pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
         if line.overdue {
-            self.shrink_overdue((key, line.line, &line.at), line.held, line.waiting);
+            let taken =
+                Taken { units: line.held, waited: line.waiting, lots: self.bound(line) };
+            self.shrink_overdue((key, line.line, &line.at), &taken);
             self.revive_lapsed((key, line.line, &line.at));
             // Its level is written, so that a transaction with an older snapshot sees that
             // something changed there.

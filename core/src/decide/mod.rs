@@ -13,6 +13,8 @@
 //! | room | what it decides |
 //! |---|---|
 //! | `reserve`, `close`, `extend`, `goods`, `road` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits; goods on the road |
+//! | `departure` | whether the levels of a dispatch have what leaves them |
+//! | `lots` | which lots are taken, and what an entry does to them; lots past their time |
 //! | `holds` | which overdue holds give way; holds as they open, shrink, and end |
 //! | `queue` | who waits for what is not there, and who gets what has come |
 //! | `work` | whether a line can be had (`take_free`, `take_again`), and what an entry does to its level |
@@ -21,9 +23,11 @@
 //! | `will_act` | whether a request changes something, as far as its key tells |
 
 mod close;
+mod departure;
 mod extend;
 mod goods;
 mod holds;
+mod lots;
 mod needed;
 mod parts;
 mod queue;
@@ -36,13 +40,15 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::answer::Answer;
-use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros};
+use crate::facts::{Entry, Facts, Hold, Level, LevelId, Lot, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::{Action, Request};
+pub use lots::{counted, spoil};
 pub use needed::overdue_needed;
 pub use queue::{Queues, with_queues};
 pub use will_act::will_act;
+use reserve::Terms;
 use work::Work;
 
 /// What is answered, and what must be stored for the answers to be true.
@@ -80,6 +86,12 @@ pub struct Effects {
     pub waits: Vec<WaitChange>,
     /// Goods on the road that change, each once.
     pub shipped: Vec<LegChange>,
+    /// Lots that change.
+    pub lots: BTreeMap<(LevelId, Name), LotChange>,
+    /// Levels that have lots from now on: what is held of them is held of the lot without a name.
+    pub tracked: BTreeSet<LevelId>,
+    /// By reservation, line and lot: the change of what is held of it.
+    pub bound: BTreeMap<(Name, i32, Name), i64>,
 }
 
 impl Effects {
@@ -96,6 +108,26 @@ pub struct LevelChange {
     pub before: Option<Level>,
     /// As it will be.
     pub after: Level,
+}
+
+/// One lot that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LotChange {
+    /// As it was; `None`: the lot is made.
+    pub before: Option<Lot>,
+    /// As it will be.
+    pub after: Lot,
+    /// When its free units will have to be booked as unsellable, if ever.
+    pub spoils_at: Option<Micros>,
+    /// When it is warned of that its date is near, if ever.
+    pub warns_at: Option<Micros>,
+}
+
+impl LotChange {
+    /// A change whose moments follow once all of them are known.
+    fn to(before: Option<Lot>, after: Lot) -> Self {
+        LotChange { before, after, spoils_at: None, warns_at: None }
+    }
 }
 
 /// By how much the counters of a level change.
@@ -243,6 +275,7 @@ impl Guard {
             && !level.frozen
             && level.sale.is_open(self.now)
             && level.buyer_limit.is_none()
+            && !level.has_lots()
             && as_due
             && self.expected_version.is_none_or(|version| version == level.version)
     }
@@ -299,8 +332,9 @@ pub fn pay(facts: Facts) -> Result<Decision, Fault> {
 fn decide_one(work: &mut Work, request: &Request) -> Result<Vec<Answer>, Fault> {
     let mark = work.mark();
     let mut answers = match &request.action {
-        Action::Reserve { lines, ttl, buyer } => {
-            reserve::reserve(work, request, lines, *ttl, buyer.as_ref())?
+        Action::Reserve { lines, ttl, buyer, min_life } => {
+            let terms = Terms { ttl: *ttl, buyer: buyer.as_ref(), min_life: *min_life };
+            reserve::reserve(work, request, lines, terms)?
         }
         Action::Confirm { lines } => close::confirm(work, request, lines.as_deref())?,
         Action::Release { lines } => close::release(work, request, lines.as_deref())?,
@@ -324,7 +358,9 @@ fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
     let [Request { action: Action::Reserve { lines, .. }, .. }] = requests else { return None };
     let [line] = lines.as_slice() else { return None };
     let before = work.effects.levels.get(&line.at)?.before.as_ref()?;
-    let is_plain = before.buyer_limit.is_none() && work.effects.changed.is_empty();
+    let is_plain = before.buyer_limit.is_none()
+        && !before.has_lots()
+        && work.effects.changed.is_empty();
     let (there, waits) = before.split(line.quantity);
     let is_whole = there == 0 || waits == 0;
     (is_plain && is_whole).then(|| Guard {

@@ -32,5 +32,8 @@ pub fn overdue_needed(facts: &Facts, requests: &[Request]) -> HashMap<LevelId, i
         let short = (-level.unpromised()).max(-level.free()).max(0);
         *most = most.saturating_add(short).saturating_add(level.waiting);
     }
+    // What a hold is worth depends on its lots.
+    let with_lots = facts.levels.iter().filter(|(_, level)| level.has_lots());
+    need.extend(with_lots.map(|(at, _)| (at.clone(), i64::MAX)));
     need
 }

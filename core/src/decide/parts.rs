@@ -15,6 +15,8 @@ pub(super) struct Part {
     /// The line of the claim: from 1 on, so that two requests under one key collide.
     pub claim: i32,
     pub quantity: i64,
+    /// The lot that the request names.
+    pub lot: Option<Name>,
     pub standing: LineStanding,
 }
 
@@ -166,7 +168,12 @@ pub(super) fn all_parts(
     let parts: Vec<Part> = (standing.lines.iter())
         .filter(|line| open(line) > 0)
         .zip(1..)
-        .map(|(line, claim)| Part { claim, quantity: open(line), standing: line.clone() })
+        .map(|(line, claim)| Part {
+            claim,
+            quantity: open(line),
+            lot: None,
+            standing: line.clone(),
+        })
         .collect();
     if parts.is_empty() {
         let outcome = |line: &LineStanding| nothing_left(request, line);
@@ -192,6 +199,7 @@ fn named_parts(
                 _ => Ok(Part {
                     claim: line.number,
                     quantity: line.quantity,
+                    lot: line.lot.clone(),
                     standing: found.clone(),
                 }),
             }

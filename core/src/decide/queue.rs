@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::lots::{Choice, goods, promises};
 use super::work::{Place, Work, blank, own_key};
 use super::{Decision, WaitChange};
 use crate::facts::{Entry, Facts, LevelId, Operation, Wait};
@@ -138,7 +139,11 @@ impl Work {
         // A line may be supplied several times; the version of its level tells these apart.
         let version = self.level(at).map_or(0, |level| level.version + 1);
         let (key, now) = (to.key.clone(), self.facts.now);
+        let lots = self.pick(at, units, &Choice::default());
+        let moves = if to.sold { goods(&lots, -1, false) } else { promises(&lots, 1) };
+        self.bind((&to.key, to.line), &moves);
         self.post(Entry {
+            lots: moves,
             operation_key: own_key(version),
             on_hand_delta: if to.sold { -units } else { 0 },
             reserved_delta: if to.sold { 0 } else { units },

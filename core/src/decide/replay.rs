@@ -1,7 +1,7 @@
 //! Identity: is this the request that the key was used for before?
 //!
-//! A request is its operation and its set of (SKU, location, quantity, buyer). Time to live,
-//! expected version, reason and the order of the lines do not count.
+//! A request is its operation and its set of (SKU, location, quantity, lot, buyer). Time to
+//! live, life, expected version, reason and the order of the lines do not count.
 
 use super::work::Work;
 use crate::answer::Answer;
@@ -25,10 +25,12 @@ pub(super) fn claimed<'a>(
 
 /// True where the entries record exactly these lines for this buyer.
 pub(super) fn same_lines(entries: &[&Entry], lines: &[Line]) -> bool {
-    let mut recorded: Vec<(Option<&LevelId>, i64)> =
-        entries.iter().map(|entry| (entry.at.as_ref(), entry.quantity)).collect();
-    let mut asked: Vec<(Option<&LevelId>, i64)> =
-        lines.iter().map(|line| (Some(&line.at), line.quantity)).collect();
+    let mut recorded: Vec<(Option<&LevelId>, i64, Option<&Name>)> = entries
+        .iter()
+        .map(|entry| (entry.at.as_ref(), entry.quantity, entry.lot.as_ref()))
+        .collect();
+    let mut asked: Vec<(Option<&LevelId>, i64, Option<&Name>)> =
+        lines.iter().map(|line| (Some(&line.at), line.quantity, line.lot.as_ref())).collect();
     recorded.sort_unstable();
     asked.sort_unstable();
     recorded == asked

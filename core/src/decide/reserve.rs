@@ -1,5 +1,6 @@
 //! Reserve, and sell: a reserve that is confirmed at once.
 
+use super::lots::{Choice, goods, promises};
 use super::replay;
 use super::work::{Place, Work};
 use crate::answer::Answer;
@@ -10,25 +11,37 @@ use crate::outcome::Outcome;
 use crate::request::{Line, Request};
 use crate::standing::{Claim, LineStanding};
 
-/// Decides a reserve; without a time to live it is a sale.
+/// What is asked for all lines.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// Without a time to live it is a sale.
+    pub ttl: Option<Micros>,
+    pub buyer: Option<&'a Name>,
+    pub min_life: Option<Micros>,
+}
+
+/// Decides a reserve or a sale.
 pub(super) fn reserve(
     work: &mut Work,
     request: &Request,
     lines: &[Line],
-    ttl: Option<Micros>,
-    buyer: Option<&Name>,
+    terms: Terms,
 ) -> Result<Vec<Answer>, Fault> {
+    let Terms { ttl, buyer, min_life } = terms;
     if let Some(answers) = earlier(work, request, lines, ttl, buyer) {
         return Ok(answers);
     }
-    let judged: Vec<_> = lines.iter().map(|line| work.take_free(line, buyer)).collect();
+    let judge = |line: &Line| {
+        work.take_free(line, buyer, &Choice::of(line.lot.as_ref(), min_life))
+    };
+    let judged: Vec<_> = lines.iter().map(judge).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
         return Ok(work.refuse(request, lines, &refused));
     }
     for (line, covering) in lines.iter().zip(judged.into_iter().flatten()) {
         work.expire(covering)?;
-        apply(work, request, line, ttl, buyer)?;
+        apply(work, request, line, terms)?;
     }
     let outcome = if ttl.is_some() { Outcome::Reserved } else { Outcome::Sold };
     Ok(lines
@@ -86,13 +99,17 @@ fn apply(
     work: &mut Work,
     request: &Request,
     line: &Line,
-    ttl: Option<Micros>,
-    buyer: Option<&Name>,
+    Terms { ttl, buyer, min_life }: Terms,
 ) -> Result<(), Fault> {
     let deadline = ttl.map(|ttl| work.facts.now.saturating_add(ttl));
     let (there, waits) =
         work.level(&line.at).map_or((line.quantity, 0), |level| level.split(line.quantity));
+    let lots = work.pick(&line.at, there, &Choice::of(line.lot.as_ref(), min_life));
+    let moves = promises(&lots, 1);
     let reserve = Entry {
+        lots: moves.clone(),
+        lot: line.lot.clone(),
+        min_life: min_life.filter(|_| !lots.is_empty()),
         reserved_delta: there,
         waiting_delta: waits,
         buyer: buyer.cloned(),
@@ -105,6 +122,7 @@ fn apply(
     work.wait(place, (deadline.is_none(), 0), 0, waits, Place::Last);
     match deadline {
         Some(expires_at) => {
+            work.bind((&request.key, line.number), &moves);
             work.open(Hold {
                 key: request.key.clone(),
                 line: line.number,
@@ -115,11 +133,14 @@ fn apply(
                 buyer: buyer.cloned(),
                 expires_at,
                 reserved_at: work.facts.now,
+                lots,
             });
             Ok(())
         }
         None => {
             let confirm = Entry {
+                lots: goods(&lots, -1, true),
+                lot: line.lot.clone(),
                 on_hand_delta: -there,
                 reserved_delta: -there,
                 buyer: buyer.cloned(),

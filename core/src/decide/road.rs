@@ -3,18 +3,21 @@
 //! What a key has on the way follows from its entries (`shipment`). A dispatch and a recall write
 //! two entries for each leg: the level that the goods leave, and the one that they go to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
+use super::departure::{Departures, departures};
+use super::lots::{Choice, goods};
 use super::parts::{check_operation_key, unknown};
 use super::replay;
 use super::work::Work;
-use super::{LegChange, goods};
+use super::LegChange;
 use crate::answer::Answer;
-use crate::facts::{Entry, Hold, LevelId, Operation};
+use crate::facts::{Entry, Hold, LevelId, Lot, LotMove, Operation, Units};
 use crate::fault::Fault;
+use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::request::{Line, Load, Request};
-use crate::shipment::{Leg, Shipment};
+use crate::shipment::{Leg, Shipment, on_the_road};
 
 /// Sends goods on their way.
 pub(super) fn dispatch(
@@ -31,8 +34,8 @@ pub(super) fn dispatch(
             work.refuse_all(request, &lines, Outcome::KeyConflict)
         });
     }
-    let leaving = leaving(loads);
-    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, &leaving, line)).collect();
+    let departures = departures(work, loads);
+    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, &departures, line)).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
         return Ok(work.refuse(request, &lines, &refused));
@@ -40,64 +43,68 @@ pub(super) fn dispatch(
     for covering in judged.into_iter().flatten() {
         work.expire(covering)?;
     }
-    for (line, is_departure) in lines.iter().zip([true, false].into_iter().cycle()) {
-        let entry = work.entry(request, Operation::Dispatch, line.number, &line.at, line.quantity);
-        work.post(match is_departure {
-            true => Entry { on_hand_delta: -line.quantity, ..entry },
-            false => Entry { in_transit_delta: line.quantity, ..entry },
-        })?;
+    for ends in lines.chunks(2) {
+        depart(work, request, &ends[0], &ends[1])?;
     }
+    let mut ways: BTreeMap<(&LevelId, &LevelId), i64> = BTreeMap::new();
     for load in loads {
+        *ways.entry((&load.from, &load.to)).or_default() += load.quantity;
+    }
+    for ((from, to), after) in ways {
         work.ship(LegChange {
             key: request.key.clone(),
-            from: load.from.clone(),
-            to: load.to.clone(),
+            from: from.clone(),
+            to: to.clone(),
             before: 0,
-            after: load.quantity,
+            after,
             dispatched_at: work.facts.now,
         });
     }
     Ok(accept(work, request, &lines, Outcome::Dispatched))
 }
 
+/// One load leaves its level and is on the road to another.
+fn depart(work: &mut Work, request: &Request, from: &Line, to: &Line) -> Result<(), Fault> {
+    let taken = work.pick(&from.at, from.quantity, &Choice::to_move(from.lot.as_ref()));
+    let entry = |work: &Work, line: &Line| Entry {
+        lot: line.lot.clone(),
+        ..work.entry(request, Operation::Dispatch, line.number, &line.at, line.quantity)
+    };
+    work.post(Entry {
+        on_hand_delta: -from.quantity,
+        lots: goods(&taken, -1, false),
+        ..entry(work, from)
+    })?;
+    work.post(Entry {
+        in_transit_delta: to.quantity,
+        lots: on_the_road(&taken, 1),
+        ..entry(work, to)
+    })
+}
+
 /// Each load as two lines: where it leaves, and where it goes.
 fn ends_of(loads: &[Load]) -> Vec<Line> {
-    let line = |number, at: &LevelId, quantity| Line {
-        number,
-        at: at.clone(),
-        quantity,
-        expected_version: None,
-    };
     let ends = |load: &Load| {
-        let second = 2 * load.number;
-        [line(second - 1, &load.from, load.quantity), line(second, &load.to, load.quantity)]
+        let line = |number, at: &LevelId| Line {
+            lot: load.lot.clone(),
+            ..Line::new(number, at.clone(), load.quantity)
+        };
+        [line(2 * load.number - 1, &load.from), line(2 * load.number, &load.to)]
     };
     loads.iter().flat_map(ends).collect()
 }
 
-/// Of each level that goods leave: the first line that says so, and how many leave it in all.
-type Leaving<'l> = HashMap<&'l LevelId, (i32, i64)>;
-
-fn leaving(loads: &[Load]) -> Leaving<'_> {
-    let mut leaving = Leaving::new();
-    for load in loads {
-        let (_, units) = leaving.entry(&load.from).or_insert((2 * load.number - 1, 0));
-        *units = units.saturating_add(load.quantity);
-    }
-    leaving
-}
-
 /// A level must have all that leaves it beside what it has promised; overdue holds give way, once
-/// for all loads. Where goods go, nothing is asked.
-fn judge_end(work: &Work, leaving: &Leaving, line: &Line) -> Result<Vec<Hold>, Outcome> {
-    let Some((first, units)) = leaving.get(&line.at).filter(|_| line.number % 2 == 1) else {
-        return Ok(Vec::new());
-    };
+/// for all loads. Where goods go, they must fit the lots that are there.
+fn judge_end(work: &Work, departures: &Departures, line: &Line) -> Result<Vec<Hold>, Outcome> {
+    if line.number % 2 == 0 {
+        let picks = departures.picks(line.number - 1);
+        return work.check_dates(&line.at, picks).map(|()| Vec::new());
+    }
     if work.level(&line.at).is_some_and(|level| level.frozen) {
         return Err(Outcome::LevelFrozen);
     }
-    let covering = goods::judge_stock(work, &line.at, None, |on_hand| on_hand - *units)?;
-    Ok(if *first == line.number { covering } else { Vec::new() })
+    departures.covering(line)
 }
 
 /// Whether entries of a dispatch tell of exactly these loads, in any order.
@@ -105,11 +112,14 @@ fn same_loads(claimed: &[&Entry], loads: &[Load]) -> bool {
     let mut recorded: Vec<_> = claimed
         .chunks(2)
         .map(|pair| {
-            (pair[0].at.as_ref(), pair.last().and_then(|to| to.at.as_ref()), pair[0].quantity)
+            let to = pair.last().and_then(|to| to.at.as_ref());
+            (pair[0].at.as_ref(), to, pair[0].quantity, pair[0].lot.as_ref())
         })
         .collect();
-    let mut asked: Vec<_> =
-        loads.iter().map(|load| (Some(&load.from), Some(&load.to), load.quantity)).collect();
+    let mut asked: Vec<_> = loads
+        .iter()
+        .map(|load| (Some(&load.from), Some(&load.to), load.quantity, load.lot.as_ref()))
+        .collect();
     recorded.sort_unstable();
     asked.sort_unstable();
     recorded == asked
@@ -141,7 +151,8 @@ pub(super) fn unload(
     }
     let all = all_on_the_way(&shipment);
     let asked = lines.map_or_else(|| all.clone(), <[Line]>::to_vec);
-    let is_too_much = |line: &Line| shipment.bound_for(&line.at) < line.quantity;
+    let is_too_much =
+        |line: &Line| shipment.bound_for(&line.at, line.lot.as_ref()) < line.quantity;
     if asked.is_empty() || asked.iter().any(is_too_much) {
         let refused: Vec<_> =
             asked.iter().map(|line| is_too_much(line).then_some(Outcome::NotOnTheWay)).collect();
@@ -153,6 +164,16 @@ pub(super) fn unload(
     }
     let units = |lines: &[Line]| lines.iter().map(|line| line.quantity).collect::<Vec<_>>();
     check_operation_key(request, units(&asked).into_iter(), units(&all).into_iter())?;
+    if is_arrival {
+        let judged = asked.iter().map(|line| {
+            let coming = coming(work, &shipment, line);
+            work.check_dates(&line.at, &coming).err()
+        });
+        let refused: Vec<_> = judged.collect();
+        if refused.iter().any(Option::is_some) {
+            return Ok(work.refuse(request, &asked, &refused));
+        }
+    }
     unload_lines(work, request, shipment, &asked)?;
     Ok(accept(work, request, &asked, outcome))
 }
@@ -165,17 +186,63 @@ fn unload_lines(
 ) -> Result<(), Fault> {
     let operation = request.action.operation();
     for line in lines {
+        let coming = coming(work, &shipment, line);
+        let lots: Units = coming.iter().map(|(lot, units)| (lot.name.clone(), *units)).collect();
+        let mut moves = on_the_road(&lots, -1);
+        if operation == Operation::Arrive {
+            join(&mut moves, work.land(request, line, &coming)?);
+        }
         work.post(Entry {
+            lots: moves,
+            lot: line.lot.clone(),
             on_hand_delta: if operation == Operation::Arrive { line.quantity } else { 0 },
             in_transit_delta: -line.quantity,
             ..work.entry(request, operation, line.number, &line.at, line.quantity)
         })?;
-        for (place, before) in shipment.unload(&line.at, line.quantity) {
+        for (place, before) in shipment.unload(&line.at, line.quantity, &lots) {
             let leg = &shipment.legs[place];
             work.ship(change_of(request, leg, before, leg.quantity));
         }
     }
     Ok(())
+}
+
+/// The lots of what a line takes off the road, earliest date first on each leg, as they are where
+/// they came from.
+fn coming(work: &Work, shipment: &Shipment, line: &Line) -> Vec<(Lot, i64)> {
+    let (mut coming, mut left): (Vec<(Lot, i64)>, i64) = (Vec::new(), line.quantity);
+    for leg in shipment.legs_to(&line.at) {
+        let lot = |(name, units): &(Name, i64)| {
+            let known = work.lot(&leg.from, name).or_else(|| work.lot(&leg.to, name))?;
+            Some((known.clone(), *units))
+        };
+        let mut lots: Vec<(Lot, i64)> = leg.lots.iter().filter_map(lot).collect();
+        lots.retain(|(lot, _)| line.lot.as_ref().is_none_or(|name| *name == lot.name));
+        lots.sort_by(|(a, _), (b, _)| a.rank().cmp(&b.rank()));
+        if leg.lots.is_empty() && line.lot.is_none() {
+            left -= leg.quantity.min(left);
+        }
+        for (lot, units) in lots {
+            let taken = units.min(left);
+            left -= taken;
+            match coming.iter_mut().find(|(other, _)| other.name == lot.name) {
+                Some((_, known)) => *known += taken,
+                None if taken > 0 => coming.push((lot, taken)),
+                None => {}
+            }
+        }
+    }
+    coming
+}
+
+/// What arrives leaves the road.
+fn join(moves: &mut Vec<LotMove>, landed: Vec<LotMove>) {
+    for moved in landed {
+        match moves.iter_mut().find(|known| known.lot == moved.lot) {
+            Some(known) => known.on_hand += moved.on_hand,
+            None => moves.push(moved),
+        }
+    }
 }
 
 /// What is still on the way, level by level, as lines.
@@ -184,12 +251,8 @@ fn all_on_the_way(shipment: &Shipment) -> Vec<Line> {
     let mut seen = HashSet::new();
     for leg in shipment.legs.iter().filter(|leg| leg.quantity > 0) {
         if seen.insert(&leg.to) {
-            lines.push(Line {
-                number: lines.len() as i32 + 1,
-                at: leg.to.clone(),
-                quantity: shipment.bound_for(&leg.to),
-                expected_version: None,
-            });
+            let (number, quantity) = (lines.len() as i32 + 1, shipment.bound_for(&leg.to, None));
+            lines.push(Line::new(number, leg.to.clone(), quantity));
         }
     }
     lines
@@ -223,11 +286,14 @@ pub(super) fn recall(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
             from: leg.to.clone(),
             to: leg.from.clone(),
             quantity: leg.quantity,
+            lot: None,
         })
         .collect();
     let lines = ends_of(&back);
-    for (line, sign) in lines.iter().zip([-1, 1].into_iter().cycle()) {
+    let turning = legs.iter().flat_map(|leg| [(leg, -1), (leg, 1)]);
+    for (line, (leg, sign)) in lines.iter().zip(turning) {
         work.post(Entry {
+            lots: on_the_road(&leg.lots, sign),
             in_transit_delta: sign * line.quantity,
             ..work.entry(request, Operation::Recall, line.number, &line.at, line.quantity)
         })?;
@@ -244,7 +310,7 @@ pub(super) fn recall(work: &mut Work, request: &Request) -> Result<Vec<Answer>, 
 
 /// Tells what is on the way, where that is too little.
 fn on_the_way(answers: Vec<Answer>, shipment: &Shipment) -> Vec<Answer> {
-    let there = |answer: &Answer| answer.at.as_ref().map(|at| shipment.bound_for(at));
+    let there = |answer: &Answer| answer.at.as_ref().map(|at| shipment.bound_for(at, None));
     let is_refused = |answer: &Answer| answer.outcome == Outcome::NotOnTheWay;
     let told =
         |answer: Answer| Answer { there: there(&answer).filter(|_| is_refused(&answer)), ..answer };

@@ -9,7 +9,7 @@ use crate::standing::{Claim, LineStanding, Standing};
 /// Whether a request on a reservation changes something, as far as the entries of its key (in
 /// `facts`, with the time) tell: it is no repeat, what it names is open, and nothing of that has
 /// lapsed. Then nothing that its levels say can refuse it. Where it is false the request changes
-/// nothing, is bad input, or takes again what has lapsed. Other requests have no such answer:
+/// nothing, is bad input, takes again what has lapsed, or names a lot. Other requests have no such answer:
 /// false.
 pub fn will_act(facts: Facts, requests: &[Request]) -> bool {
     let work = Work::new(facts);
@@ -27,7 +27,11 @@ fn acts(work: &Work, request: &Request) -> bool {
         Action::Confirm { lines } => named(lines, &open).is_some_and(|parts| are_live(&parts)),
         Action::Release { .. } if standing.claim == Claim::Free => true,
         Action::Release { lines } => named(lines, &LineStanding::live).is_some(),
-        Action::Return { lines } => named(lines, &LineStanding::returnable).is_some(),
+        Action::Return { lines } => {
+            let is_plain = |line: &Line| line.lot.is_none();
+            lines.iter().flatten().all(is_plain)
+                && named(lines, &LineStanding::returnable).is_some()
+        }
         Action::Extend { ttl } => {
             let parts = all_parts(work, request, &standing, &open).ok();
             let until = work.facts.now.saturating_add(*ttl);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::lots::Choice;
 use super::{Decision, Effects, Guard, LegChange, LevelChange};
 use crate::answer::Answer;
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};
@@ -35,13 +36,15 @@ pub(super) struct Work {
 
 impl Work {
     pub fn new(facts: Facts) -> Self {
-        Work {
+        let mut work = Work {
             facts,
             effects: Effects::default(),
             waits: HashMap::new(),
             paid: 0,
             unpaid: BTreeMap::new(),
-        }
+        };
+        work.take_in_lots();
+        work
     }
 
     /// Where the entries of the next request begin.
@@ -123,10 +126,11 @@ impl Work {
     }
 
     fn post_level(&mut self, entry: &mut Entry) -> Result<(), Fault> {
-        let Some(at) = &entry.at else { return Ok(()) };
-        let before = self.facts.levels.get(at).cloned();
+        let Some(at) = entry.at.clone() else { return Ok(()) };
+        let before = self.facts.levels.get(&at).cloned();
+        let is_change = entry.changes_level();
         let level = self.facts.levels.entry(at.clone()).or_default();
-        if entry.changes_level() {
+        if is_change {
             level.on_hand = limits::add_stock(level.on_hand, entry.on_hand_delta)?;
             level.reserved += entry.reserved_delta;
             level.waiting += entry.waiting_delta;
@@ -137,11 +141,18 @@ impl Work {
             level.backorder_limit = entry.backorder_limit.unwrap_or(level.backorder_limit);
             level.frozen = entry.frozen.unwrap_or(level.frozen);
             level.sale = level.sale.with(entry.on_sale_from, entry.on_sale_until);
+            if entry.operation == Operation::SetLimits {
+                level.min_life = entry.min_life.unwrap_or(level.min_life);
+                level.near_expiry = entry.near_expiry.or(level.near_expiry);
+            }
+            self.post_lots(&at, entry);
+        }
+        let level = self.facts.levels.entry(at.clone()).or_default();
+        if is_change {
+            level.unsellable += entry.unsellable_delta;
             level.version += 1;
-            self.effects
-                .levels
-                .entry(at.clone())
-                .or_insert_with(|| LevelChange { before, after: level.clone() });
+            let after = level.clone();
+            self.effects.levels.entry(at).or_insert(LevelChange { before, after });
         }
         entry.on_hand_after = level.on_hand;
         entry.reserved_after = level.reserved;
@@ -179,9 +190,22 @@ impl Work {
 
     /// Why a level cannot give units that are not promised yet, if it cannot; else the overdue
     /// holds to close first.
-    pub fn take_free(&self, line: &Line, buyer: Option<&Name>) -> Result<Vec<Hold>, Outcome> {
+    pub fn take_free(
+        &self,
+        line: &Line,
+        buyer: Option<&Name>,
+        choice: &Choice,
+    ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
         self.check_sale(level, line, buyer)?;
+        if line.lot.as_ref().is_some_and(|lot| self.lot(&line.at, lot).is_none()) {
+            return Err(Outcome::UnknownLot);
+        }
+        if choice.is_narrow() && level.has_lots() {
+            let unpromised = level.unpromised();
+            let covering = self.cover_in_lots(&line.at, line.quantity, choice, unpromised, None);
+            return covering.ok_or(Outcome::InsufficientStock);
+        }
         let wanted = (line.quantity, level.unpromised());
         let shortage = line.quantity - level.free();
         self.cover(&line.at, shortage, wanted, None).ok_or(Outcome::InsufficientStock)
@@ -196,8 +220,18 @@ impl Work {
         buyer: Option<&Name>,
         key: &Name,
         held: i64,
+        choice: &Choice,
     ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::ReservationExpired)?;
+        // What is still bound to its lots needs no others.
+        if choice.is_narrow() && level.has_lots() && held == 0 {
+            let unpromised = level.unpromised();
+            let covering =
+                self.cover_in_lots(&line.at, line.quantity, choice, unpromised, Some(key));
+            let covering = covering.ok_or(Outcome::ReservationExpired)?;
+            self.check_sale(level, line, buyer)?;
+            return Ok(covering);
+        }
         let shortage = line.quantity - held - level.free();
         let wanted = (line.quantity - held, level.unpromised());
         let covering =
@@ -322,6 +356,13 @@ impl Work {
             }
         }
         self.effects.waits.retain(|wait| wait.before != wait.after);
+        self.effects.bound.retain(|_, units| *units != 0);
+        for ((at, _), change) in &mut self.effects.lots {
+            let level = self.facts.levels.get(at);
+            let near = level.and_then(|level| level.near_expiry).unwrap_or(self.facts.near_expiry);
+            change.spoils_at = change.after.due(level.map_or(0, |level| level.min_life));
+            change.warns_at = change.after.warns_at(near);
+        }
         Decision { answers, effects: self.effects, guard, unpaid: self.unpaid }
     }
 }
@@ -329,7 +370,7 @@ impl Work {
 /// What there is of that which a refusal is about, as far as its level tells.
 fn there(answer: &Answer, level: &Level, now: Micros) -> Option<i64> {
     match answer.outcome {
-        Outcome::BelowReserved => Some(level.on_hand - level.reserved),
+        Outcome::BelowReserved | Outcome::LotRequired => Some(level.on_hand - level.reserved),
         Outcome::InsufficientStock => {
             let (there, waits) = level.split(level.available(now));
             (level.waiting > 0 || waits > 0).then_some(there)
@@ -387,6 +428,8 @@ pub(super) fn blank(
         reserved_delta: 0,
         waiting_delta: 0,
         in_transit_delta: 0,
+        unsellable_delta: 0,
+        lots: Vec::new(),
         on_hand_after: 0,
         reserved_after: 0,
         version: 0,
@@ -402,6 +445,10 @@ pub(super) fn blank(
         frozen: None,
         on_sale_from: None,
         on_sale_until: None,
+        lot: None,
+        best_before: None,
+        min_life: None,
+        near_expiry: None,
         recorded_at,
     }
 }

@@ -31,6 +31,8 @@ pub struct LevelState {
     in_transit: i64,
     #[serde(skip_serializing_if = "is_zero")]
     backorder_limit: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    unsellable: i64,
     available: i64,
     frozen: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +54,7 @@ impl LevelState {
             waiting: level.waiting,
             in_transit: level.in_transit,
             backorder_limit: level.backorder_limit,
+            unsellable: level.unsellable,
             available: level.announced(),
             frozen: level.frozen,
             on_sale_from: level.sale.from.and_then(moment::iso),
@@ -131,6 +134,25 @@ impl AlertState {
     }
 }
 
+/// An alert about a lot.
+#[derive(Clone, Debug, Serialize)]
+pub struct LotState {
+    /// Whether its date is near, or past.
+    pub alert: &'static str,
+    /// What is sold.
+    pub sku: String,
+    /// Where it lies.
+    pub location: String,
+    /// The lot.
+    pub lot: String,
+    /// Its date.
+    pub best_before: Option<String>,
+    /// Units of it physically there.
+    pub on_hand: i64,
+    /// Units of them that are promised to open holds.
+    pub reserved: i64,
+}
+
 /// The messages that tell of levels. Only the last of them has the cursor, and only where there is
 /// room for it. Outside an emission (in the transaction that changes the levels) a message has
 /// levels alone.
@@ -164,6 +186,12 @@ pub fn of_alerts(emission: Option<&Emission<'_>>, alerts: &[AlertState]) -> Vec<
         .into_iter()
         .map(|alerts| to_json(&Message { alerts: Some(alerts), ..Message::of(emission) }))
         .collect()
+}
+
+/// The messages that tell of lots.
+pub fn of_lots(lots: &[LotState]) -> Vec<String> {
+    let message = |alerts| to_json(&serde_json::json!({ "alerts": alerts }));
+    split(lots).into_iter().map(message).collect()
 }
 
 /// Groups that fit into a message each.

@@ -5,10 +5,11 @@ use std::fmt::Arguments;
 
 use serde_json::value::RawValue;
 
-use super::{Text, check_count, integer, read_as};
+use super::{Text, check_count, integer, lot, read_as};
 use crate::facts::LevelId;
 use crate::fault::Fault;
 use crate::limits;
+use crate::name::Name;
 use crate::request::Load;
 
 #[derive(serde::Deserialize)]
@@ -19,11 +20,13 @@ struct RawLoad<'a> {
     to: Text,
     #[serde(borrow)]
     quantity: &'a RawValue,
+    #[serde(default)]
+    lot: Option<Text>,
 }
 
 /// Reads `[{"sku": …, "from": …, "to": …, "quantity": …}, …]`.
 ///
-/// The same way of a SKU named twice is summed into its first line.
+/// The same way of a SKU and lot named twice is summed into its first line.
 ///
 /// # Errors
 /// As [`lines`](super::lines); also where goods would go where they are.
@@ -31,17 +34,19 @@ pub fn loads(json: &[u8]) -> Result<Vec<Load>, Fault> {
     let raw: Vec<RawLoad> = read_as("lines", "loads", json)?;
     check_count("lines", raw.len(), limits::LINES_MAX)?;
     let mut loads: Vec<Load> = Vec::with_capacity(raw.len());
-    let mut places: HashMap<(LevelId, LevelId), usize> = HashMap::with_capacity(raw.len());
+    let mut places: HashMap<(LevelId, LevelId, Option<Name>), usize> =
+        HashMap::with_capacity(raw.len());
     for (index, raw) in raw.iter().enumerate() {
         let path = format_args!("lines[{index}]");
         let load = check_load(path, index, raw)?;
-        match places.get(&(load.from.clone(), load.to.clone())) {
+        let way = (load.from.clone(), load.to.clone(), load.lot.clone());
+        match places.get(&way) {
             Some(&place) => {
                 let sum = loads[place].quantity + load.quantity;
                 loads[place].quantity = limits::quantity(format_args!("{path}.quantity"), sum)?;
             }
             None => {
-                places.insert((load.from.clone(), load.to.clone()), loads.len());
+                places.insert(way, loads.len());
                 loads.push(load);
             }
         }
@@ -66,6 +71,7 @@ fn check_load(path: Arguments<'_>, index: usize, raw: &RawLoad<'_>) -> Result<Lo
         from: LevelId { sku: sku.clone(), location: from },
         to: LevelId { sku, location: to },
         quantity: limits::quantity(quantity_path, integer(quantity_path, raw.quantity)?)?,
+        lot: lot(path, raw.lot.as_ref())?,
     })
 }
 

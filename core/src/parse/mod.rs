@@ -24,6 +24,8 @@ pub struct Options {
     pub ttl: Option<Name>,
     /// For whom.
     pub buyer: Option<Name>,
+    /// How long lots must last, as text that PostgreSQL reads as an interval.
+    pub min_life: Option<Name>,
     /// What the ledger rows are to say besides; empty for nothing.
     pub context: Name,
 }
@@ -39,9 +41,10 @@ pub struct BatchRequest {
     pub options: Options,
 }
 
-/// Reads `[{"sku": …, "location": …, "quantity": …, "expected_version": …}, …]`.
+/// Reads `[{"sku": …, "location": …, "quantity": …, "expected_version": …, "lot": …}, …]`.
 ///
-/// A SKU and location named twice is summed into its first line.
+/// A SKU and location named twice is summed into its first line; both must name the same lot, or
+/// none.
 ///
 /// # Errors
 /// A [`Fault`] with the path of what is malformed, unknown, missing, out of range or too much.
@@ -49,12 +52,28 @@ pub fn lines(json: &[u8]) -> Result<Vec<Line>, Fault> {
     check_lines(format_args!("lines"), read("lines", json)?)
 }
 
+/// As [`parts_of_lots`], of what holds its lots already.
+///
+/// # Errors
+/// As [`parts_of_lots`]; also where a `lot` is given.
+pub fn parts(json: &[u8]) -> Result<Vec<Line>, Fault> {
+    let lines = parts_of_lots(json)?;
+    match lines.iter().find(|line| line.lot.is_some()) {
+        None => Ok(lines),
+        Some(line) => {
+            let path = format!("lines[{}].lot", line.number - 1);
+            Err(Fault::invalid(&path, format!("{path} is not allowed here"))
+                .hint("What is held keeps its lots, see stock.picks(key); leave it out."))
+        }
+    }
+}
+
 /// As [`lines`], of what was reserved or sent before: the version of a level says nothing of that,
 /// so that none may be demanded.
 ///
 /// # Errors
 /// As [`lines`]; also where an `expected_version` is given.
-pub fn parts(json: &[u8]) -> Result<Vec<Line>, Fault> {
+pub fn parts_of_lots(json: &[u8]) -> Result<Vec<Line>, Fault> {
     let lines = lines(json)?;
     match lines.iter().find(|line| line.expected_version.is_some()) {
         None => Ok(lines),
@@ -108,7 +127,12 @@ pub fn requests(json: &[u8], most: usize) -> Result<Vec<BatchRequest>, Fault> {
                 lines: check_lines(format_args!("{path}.lines"), raw.lines)?,
                 options: check_options(
                     path,
-                    RawOptions { ttl: raw.ttl, buyer: raw.buyer, context: raw.context },
+                    RawOptions {
+                        ttl: raw.ttl,
+                        buyer: raw.buyer,
+                        min_life: raw.min_life,
+                        context: raw.context,
+                    },
                 )?,
             })
         })
@@ -124,6 +148,8 @@ struct RawLine<'a> {
     quantity: &'a RawValue,
     #[serde(borrow, default)]
     expected_version: Option<&'a RawValue>,
+    #[serde(default)]
+    lot: Option<Text>,
 }
 
 #[derive(serde::Deserialize)]
@@ -133,6 +159,8 @@ struct RawOptions {
     ttl: Option<Text>,
     #[serde(default)]
     buyer: Option<Text>,
+    #[serde(default)]
+    min_life: Option<Text>,
     #[serde(default)]
     context: Option<Text>,
 }
@@ -147,6 +175,8 @@ struct RawRequest<'a> {
     ttl: Option<Text>,
     #[serde(default)]
     buyer: Option<Text>,
+    #[serde(default)]
+    min_life: Option<Text>,
     #[serde(default)]
     context: Option<Text>,
 }
@@ -198,19 +228,19 @@ fn read_as<'a, T: Deserialize<'a>>(argument: &str, form: &str, json: &'a [u8]) -
 fn form_of(argument: &str) -> &'static str {
     match argument {
         "lines" => {
-            r#"Give an array like [{"sku": "A-1", "location": "main", "quantity": 2, "expected_version": 7}]; expected_version is optional."#
+            r#"Give an array like [{"sku": "A-1", "location": "main", "quantity": 2, "expected_version": 7, "lot": "L1"}]; expected_version and lot are optional."#
         }
         "loads" => {
-            r#"Give an array like [{"sku": "A-1", "from": "north", "to": "south", "quantity": 2}]."#
+            r#"Give an array like [{"sku": "A-1", "from": "north", "to": "south", "quantity": 2, "lot": "L1"}]; lot is optional."#
         }
         "options" => {
-            r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7", "context": "trace 12"}; all are optional."#
+            r#"Give an object like {"ttl": "30 minutes", "buyer": "b-7", "min_life": "3 days", "context": "trace 12"}; all are optional."#
         }
         "orders" => {
             r#"Give an array like [{"key": "order-1", "status": "paid"}, {"key": "order-2", "status": "cancelled"}]."#
         }
         _ => {
-            r#"Give an array like [{"key": "order-1", "lines": [{"sku": "A-1", "location": "main", "quantity": 2}], "ttl": "30 minutes", "buyer": "b-7", "context": "trace 12"}]; ttl, buyer and context are optional."#
+            r#"Give an array like [{"key": "order-1", "lines": [{"sku": "A-1", "location": "main", "quantity": 2}], "ttl": "30 minutes", "buyer": "b-7", "min_life": "3 days", "context": "trace 12"}]; ttl, buyer, min_life and context are optional."#
         }
     }
 }
@@ -233,7 +263,8 @@ fn check_options(path: Arguments<'_>, raw: RawOptions) -> Result<Options, Fault>
     let buyer =
         raw.buyer.map(|buyer| limits::name(format_args!("{path}.buyer"), &buyer.0)).transpose()?;
     let context = raw.context.map(|context| Name::from(context.0)).unwrap_or_default();
-    Ok(Options { ttl: raw.ttl.map(|ttl| Name::from(ttl.0)), buyer, context })
+    let text = |raw: Option<Text>| raw.map(|text| Name::from(text.0));
+    Ok(Options { ttl: text(raw.ttl), buyer, min_life: text(raw.min_life), context })
 }
 
 fn check_lines(path: Arguments<'_>, raw: Vec<RawLine<'_>>) -> Result<Vec<Line>, Fault> {
@@ -265,13 +296,25 @@ fn check_line(path: Arguments<'_>, index: usize, raw: &RawLine<'_>) -> Result<Li
         },
         quantity: limits::quantity(quantity_path, integer(quantity_path, raw.quantity)?)?,
         expected_version: raw.expected_version.map(|raw| integer(version_path, raw)).transpose()?,
+        lot: lot(path, raw.lot.as_ref())?,
     })
+}
+
+/// Takes the lot of a line.
+fn lot(path: Arguments<'_>, raw: Option<&Text>) -> Result<Option<Name>, Fault> {
+    raw.map(|lot| limits::name(format_args!("{path}.lot"), &lot.0)).transpose()
 }
 
 /// Sums a line into an earlier one of the same SKU and location.
 fn join(path: Arguments<'_>, first: &mut Line, again: Line) -> Result<(), Fault> {
     first.quantity =
         limits::quantity(format_args!("{path}.quantity"), first.quantity + again.quantity)?;
+    if first.lot != again.lot {
+        let message = format!("{path}.lot differs from that of line {}", first.number);
+        return Err(Fault::invalid(path, message)
+            .detail("Both lines name the same SKU and location.")
+            .hint("A request takes one lot of a level, or leaves it open; use a key for each."));
+    }
     match (first.expected_version, again.expected_version) {
         (Some(one), Some(other)) if one != other => Err(Fault::invalid(
             path,

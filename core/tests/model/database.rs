@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use pg_stock_core::decide::overdue_needed;
 use pg_stock_core::facts::NEVER;
 use pg_stock_core::standing::Standing;
+use pg_stock_core::units;
 use pg_stock_core::{
-    Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Micros, Name,
-    Operation, Outcome, Request, State, Wait, decide, expire, will_act, with_queues,
+    Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Lot, LotMove,
+    Micros, Name, Operation, Outcome, Request, State, Wait, decide, expire, spoil, will_act, with_queues,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,10 @@ pub struct Database {
     pub bought: BTreeMap<(LevelId, Name), i64>,
     /// The queues of all levels: where each waits, and since when.
     pub waits: BTreeMap<i64, (LevelId, Wait)>,
+    /// The lots of levels.
+    pub lots: BTreeMap<(LevelId, Name), Lot>,
+    /// What lines hold of lots: by key, line and lot.
+    pub bound: BTreeMap<(Name, i32, Name), i64>,
     /// Units on the way, by key, from and to, and since when.
     pub shipped: BTreeMap<(Name, LevelId, LevelId), (i64, Micros)>,
 }
@@ -37,6 +42,8 @@ impl Default for Database {
             entries: Vec::new(),
             bought: BTreeMap::new(),
             waits: BTreeMap::new(),
+            lots: BTreeMap::new(),
+            bound: BTreeMap::new(),
             shipped: BTreeMap::new(),
         }
     }
@@ -94,7 +101,8 @@ impl Database {
         } else if request.action.acts_on_reservation() {
             let late = [Outcome::ConfirmedLate, Outcome::ExtendedLate];
             let is_late = decision.answers.iter().any(|answer| late.contains(&answer.outcome));
-            assert!(is_late || decision.effects.is_empty(), "{request:?}");
+            let names_a_lot = !request.action.named_lots().is_empty();
+            assert!(is_late || names_a_lot || decision.effects.is_empty(), "{request:?}");
         }
     }
 
@@ -179,6 +187,7 @@ impl Database {
         let mut holds: Vec<Hold> = self.holds.values().filter(due).cloned().collect();
         holds.sort_by(|a, b| (a.expires_at, &a.key, a.line).cmp(&(b.expires_at, &b.key, b.line)));
         for hold in &mut holds {
+            hold.lots = self.lots_of(hold);
             hold.waiting = self.waiting(&hold.key, hold.line, false);
             let is_its =
                 |wait: &&Wait| !wait.sold && (&wait.key, wait.line) == (&hold.key, hold.line);
@@ -186,6 +195,23 @@ impl Database {
             hold.promise = place.map_or(0, |place| place.promise);
         }
         holds
+    }
+
+    /// The lots that a hold is bound to.
+    pub fn lots_of(&self, hold: &Hold) -> Vec<(Name, i64)> {
+        let bound = self.bound.iter().filter(|((key, line, _), _)| (key, *line) == (&hold.key, hold.line));
+        bound.map(|((.., lot), units)| (lot.clone(), *units)).collect()
+    }
+
+    /// Books what is past its time, as `expire_lots` does.
+    pub fn spoil(&mut self) {
+        let mut facts = self.facts();
+        facts.overdue.clear();
+        facts.levels.values_mut().for_each(|level| level.overdue = 0);
+        let effects = spoil(facts).expect("nothing exceeds a limit").effects;
+        self.store(&effects);
+        let is_left = |level: &Level| level.next_spoil.is_some_and(|next| next <= self.now);
+        assert!(!self.levels.values().any(is_left));
     }
 
     /// As the extension loads them: overdue holds are only looked for from next_due on.
@@ -215,6 +241,10 @@ impl Database {
                 facts.bought.insert((place.clone(), buyer.clone()), counted);
             }
             facts.overdue.insert(at.clone(), holds.into());
+            if level.next_spoil.is_some() {
+                let lots = self.lots.iter().filter(|((place, _), _)| place == at);
+                facts.lots.insert(at.clone(), lots.map(|(_, lot)| lot.clone()).collect());
+            }
             facts.levels.insert(at.clone(), level);
         }
         let mut history: HashMap<Name, Vec<Entry>> = HashMap::new();
@@ -245,10 +275,11 @@ impl Database {
 
     fn store(&mut self, effects: &Effects) {
         self.check_splits(effects);
+        self.track(effects);
         self.entries.extend(effects.entries.iter().cloned());
         for (at, change) in &effects.levels {
             let mut level = change.after.clone();
-            level.overdue = 0;
+            (level.overdue, level.spoiled) = (0, 0);
             self.levels.insert(at.clone(), level);
         }
         for hold in &effects.opened {
@@ -276,6 +307,7 @@ impl Database {
         for (place, quantity) in &effects.bought {
             *self.bought.entry(place.clone()).or_default() += quantity;
         }
+        self.store_lots(effects);
         self.store_waits(effects);
         for (is_new, leg) in effects.shipped.iter().map(|leg| (leg.before == 0, leg)) {
             let place = (leg.key.clone(), leg.from.clone(), leg.to.clone());
@@ -288,13 +320,44 @@ impl Database {
         }
     }
 
+    fn store_lots(&mut self, effects: &Effects) {
+        for ((at, name), change) in &effects.lots {
+            let place = (at.clone(), name.clone());
+            assert_eq!(self.lots.get(&place), change.before.as_ref(), "the lot that changes");
+            self.lots.insert(place, change.after.clone());
+        }
+        for ((key, line, lot), by) in &effects.bound {
+            let place = (key.clone(), *line, lot.clone());
+            let units = self.bound.entry(place.clone()).or_default();
+            *units += by;
+            assert!(*units >= 0, "{place:?}");
+            if *units == 0 {
+                self.bound.remove(&place);
+            }
+        }
+    }
+
+    /// What held units of a level is bound to the lot without a name when it begins to have lots.
+    fn track(&mut self, effects: &Effects) {
+        for at in &effects.tracked {
+            for hold in self.holds.values().filter(|hold| hold.at == *at) {
+                let there = hold.quantity - self.waiting(&hold.key, hold.line, false);
+                if there > 0 {
+                    self.bound.insert((hold.key.clone(), hold.line, Name::default()), there);
+                }
+            }
+        }
+    }
+
     /// What is there is given first, but not before those who wait; what has not come is taken back
     /// first.
     fn check_splits(&self, effects: &Effects) {
         let mut levels = self.levels.clone();
+        let mut lots = self.lots.clone();
         for (place, entry) in effects.entries.iter().enumerate() {
             let Some(at) = &entry.at else { continue };
             let level = levels.entry(at.clone()).or_default();
+            level.spoiled = spoiled(&lots, at, level.min_life, self.now);
             let standing = || {
                 let earlier = self.entries.iter().chain(&effects.entries[..place]);
                 let of_key: Vec<&Entry> = earlier.filter(|other| other.key == entry.key).collect();
@@ -307,9 +370,12 @@ impl Database {
                         |hold: &Hold| effects.changed.iter().any(|change| change.key == hold.key);
                     let overdue = self.overdue(at);
                     let left = overdue.iter().filter(|hold| !is_closed(hold));
-                    let left: i64 = left.map(|hold| hold.quantity).sum();
+                    let left: i64 = left.map(|hold| self.worth(hold)).sum();
+                    // What must lie in certain lots never waits.
+                    let is_narrow = entry.lot.is_some() || entry.min_life.is_some();
                     for there in [level.unpromised(), level.unpromised() + left] {
                         let there = there.clamp(0, entry.quantity);
+                        let there = if is_narrow { entry.quantity } else { there };
                         assert_eq!(entry.reserved_delta, there, "{entry:?} on {level:?}");
                     }
                 }
@@ -337,11 +403,71 @@ impl Database {
                 }
                 _ => {}
             }
+            self.check_picks(&lots, level, entry, effects);
             level.on_hand += entry.on_hand_delta;
             level.reserved += entry.reserved_delta;
             level.waiting += entry.waiting_delta;
+            level.unsellable += entry.unsellable_delta;
             level.safety_stock = entry.safety_stock.unwrap_or(level.safety_stock);
+            if entry.operation == Operation::SetLimits {
+                level.min_life = entry.min_life.unwrap_or(level.min_life);
+            }
+            follow(&mut lots, level, entry, effects);
         }
+    }
+
+    /// What is promised of lots is what expires first of those that may be promised, and an entry's
+    /// lots add up to what it does.
+    fn check_picks(
+        &self,
+        lots: &BTreeMap<(LevelId, Name), Lot>,
+        level: &Level,
+        entry: &Entry,
+        effects: &Effects,
+    ) {
+        let at = entry.at.as_ref().expect("a level");
+        let sum = |by: fn(&LotMove) -> i64| entry.lots.iter().map(by).sum::<i64>();
+        let has_lots = lots.keys().any(|(place, _)| place == at);
+        let relabels = [Operation::TrackLots, Operation::Spoil].contains(&entry.operation);
+        if has_lots && !relabels {
+            assert_eq!(sum(|moved| moved.on_hand), entry.on_hand_delta, "{entry:?}");
+            assert_eq!(sum(|moved| moved.reserved), entry.reserved_delta, "{entry:?}");
+        }
+        let anew = match entry.operation {
+            Operation::Reserve | Operation::Supply => true,
+            Operation::Confirm | Operation::Extend => entry.promised() > 0,
+            _ => false,
+        };
+        if !has_lots || !anew {
+            return;
+        }
+        let taken = |moved: &LotMove| moved.reserved.max(-moved.on_hand);
+        let first = |other: &&Entry| {
+            other.operation == Operation::Reserve
+                && (&other.key, &other.at) == (&entry.key, &entry.at)
+        };
+        let first = self.entries.iter().chain(&effects.entries).find(first).expect("reserved");
+        // What waits asks for no certain lot.
+        let asked = (entry.operation != Operation::Supply).then_some(first);
+        let min_life = asked.and_then(|first| first.min_life).unwrap_or(0).max(level.min_life);
+        let lot = asked.and_then(|first| first.lot.as_ref());
+        let mut ranked: Vec<&Lot> =
+            lots.iter().filter(|((place, _), _)| place == at).map(|(_, lot)| lot).collect();
+        ranked.sort_by_key(|lot| (lot.best_before.unwrap_or(NEVER), lot.name.clone()));
+        let mut left = entry.lots.iter().map(taken).sum::<i64>();
+        let mut expected = Vec::new();
+        for known in ranked {
+            let may = known.best_before.is_none_or(|date| date - min_life > self.now);
+            let may = may && !known.frozen && !known.spoiled;
+            if may && lot.is_none_or(|lot| *lot == known.name) {
+                let part = left.min(known.on_hand - known.reserved);
+                left -= part;
+                expected.extend((part > 0).then(|| (known.name.clone(), part)));
+            }
+        }
+        let picked: Vec<_> =
+            entry.lots.iter().map(|moved| (moved.lot.clone(), taken(moved))).collect();
+        assert_eq!((picked, left), (expected, 0), "{entry:?} of {lots:?}");
     }
 
     fn store_waits(&mut self, effects: &Effects) {
@@ -411,6 +537,90 @@ impl Database {
         }
     }
 
+    /// The lots of a level are what it has, and what lines hold is bound to them.
+    fn check_lots(&self, at: &LevelId, level: &Level) {
+        let lots = || self.lots.iter().filter(|((place, _), _)| place == at).map(|(_, lot)| lot);
+        let unsellable = self.entries.iter().filter(|entry| entry.at.as_ref() == Some(at));
+        let unsellable: i64 = unsellable.map(|entry| entry.unsellable_delta).sum();
+        assert_eq!(level.unsellable, unsellable, "{at:?}");
+        if level.next_spoil.is_none() {
+            assert_eq!((lots().count(), unsellable), (0, 0), "{at:?}");
+            return;
+        }
+        let sum = |by: fn(&Lot) -> i64| lots().map(by).sum::<i64>();
+        assert_eq!(sum(|lot| lot.on_hand), level.on_hand, "{at:?}");
+        assert_eq!(sum(|lot| lot.reserved), level.reserved, "{at:?}");
+        let booked = lots().filter(|lot| lot.frozen || lot.spoiled);
+        assert_eq!(booked.map(Lot::free).sum::<i64>(), level.unsellable, "{at:?}");
+        let due = lots().filter_map(|lot| lot.due(level.min_life)).min().unwrap_or(NEVER);
+        assert_eq!(level.next_spoil, Some(due), "{at:?}");
+        for lot in lots() {
+            assert!(0 <= lot.reserved && lot.reserved <= lot.on_hand, "{lot:?}");
+            let holds = self.bound.iter().filter(|((key, line, name), _)| {
+                *name == lot.name && self.holds.get(&(key.clone(), *line)).is_some_and(|h| h.at == *at)
+            });
+            assert_eq!(holds.map(|(_, units)| units).sum::<i64>(), lot.reserved, "{at:?} {lot:?}");
+        }
+        for hold in self.holds.values().filter(|hold| hold.at == *at) {
+            let there = hold.quantity - self.waiting(&hold.key, hold.line, false);
+            let lots = self.lots_of(hold);
+            assert_eq!(lots.iter().map(|(_, units)| units).sum::<i64>(), there, "{hold:?}");
+            let entries = self.entries.iter().filter(|entry| entry.key == hold.key);
+            let standing = Standing::at(entries.collect::<Vec<_>>(), self.now);
+            let mut told = standing.line(at).expect("its line").held_lots.clone();
+            let left = there - units::total(&told);
+            units::add(&mut told, &Name::default(), left);
+            told.sort();
+            assert_eq!(told, lots, "{hold:?}");
+        }
+    }
+
+    /// What a hold is worth to a buyer: not what it has of lots that may not be promised.
+    fn worth(&self, hold: &Hold) -> i64 {
+        let min_life = self.levels[&hold.at].min_life;
+        let is_worthless = |lot: &Lot| !lot.may_be_promised(self.now, min_life);
+        let worthless = self.lots_of(hold).into_iter().filter(|(name, _)| {
+            self.lots.get(&(hold.at.clone(), name.clone())).is_some_and(is_worthless)
+        });
+        hold.quantity - worthless.map(|(_, units)| units).sum::<i64>()
+    }
+
+    /// What may be promised of a level, by its tables alone: in these lots, and in all.
+    pub fn promisable(&self, at: &LevelId, lot: Option<&Name>, min_life: Micros) -> (i64, i64) {
+        let level = &self.levels[at];
+        let in_force =
+            |key: &Name, line: i32| self.holds[&(key.clone(), line)].expires_at > self.now;
+        let waiting = self.waits.values().filter(|(place, wait)| {
+            place == at && (wait.sold || in_force(&wait.key, wait.line))
+        });
+        let waiting: i64 = waiting.map(|(_, wait)| wait.quantity).sum();
+        let free_in = |min_life: Micros, lot: Option<&Name>| {
+            if level.next_spoil.is_none() {
+                let holds = self.holds.values().filter(|h| h.at == *at && h.expires_at > self.now);
+                let there = |hold: &Hold| hold.quantity - self.waiting(&hold.key, hold.line, false);
+                return level.on_hand - holds.map(there).sum::<i64>();
+            }
+            let lots = self.lots.values().zip(self.lots.keys()).filter(|(known, (place, _))| {
+                place == at
+                    && lot.is_none_or(|lot| *lot == known.name)
+                    && known.may_be_promised(self.now, min_life)
+            });
+            let free = |known: &Lot| {
+                let held = self.bound.iter().filter(|((key, line, name), _)| {
+                    let hold = &self.holds[&(key.clone(), *line)];
+                    *name == known.name && hold.at == *at && hold.expires_at > self.now
+                });
+                known.on_hand - held.map(|(_, units)| units).sum::<i64>()
+            };
+            lots.map(|(known, _)| free(known)).sum()
+        };
+        let unpromised = free_in(level.min_life, None) - level.safety_stock - waiting;
+        match lot.is_some() || min_life > 0 {
+            true => (free_in(level.min_life.max(min_life), lot).min(unpromised), unpromised),
+            false => (unpromised + level.backorder_limit, unpromised),
+        }
+    }
+
     pub fn check(&self) {
         for (at, level) in &self.levels {
             let entries =
@@ -434,7 +644,10 @@ impl Database {
             assert_eq!(level.waiting, moved, "waiting {at:?}");
             let waits = self.waits.values().filter(|(place, _)| place == at);
             assert_eq!(level.waiting, waits.map(|(_, wait)| wait.quantity).sum::<i64>(), "{at:?}");
-            assert_eq!(level.payable(), 0, "what is there is given to those who wait: {level:?}");
+            let spoiled = spoiled(&self.lots, at, level.min_life, self.now);
+            let payable = Level { spoiled, ..level.clone() }.payable();
+            assert_eq!(payable, 0, "what is there is given to those who wait: {level:?}");
+            self.check_lots(at, level);
             let moved = entries().map(|entry| entry.in_transit_delta).sum::<i64>();
             assert_eq!(level.in_transit, moved, "in_transit {at:?}");
             let bound = self.shipped.iter().filter(|((.., to), _)| to == at);
@@ -460,6 +673,57 @@ impl Database {
         let count = claims.len();
         claims.dedup();
         assert_eq!(claims.len(), count, "one key does one thing once");
+    }
+}
+
+/// Free units past their time that are not booked yet.
+fn spoiled(
+    lots: &BTreeMap<(LevelId, Name), Lot>,
+    at: &LevelId,
+    min_life: Micros,
+    now: Micros,
+) -> i64 {
+    let of_level = lots.iter().filter(|((place, _), _)| place == at).map(|(_, lot)| lot);
+    of_level.filter(|lot| lot.due(min_life).is_some_and(|due| due <= now)).map(Lot::free).sum()
+}
+
+/// Lots after an entry.
+fn follow(
+    lots: &mut BTreeMap<(LevelId, Name), Lot>,
+    level: &Level,
+    entry: &Entry,
+    effects: &Effects,
+) {
+    let at = entry.at.as_ref().expect("a level");
+    for moved in &entry.lots {
+        let place = (at.clone(), moved.lot.clone());
+        let Some(known) = lots.get(&place).or(effects.lots.get(&place).map(|lot| &lot.after))
+        else {
+            continue;
+        };
+        let mut lot = known.clone();
+        if !lots.contains_key(&place) {
+            (lot.on_hand, lot.reserved) = (0, 0);
+        }
+        lot.on_hand += moved.on_hand;
+        lot.reserved += moved.reserved;
+        if entry.operation == Operation::Spoil {
+            lot.spoiled = true;
+        }
+        lots.insert(place, lot);
+    }
+    match (entry.operation, &entry.lot) {
+        (Operation::FreezeLot | Operation::UnfreezeLot, Some(name)) => {
+            if let Some(lot) = lots.get_mut(&(at.clone(), name.clone())) {
+                lot.frozen = entry.operation == Operation::FreezeLot;
+            }
+        }
+        (Operation::SetLimits, _) if entry.min_life.is_some() => {
+            for (_, lot) in lots.iter_mut().filter(|((place, _), _)| place == at) {
+                lot.spoiled = lot.spoils_at(level.min_life) <= entry.recorded_at;
+            }
+        }
+        _ => {}
     }
 }
 

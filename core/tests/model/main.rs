@@ -2,6 +2,7 @@
 //! effects must keep the invariants, after every step.
 
 mod database;
+mod lots;
 mod naive;
 
 use database::Database;
@@ -38,7 +39,8 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
         let mut kept: Vec<Line> = Vec::new();
         for (at, quantity, expected_version) in lines {
             if kept.iter().all(|line| line.at != at) {
-                kept.push(Line { number: kept.len() as i32 + 1, at, quantity, expected_version });
+                let line = Line::new(kept.len() as i32 + 1, at, quantity);
+                kept.push(Line { expected_version, ..line });
             }
         }
         kept
@@ -56,7 +58,7 @@ fn reserve(lines: impl Strategy<Value = Vec<Line>>) -> impl Strategy<Value = Act
         option::weighted(0.8, (1..4i64).prop_map(|n| n * SECOND)),
         option::weighted(0.5, name("b", 2)),
     )
-        .prop_map(|(lines, ttl, buyer)| Action::Reserve { lines, ttl, buyer })
+        .prop_map(|(lines, ttl, buyer)| Action::Reserve { lines, ttl, buyer, min_life: None })
 }
 
 fn some_lines() -> impl Strategy<Value = Option<Vec<Line>>> {
@@ -77,6 +79,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             backorder_limit,
             on_sale_from,
             on_sale_until,
+            ..Limits::default()
         },
     )
 }
@@ -89,19 +92,19 @@ fn action() -> impl Strategy<Value = Action> {
         2 => some_lines().prop_map(|lines| Action::Return { lines }),
         2 => (1..4i64).prop_map(|n| Action::Extend { ttl: n * SECOND }),
         1 => Just(Action::Reopen),
-        3 => (level(), 1..8i64).prop_map(|(at, quantity)| Action::Receive { at, quantity }),
+        3 => (level(), 1..8i64).prop_map(|(at, quantity)| Action::Receive { at, quantity, lot: None }),
         1 => (level(), prop_oneof![-4..0i64, 1..4i64], option::weighted(0.2, 0..6i64))
             .prop_map(|(at, delta, expected_version)| {
-                Action::Adjust { at, delta, expected_version }
+                Action::Adjust { at, delta, expected_version, lot: None }
             }),
         1 => (level(), 0..8i64, option::weighted(0.2, 0..6i64))
             .prop_map(|(at, on_hand, expected_version)| {
-                Action::Set { at, on_hand, expected_version }
+                Action::Set { at, on_hand, expected_version, lot: None }
             }),
         1 => (name("s", 2), any::<bool>(), 1..5i64).prop_map(|(sku, there, quantity)| {
             let at = |location: &str| LevelId { sku: sku.clone(), location: location.into() };
             let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
-            Action::Transfer { from: at(from), to: at(to), quantity }
+            Action::Transfer { from: at(from), to: at(to), quantity, lot: None }
         }),
         2 => vec((name("s", 2), any::<bool>(), 1..5i64), 1..3)
             .prop_map(|loads| Action::Dispatch { loads: loads_of(loads) }),
@@ -125,7 +128,7 @@ fn loads_of(asked: Vec<(Name, bool, i64)>) -> Vec<Load> {
         let (from, to) = if there { ("l0", "l1") } else { ("l1", "l0") };
         let (from, to) = (at(from), at(to));
         if loads.iter().all(|load| (&load.from, &load.to) != (&from, &to)) {
-            loads.push(Load { number: loads.len() as i32 + 1, from, to, quantity });
+            loads.push(Load { number: loads.len() as i32 + 1, from, to, quantity, lot: None });
         }
     }
     loads
@@ -203,7 +206,7 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
         for (sku, location) in [("s0", "l0"), ("s0", "l1"), ("s1", "l0"), ("s1", "l1")] {
             let at = LevelId { sku: sku.into(), location: location.into() };
             let limits = Limits { backorder_limit: Some(backorder_limit), ..Limits::default() };
-            let set = Action::Set { at: at.clone(), on_hand, expected_version: None };
+            let set = Action::Set { at: at.clone(), on_hand, expected_version: None, lot: None };
             for action in [set, Action::SetLimits { at, limits }] {
                 let key = format!("goods {sku} {location}");
                 first.push(Step::Run(request_of(key.as_str().into(), action)));
@@ -313,8 +316,7 @@ fn a_batch_equals_its_requests_in_turn() {
 #[test]
 fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
     let at = |location: &str| LevelId { sku: "s0".into(), location: location.into() };
-    let line =
-        |number, location| Line { number, at: at(location), quantity: 1, expected_version: None };
+    let line = |number, location| Line::new(number, at(location), 1);
     let request = |key: &str, operation_key: &str, action| Request {
         number: 1,
         key: key.into(),
@@ -325,12 +327,13 @@ fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
     };
     let mut database = Database::default();
     for location in ["l0", "l1"] {
-        database.run(&[request(location, "", Action::Receive { at: at(location), quantity: 1 })]);
+        database.run(&[request(location, "", Action::Receive { at: at(location), quantity: 1, lot: None })]);
     }
     let reserve = Action::Reserve {
         lines: vec![line(1, "l1"), line(2, "l0")],
         ttl: Some(SECOND),
         buyer: None,
+        min_life: None,
     };
     database.run(&[request("k0", "", reserve)]);
     database.run(&[request("k0", "p1", Action::Confirm { lines: Some(vec![line(1, "l0")]) })]);
@@ -359,11 +362,12 @@ fn the_first_of_two_late_confirms_gets_the_units() {
         context: Name::default(),
         action,
     };
-    let lines = vec![Line { number: 1, at: at.clone(), quantity: 3, expected_version: None }];
+    let lines = vec![Line::new(1, at.clone(), 3)];
     let mut database = Database::default();
-    database.run(&[request(1, "goods", Action::Receive { at, quantity: 3 })]);
+    database.run(&[request(1, "goods", Action::Receive { at, quantity: 3, lot: None })]);
     for key in ["k0", "k1"] {
-        let reserve = Action::Reserve { lines: lines.clone(), ttl: Some(SECOND), buyer: None };
+        let lines = lines.clone();
+        let reserve = Action::Reserve { lines, ttl: Some(SECOND), buyer: None, min_life: None };
         assert_eq!(database.run(&[request(1, key, reserve)])[0].outcome, Outcome::Reserved);
         database.now += SECOND;
     }

@@ -190,7 +190,7 @@ impl Naive {
 
     pub fn run(&mut self, request: &Request) -> Result<Vec<Seen>, Bad> {
         let rows = match &request.action {
-            Action::Reserve { lines, ttl, buyer } => {
+            Action::Reserve { lines, ttl, buyer, .. } => {
                 self.reserve(request, lines, *ttl, buyer.as_ref())
             }
             Action::Confirm { lines } => self.close(request, lines.as_deref())?,
@@ -531,12 +531,7 @@ impl Naive {
             if !self.retake_lapsed || until(part) <= now || self.free(&part.at) < part.open() {
                 return Some(Outcome::ReservationExpired);
             }
-            let again = Line {
-                number: 1,
-                at: part.at.clone(),
-                quantity: part.open(),
-                expected_version: None,
-            };
+            let again = Line::new(1, part.at.clone(), part.open());
             self.why_not(&again, part.buyer.as_ref())
         };
         let asked: Vec<_> = open.iter().map(|part| (part.at.clone(), part.open())).collect();
@@ -661,10 +656,10 @@ impl Naive {
 
     fn goods(&mut self, request: &Request) -> Result<Vec<Row>, Bad> {
         let asked: Vec<(LevelId, i64)> = match &request.action {
-            Action::Receive { at, quantity } => vec![(at.clone(), *quantity)],
+            Action::Receive { at, quantity, .. } => vec![(at.clone(), *quantity)],
             Action::Adjust { at, delta, .. } => vec![(at.clone(), *delta)],
             Action::Set { at, on_hand, .. } => vec![(at.clone(), *on_hand)],
-            Action::Transfer { from, to, quantity } => {
+            Action::Transfer { from, to, quantity, .. } => {
                 vec![(from.clone(), *quantity), (to.clone(), *quantity)]
             }
             Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
@@ -731,7 +726,7 @@ impl Naive {
         let why_not = |(from, _, _): &(LevelId, LevelId, i64)| {
             let leaving = loads.iter().filter(|load| load.0 == *from).map(|load| load.2).sum();
             let (from, to) = (from.clone(), from.clone());
-            self.why_not_goods(&Action::Transfer { from, to, quantity: leaving })
+            self.why_not_goods(&Action::Transfer { from, to, quantity: leaving, lot: None })
         };
         let refused: Vec<_> = loads.iter().flat_map(|load| [why_not(load), None]).collect();
         if refused.iter().any(Option::is_some) {
@@ -849,10 +844,10 @@ impl Naive {
             Action::SetLimits { at, .. } | Action::Freeze { at } | Action::Unfreeze { at } => {
                 return (!self.levels.contains_key(at)).then_some(Outcome::UnknownLevel);
             }
-            Action::Adjust { at, delta, expected_version } => {
+            Action::Adjust { at, delta, expected_version, .. } => {
                 (at, self.on_hand(at) + delta, *expected_version)
             }
-            Action::Set { at, on_hand, expected_version } => (at, *on_hand, *expected_version),
+            Action::Set { at, on_hand, expected_version, .. } => (at, *on_hand, *expected_version),
             Action::Transfer { from, quantity, .. } => (from, self.on_hand(from) - quantity, None),
             _ => unreachable!("not about goods"),
         };
@@ -874,13 +869,13 @@ impl Naive {
 
     fn apply_goods(&mut self, action: &Action) {
         match action {
-            Action::Receive { at, quantity } => self.level(at).on_hand += quantity,
+            Action::Receive { at, quantity, .. } => self.level(at).on_hand += quantity,
             Action::Adjust { at, delta, .. } => self.level(at).on_hand += delta,
             Action::Set { at, on_hand, .. } => {
                 let owed = self.on_hand(at) - self.level(at).on_hand;
                 self.level(at).on_hand = on_hand - owed;
             }
-            Action::Transfer { from, to, quantity } => {
+            Action::Transfer { from, to, quantity, .. } => {
                 self.level(from).on_hand -= quantity;
                 self.level(to).on_hand += quantity;
             }

@@ -275,7 +275,17 @@ impl Tables {
 /// The first of the tables of stock that Citus keeps on other nodes, or takes for its own in
 /// another way.
 pub fn distributed() -> Option<&'static CStr> {
-    let tables = [LEVEL.name, HOLD.name, LEDGER.name, WAITING.name, c"buyer_quantity", c"shipment"];
+    let tables = [
+        LEVEL.name,
+        HOLD.name,
+        LEDGER.name,
+        WAITING.name,
+        c"buyer_quantity",
+        c"shipment",
+        c"lot",
+        c"hold_lot",
+        c"ledger_lot",
+    ];
     tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
 }
 

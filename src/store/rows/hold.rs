@@ -23,7 +23,7 @@ const fn at(name: &str) -> usize {
     place(COLUMNS, name)
 }
 
-/// The hold of a row; what of it is not there yet is not known from that.
+/// The hold of a row; what of it is not there yet, and its lots, are not known from that.
 pub fn hold(row: Row<'_>) -> Hold {
     Hold {
         key: row.name(const { at("key") }),
@@ -38,6 +38,7 @@ pub fn hold(row: Row<'_>) -> Hold {
         buyer: row.opt_name(const { at("buyer") }),
         expires_at: expires_at(row),
         reserved_at: row.int(const { at("reserved_at") }),
+        lots: Vec::new(),
     }
 }
 

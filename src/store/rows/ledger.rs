@@ -4,13 +4,13 @@ use pg_stock_core::{Entry, LevelId, Name, Operation};
 use pgrx::pg_sys;
 
 use super::{
-    Column, Shape, Source, bigint, boolean, by_default, column, integer, name, or_null, place,
-    prose, timestamptz,
+    Column, Shape, Source, bigint, boolean, by_default, column, integer, interval, name, or_null,
+    place, prose, timestamptz,
 };
 use crate::error::Error;
 use crate::settings;
 use crate::store::datum::{
-    Row, Value, bytes, int, line, opt_flag, opt_int, opt_text, opt_time, text, time, word,
+    Row, Value, bytes, int, line, opt_flag, opt_int, opt_span, opt_text, opt_time, text, time, word,
 };
 
 pub static LEDGER: Shape = Shape { name: c"ledger", columns: COLUMNS, check: None, constant: &[] };
@@ -34,6 +34,10 @@ const COLUMNS: &[Column] = &[
     or_null(bigint("backorder_limit")),
     or_null(timestamptz("on_sale_from")),
     or_null(timestamptz("on_sale_until")),
+    or_null(bigint("unsellable_delta")),
+    or_null(timestamptz("best_before")),
+    or_null(interval("min_life")),
+    or_null(interval("near_expiry")),
     integer("line"),
     or_null(boolean("frozen")),
     name("key"),
@@ -42,6 +46,7 @@ const COLUMNS: &[Column] = &[
     or_null(name("sku")),
     or_null(name("location")),
     or_null(name("buyer")),
+    or_null(name("lot")),
     or_null(prose("reason")),
     by_default(
         prose("actor"),
@@ -63,7 +68,7 @@ const fn at(name: &str) -> usize {
     place(COLUMNS, name)
 }
 
-/// The entry of a row, without its context.
+/// The entry of a row, without its context and what it does to lots.
 pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
     let word = row.name(const { at("operation") });
     let unknown =
@@ -80,6 +85,8 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         reserved_delta: row.int(const { at("reserved_delta") }),
         waiting_delta: row.opt_int(const { at("waiting_delta") }).unwrap_or(0),
         in_transit_delta: row.opt_int(const { at("in_transit_delta") }).unwrap_or(0),
+        unsellable_delta: row.opt_int(const { at("unsellable_delta") }).unwrap_or(0),
+        lots: Vec::new(),
         on_hand_after: row.int(const { at("on_hand_after") }),
         reserved_after: row.int(const { at("reserved_after") }),
         version: row.int(const { at("version") }),
@@ -95,6 +102,10 @@ pub fn entry(row: Row<'_>) -> Result<Entry, Error> {
         frozen: row.opt_flag(const { at("frozen") }),
         on_sale_from: row.opt_int(const { at("on_sale_from") }),
         on_sale_until: row.opt_int(const { at("on_sale_until") }),
+        lot: row.opt_name(const { at("lot") }),
+        best_before: row.opt_int(const { at("best_before") }),
+        min_life: row.opt_span(const { at("min_life") }),
+        near_expiry: row.opt_span(const { at("near_expiry") }),
         recorded_at: row.int(const { at("recorded_at") }),
     })
 }
@@ -134,6 +145,11 @@ pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     row[const { at("frozen") }] = opt_flag(entry.frozen);
     row[const { at("on_sale_from") }] = opt_time(entry.on_sale_from);
     row[const { at("on_sale_until") }] = opt_time(entry.on_sale_until);
+    row[const { at("unsellable_delta") }] = unless_zero(entry.unsellable_delta);
+    row[const { at("lot") }] = opt_text(entry.lot.as_ref());
+    row[const { at("best_before") }] = opt_time(entry.best_before);
+    row[const { at("min_life") }] = opt_span(entry.min_life);
+    row[const { at("near_expiry") }] = opt_span(entry.near_expiry);
     row[const { at("reason") }] =
         Some(&entry.reason).filter(|reason| !reason.is_empty()).and_then(text);
     row[const { at("context") }] = context.of(entry);

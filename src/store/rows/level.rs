@@ -2,14 +2,15 @@
 
 use pg_stock_core::{Level, LevelId, Micros, SaleWindow};
 
-use super::{Column, Shape, bigint, boolean, name, or_null, place, timestamptz};
-use crate::store::datum::{Row, Value, flag, int, opt_int, opt_time, text, time};
+use super::{Column, Shape, bigint, boolean, interval, name, or_null, place, timestamptz};
+use crate::store::datum::{Row, Value, flag, int, opt_int, opt_span, opt_time, text, time};
 
 pub static LEVEL: Shape = Shape {
     name: c"level",
     columns: COLUMNS,
     check: Some(
-        "((reserved >= 0) AND (reserved <= on_hand) AND (waiting >= 0) AND (in_transit >= 0))",
+        "((reserved >= 0) AND (unsellable >= 0) AND ((reserved + unsellable) <= on_hand) AND \
+         (waiting >= 0) AND (in_transit >= 0))",
     ),
     constant: &["sku", "location"],
 };
@@ -26,6 +27,10 @@ const COLUMNS: &[Column] = &[
     bigint("backorder_limit"),
     or_null(timestamptz("on_sale_from")),
     or_null(timestamptz("on_sale_until")),
+    bigint("unsellable"),
+    or_null(timestamptz("next_spoil")),
+    or_null(interval("min_life")),
+    or_null(interval("near_expiry")),
     boolean("frozen"),
     name("sku"),
     name("location"),
@@ -66,6 +71,11 @@ pub fn level(row: Row<'_>) -> Level {
             until: row.opt_int(const { at("on_sale_until") }),
         },
         overdue: 0,
+        unsellable: row.int(const { at("unsellable") }),
+        spoiled: 0,
+        next_spoil: row.opt_int(const { at("next_spoil") }),
+        min_life: row.opt_span(const { at("min_life") }).unwrap_or(0),
+        near_expiry: row.opt_span(const { at("near_expiry") }),
     }
 }
 
@@ -90,6 +100,10 @@ pub fn row(id: &LevelId, level: &Level, now: Micros) -> [Value; WIDTH] {
     row[const { at("frozen") }] = flag(level.frozen);
     row[const { at("on_sale_from") }] = opt_time(level.sale.from);
     row[const { at("on_sale_until") }] = opt_time(level.sale.until);
+    row[const { at("unsellable") }] = int(level.unsellable);
+    row[const { at("next_spoil") }] = opt_time(level.next_spoil);
+    row[const { at("min_life") }] = opt_span(Some(level.min_life).filter(|life| *life > 0));
+    row[const { at("near_expiry") }] = opt_span(level.near_expiry);
     row[const { at("sku") }] = text(&id.sku);
     row[const { at("location") }] = text(&id.location);
     row

@@ -7,6 +7,7 @@
 pub mod hold;
 pub mod ledger;
 pub mod level;
+pub mod lot;
 pub mod waiting;
 
 use std::ffi::CStr;
@@ -96,6 +97,10 @@ const fn integer(name: &'static str) -> Column {
 
 const fn timestamptz(name: &'static str) -> Column {
     column(name, pg_sys::TIMESTAMPTZOID)
+}
+
+const fn interval(name: &'static str) -> Column {
+    column(name, pg_sys::INTERVALOID)
 }
 
 const fn boolean(name: &'static str) -> Column {

@@ -73,10 +73,18 @@ pub static UNPAID_LEVELS: Statement = Statement::new(
      SELECT level.sku, level.location
        FROM queue
        JOIN stock.level ON level.sku = queue.sku AND level.location = queue.location
-      WHERE level.on_hand - level.reserved > level.safety_stock AND level.waiting > 0
+      WHERE level.on_hand - level.reserved - level.unsellable > level.safety_stock
+        AND level.waiting > 0
         AND NOT level.frozen
       LIMIT 2",
     &[TEXT, TEXT],
+);
+
+/// Finds levels that have lots past their time which is not booked, those longest past it first.
+pub static SPOILED_LEVELS: Statement = Statement::new(
+    "SELECT lot.sku, lot.location FROM stock.lot
+      WHERE lot.spoils_at <= $1 ORDER BY lot.spoils_at LIMIT $2",
+    &[TIME, INT],
 );
 
 /// Raises the sequence of places in queues where it is behind the last one of any queue.

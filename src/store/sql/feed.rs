@@ -3,7 +3,7 @@
 use pgrx::pg_sys::XID8ARRAYOID;
 
 use super::statement::Statement;
-use super::{FLAG, INT, LOCATION, SKU, TEXT, XID};
+use super::{FLAG, INT, LOCATION, LOT_NAME, SKU, TEXT, TIME, XID};
 
 /// The moment that the statement sees.
 pub static CURRENT_SNAPSHOT: Statement =
@@ -103,7 +103,8 @@ pub static LEVEL_ROWS_AFTER: Statement = Statement::new(
 pub static ALARMING_LEVEL_ROWS: Statement = Statement::new(
     "SELECT {level}
        FROM stock.level
-      WHERE level.on_hand - level.reserved - level.safety_stock <= level.waiting OR level.frozen
+      WHERE level.on_hand - level.reserved - level.unsellable - level.safety_stock <= level.waiting
+         OR level.frozen
          OR EXISTS (SELECT FROM stock.alert a
                      WHERE a.sku = level.sku AND a.location = level.location)",
     &[],
@@ -134,6 +135,41 @@ pub static END_ALERTS: Statement = Statement::new(
     &[],
 )
 .each(&[SKU, LOCATION, ("alert", TEXT)]);
+
+/// Finds lots whose date is near or past, of which that was not announced.
+pub static LOT_ALERTS: Statement = Statement::new(
+    "SELECT lot.sku, lot.location, lot.lot, lot.best_before, lot.on_hand, lot.reserved,
+            lot.best_before <= $1
+       FROM stock.lot
+      WHERE lot.warns_at <= $1
+        AND NOT EXISTS (SELECT FROM stock.alert a
+                         WHERE a.sku = lot.sku AND a.location = lot.location AND a.lot = lot.lot
+                           AND a.alert = CASE WHEN lot.best_before <= $1 THEN 'lot_expired'
+                                              ELSE 'lot_near_expiry' END)
+      ORDER BY lot.warns_at
+      LIMIT $2",
+    &[TIME, INT],
+);
+
+/// Remembers alerts of lots, and says of which nobody else did.
+pub static BEGIN_LOT_ALERTS: Statement = Statement::new(
+    "INSERT INTO stock.alert (sku, location, alert, lot, since)
+     SELECT given.sku, given.location, given.alert, given.lot, $1 FROM {given}
+         ON CONFLICT DO NOTHING
+     RETURNING sku, location, alert, lot",
+    &[TIME],
+)
+.each(&[SKU, LOCATION, ("alert", TEXT), LOT_NAME]);
+
+/// Forgets the alerts of lots of which nothing is left, or which are not near their date any more.
+pub static END_LOT_ALERTS: Statement = Statement::new(
+    "DELETE FROM stock.alert a
+      WHERE a.lot <> ''
+        AND NOT EXISTS (SELECT FROM stock.lot
+                         WHERE lot.sku = a.sku AND lot.location = a.location AND lot.lot = a.lot
+                           AND lot.warns_at <= $1)",
+    &[TIME],
+);
 
 /// Sends a message when the transaction commits.
 pub static NOTIFY: Statement = Statement::new("SELECT pg_catalog.pg_notify($1, $2)", &[TEXT, TEXT]);

@@ -37,6 +37,8 @@ const XID: Oid = XID8OID;
 /// What names a level.
 const SKU: Given = ("sku", TEXT);
 const LOCATION: Given = ("location", TEXT);
+/// What names a lot of it.
+const LOT_NAME: Given = ("lot", TEXT);
 
 /// All of them, for the tests of their plans.
 #[cfg(any(test, feature = "pg_test"))]
@@ -65,12 +67,24 @@ pub static ALL: &[&Statement] = &[
     &END_LEGS,
     &CHANGE_LEGS,
     &BEGIN_LEGS,
+    &LOTS,
+    &NAMED_LOTS,
+    &HISTORY_LOTS,
+    &HOLD_LOTS,
+    &CLAIM_LOTS,
+    &MAKE_LOTS,
+    &CHANGE_LOTS,
+    &TRACK_HOLDS,
+    &BIND_LOTS,
+    &FREE_LOTS,
+    &SHRINK_LOTS,
     &RESTORING,
     &RAISE_SEQUENCE,
     &SUBSCRIBED,
     &DUE_HOLDS,
     &RETRY_LEVELS,
     &UNPAID_LEVELS,
+    &SPOILED_LEVELS,
     &RAISE_PLACES,
     &LOCK_FREE_LEVELS,
     &OVERDUE_HOLDS,
@@ -96,6 +110,9 @@ pub static ALL: &[&Statement] = &[
     &ALERTS,
     &BEGIN_ALERTS,
     &END_ALERTS,
+    &LOT_ALERTS,
+    &BEGIN_LOT_ALERTS,
+    &END_LOT_ALERTS,
     &NOTIFY,
     &ADVANCE,
     &FAIL,

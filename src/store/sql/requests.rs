@@ -1,10 +1,11 @@
 //! What a request reads and writes.
 
 use super::statement::Statement;
-use super::{FLAG, INT, LINE, LOCATION, SKU, TEXT, TIME};
+use super::{FLAG, INT, LINE, LOCATION, LOT_NAME, SKU, TEXT, TIME};
 use crate::store::rows::hold::HOLD;
 use crate::store::rows::ledger::LEDGER;
 use crate::store::rows::level::LEVEL;
+use crate::store::rows::lot::LOT;
 use crate::store::rows::waiting::WAITING;
 
 /// Reads one level as it is, and whether a key is known.
@@ -274,3 +275,126 @@ pub static ADD_BOUGHT: Statement = Statement::new(
     &[],
 )
 .each(&[SKU, LOCATION, ("buyer", TEXT), ("quantity", INT)]);
+
+/// Reads the lots of levels of which something is left.
+pub static LOTS: Statement = Statement::new(
+    "SELECT {lot}
+       FROM {given} JOIN stock.lot ON lot.sku = given.sku AND lot.location = given.location
+      WHERE NOT lot.spent",
+    &[],
+)
+.each(&[SKU, LOCATION]);
+
+/// Reads lots by their names.
+pub static NAMED_LOTS: Statement = Statement::new(
+    "SELECT {lot}
+       FROM {given}
+       JOIN stock.lot
+         ON lot.sku = given.sku AND lot.location = given.location AND lot.lot = given.lot",
+    &[],
+)
+.each(&[SKU, LOCATION, LOT_NAME]);
+
+/// Reads what the ledger entries of keys did to lots.
+pub static HISTORY_LOTS: Statement = Statement::new(
+    "SELECT ledger.key, ledger.operation, ledger.operation_key, ledger.line,
+            moved.lot, moved.on_hand_delta, moved.reserved_delta, moved.in_transit_delta
+       FROM {given}
+       JOIN stock.ledger ON ledger.key = given.key
+       JOIN stock.ledger_lot moved ON moved.position = ledger.position",
+    &[],
+)
+.each(&[("key", TEXT)]);
+
+/// Reads the lots of holds.
+pub static HOLD_LOTS: Statement = Statement::new(
+    "SELECT bound.key, bound.line, bound.lot, bound.quantity
+       FROM {given} JOIN stock.hold_lot bound ON bound.key = given.key AND bound.line = given.line
+      ORDER BY bound.key, bound.line, bound.lot",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE)]);
+
+/// Writes down what ledger rows that were just written did to lots.
+pub static CLAIM_LOTS: Statement = Statement::new(
+    "INSERT INTO stock.ledger_lot
+            (position, lot, on_hand_delta, reserved_delta, in_transit_delta)
+     SELECT ledger.position, given.lot, given.on_hand_delta, given.reserved_delta,
+            given.in_transit_delta
+       FROM {given}
+       JOIN stock.ledger
+         ON ledger.key = given.key
+        AND (CASE ledger.operation WHEN 'cancel' THEN 'reserve' ELSE ledger.operation END)
+              = given.operation
+        AND ledger.operation_key = given.operation_key AND ledger.line = given.line",
+    &[],
+)
+.each(&[
+    ("key", TEXT),
+    ("operation", TEXT),
+    ("operation_key", TEXT),
+    ("line", LINE),
+    LOT_NAME,
+    ("on_hand_delta", INT),
+    ("reserved_delta", INT),
+    ("in_transit_delta", INT),
+]);
+
+/// Makes lots.
+pub static MAKE_LOTS: Statement =
+    Statement::new("INSERT INTO stock.lot ({columns}) SELECT given.* FROM {given}", &[])
+        .each_of(&LOT);
+
+/// Changes lots of levels that are locked.
+pub static CHANGE_LOTS: Statement = Statement::new(
+    "UPDATE stock.lot
+        SET on_hand = given.on_hand, reserved = given.reserved, spoils_at = given.spoils_at,
+            warns_at = given.warns_at, frozen = given.frozen, spoiled = given.spoiled, spent = given.spent
+       FROM {given}
+      WHERE lot.sku = given.sku AND lot.location = given.location AND lot.lot = given.lot
+        AND lot.on_hand = given.on_hand_before AND lot.reserved = given.reserved_before",
+    &[],
+)
+.each_of(&LOT)
+.each(&[("on_hand_before", INT), ("reserved_before", INT)]);
+
+/// Binds what is held of levels to the lot without a name.
+pub static TRACK_HOLDS: Statement = Statement::new(
+    "INSERT INTO stock.hold_lot (key, line, lot, quantity)
+     SELECT hold.key, hold.line, '', hold.quantity - coalesce(waiting.quantity, 0)
+       FROM {given}
+       JOIN stock.hold ON hold.sku = given.sku AND hold.location = given.location
+       LEFT JOIN stock.waiting
+         ON waiting.key = hold.key AND waiting.line = hold.line AND NOT waiting.sold
+      WHERE hold.quantity > coalesce(waiting.quantity, 0)",
+    &[],
+)
+.each(&[SKU, LOCATION]);
+
+/// Binds more units of lots to holds.
+pub static BIND_LOTS: Statement = Statement::new(
+    "INSERT INTO stock.hold_lot AS bound ({columns}) SELECT given.* FROM {given}
+         ON CONFLICT (key, line, lot) DO UPDATE
+        SET quantity = bound.quantity + excluded.quantity",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE), LOT_NAME, ("quantity", INT)]);
+
+/// Takes from holds all that they have of lots.
+pub static FREE_LOTS: Statement = Statement::new(
+    "DELETE FROM stock.hold_lot bound USING {given}
+      WHERE bound.key = given.key AND bound.line = given.line AND bound.lot = given.lot
+        AND bound.quantity = given.quantity",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE), LOT_NAME, ("quantity", INT)]);
+
+/// Takes from holds some of what they have of lots.
+pub static SHRINK_LOTS: Statement = Statement::new(
+    "UPDATE stock.hold_lot bound SET quantity = bound.quantity - given.quantity
+       FROM {given}
+      WHERE bound.key = given.key AND bound.line = given.line AND bound.lot = given.lot
+        AND bound.quantity > given.quantity",
+    &[],
+)
+.each(&[("key", TEXT), ("line", LINE), LOT_NAME, ("quantity", INT)]);

@@ -5,6 +5,7 @@ use crate::store::rows::Shape;
 use crate::store::rows::hold::HOLD;
 use crate::store::rows::ledger::LEDGER;
 use crate::store::rows::level::LEVEL;
+use crate::store::rows::lot::LOT;
 
 /// What is overdue on a level by the time $1; it is only looked for where something may be.
 const OVERDUE_UNITS: &str = "CASE WHEN level.next_due <= $1 THEN
@@ -20,8 +21,8 @@ const NEXT_QUEUE: &str = "SELECT next.sku, next.location
                                WHERE (w.sku, w.location) > (queue.sku, queue.location)
                                ORDER BY w.sku, w.location LIMIT 1) next";
 
-/// The text of a statement, with its words but those of what it is given: `{level}`, `{hold}` and
-/// `{ledger}` are the columns of these tables in their order.
+/// The text of a statement, with its words but those of what it is given: `{level}`, `{hold}`,
+/// `{lot}` and `{ledger}` are the columns of these tables in their order.
 pub fn spell_out(text: &str) -> String {
     let columns = |name: &str, table: &Shape| {
         let columns = table.columns.iter().map(|column| format!("{name}.{}", column.name));
@@ -33,6 +34,7 @@ pub fn spell_out(text: &str) -> String {
     let words = [
         ("{level}", columns("level", &LEVEL)),
         ("{hold}", columns("hold", &HOLD)),
+        ("{lot}", columns("lot", &LOT)),
         ("{ledger}", columns("ledger", &LEDGER)),
         ("{changes of level}", changes.join(", ")),
         ("{overdue}", OVERDUE_UNITS.to_owned()),

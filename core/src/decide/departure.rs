@@ -1,0 +1,103 @@
+//! What leaves the levels of a dispatch, and whether they have it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::goods;
+use super::lots::Choice;
+use super::work::Work;
+use crate::facts::{Hold, LevelId, Lot, Units};
+use crate::outcome::Outcome;
+use crate::request::{Line, Load};
+use crate::units;
+
+/// What leaves each level.
+pub(super) struct Departures {
+    /// Of each level: the first line that goods leave it by, and the overdue holds that give way to
+    /// all of them, or why it has not enough.
+    levels: BTreeMap<LevelId, (i32, Result<Vec<Hold>, Outcome>)>,
+    /// The lots that leave, by line.
+    picks: HashMap<i32, Vec<(Lot, i64)>>,
+}
+
+pub(super) fn departures(work: &Work, loads: &[Load]) -> Departures {
+    let mut by_level: BTreeMap<&LevelId, Vec<&Load>> = BTreeMap::new();
+    for load in loads {
+        by_level.entry(&load.from).or_default().push(load);
+    }
+    let mut departures = Departures { levels: BTreeMap::new(), picks: HashMap::new() };
+    for (at, loads) in by_level {
+        let covering = judge(work, at, &loads).map(|(covering, picks)| {
+            departures.picks.extend(picks);
+            covering
+        });
+        departures.levels.insert(at.clone(), (line_of(loads[0]), covering));
+    }
+    departures
+}
+
+/// The line by which a load leaves.
+fn line_of(load: &Load) -> i32 {
+    2 * load.number - 1
+}
+
+impl Departures {
+    /// The lots that leave by a line.
+    pub fn picks(&self, line: i32) -> &[(Lot, i64)] {
+        self.picks.get(&line).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The overdue holds that give way before goods leave by a line, if they can.
+    pub fn covering(&self, line: &Line) -> Result<Vec<Hold>, Outcome> {
+        match self.levels.get(&line.at) {
+            Some((first, covering)) if *first == line.number => covering.clone(),
+            Some((_, covering)) => covering.clone().map(|_| Vec::new()),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+type Picks = Vec<(i32, Vec<(Lot, i64)>)>;
+
+fn judge(work: &Work, at: &LevelId, loads: &[&Load]) -> Result<(Vec<Hold>, Picks), Outcome> {
+    let units = loads.iter().fold(0i64, |units, load| units.saturating_add(load.quantity));
+    let covering = goods::judge_stock(work, at, None, |on_hand| on_hand.saturating_sub(units))?;
+    let is_unknown =
+        |load: &&&Load| load.lot.as_ref().is_some_and(|lot| work.lot(at, lot).is_none());
+    if loads.iter().any(|load| is_unknown(&load)) {
+        return Err(Outcome::UnknownLot);
+    }
+    if !work.has_lots(at) {
+        return Ok((covering, Vec::new()));
+    }
+    // Which overdue holds are in the way of which load is not asked: none gives way, or all do.
+    let all: Vec<Hold> = work.facts.overdue.get(at).into_iter().flatten().cloned().collect();
+    for gone in [Vec::new(), all] {
+        if let Some(picks) = picks(work, at, loads, &gone) {
+            return Ok((gone, picks));
+        }
+    }
+    // What is there and may not be sold leaves by its name alone.
+    let is_named = loads.iter().all(|load| load.lot.is_some());
+    Err(if is_named { Outcome::BelowReserved } else { Outcome::LotRequired })
+}
+
+/// The lots that each load takes, once some holds have given way; `None` where they have not enough.
+fn picks(work: &Work, at: &LevelId, loads: &[&Load], gone: &[Hold]) -> Option<Picks> {
+    let mut taken = Units::new();
+    let mut picks = Picks::new();
+    for load in loads {
+        let choice = Choice::to_move(load.lot.as_ref());
+        let free = work.pick_after(at, i64::MAX, &choice, gone);
+        let left: Units = free
+            .into_iter()
+            .map(|(lot, units)| (lot.clone(), units - units::of(&taken, &lot)))
+            .collect();
+        let picked = units::first(&left, load.quantity);
+        if units::total(&picked) < load.quantity {
+            return None;
+        }
+        picked.iter().for_each(|(lot, units)| units::add(&mut taken, lot, *units));
+        picks.push((line_of(load), work.as_lots(at, &picked)));
+    }
+    Some(picks)
+}

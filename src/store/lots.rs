@@ -1,0 +1,199 @@
+//! What is done with the tables of lots, verb by verb: by statements. Only levels that have lots need
+//! them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use pg_stock_core::decide::{Effects, Queues};
+use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Lot, LotMove, Name, Request};
+use pgrx::spi::SpiResult;
+
+use super::access::names;
+use super::datum::{Row, Value, int, line, text, word};
+use super::rows::lot;
+use super::sql;
+
+/// Fills the lots of levels in that have some, as far as requests and the entries of their keys
+/// need them.
+pub fn fill_in(facts: &mut Facts, requests: &[Request]) -> SpiResult<()> {
+    let levels = with_lots(&facts.levels);
+    if levels.is_empty() {
+        return Ok(());
+    }
+    read_moves(&mut facts.history)?;
+    let of_requests = requests.iter().flat_map(|request| request.action.named_lots());
+    let of_entries = facts.history.values().flatten().flat_map(|entry| &entry.lots);
+    let mut named: BTreeSet<Name> =
+        of_requests.chain(of_entries.map(|moved| &moved.lot)).cloned().collect();
+    facts.lots = present(&levels)?;
+    if requests.iter().any(|request| request.action.moves_lots()) {
+        named.extend(facts.lots.values().flatten().map(|lot| lot.name.clone()));
+    }
+    // Goods may come without a lot, or back that were sold before there were lots.
+    let is_reserve = |request: &Request| matches!(request.action, Action::Reserve { .. });
+    if !requests.iter().all(is_reserve) {
+        named.insert(Name::default());
+    }
+    add_named(&mut facts.lots, &named)
+}
+
+fn with_lots<'f>(
+    levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>,
+) -> BTreeSet<LevelId> {
+    let with_lots = levels.into_iter().filter(|(_, level)| level.has_lots());
+    with_lots.map(|(at, _)| at.clone()).collect()
+}
+
+/// The lots of levels of which something is left.
+pub fn present(levels: &BTreeSet<LevelId>) -> SpiResult<HashMap<LevelId, Vec<Lot>>> {
+    let mut lots: HashMap<LevelId, Vec<Lot>> =
+        levels.iter().map(|at| (at.clone(), Vec::new())).collect();
+    for (at, lot) in sql::LOTS.query_each(&[], &names(levels), lot::lot)? {
+        lots.entry(at).or_default().push(lot);
+    }
+    Ok(lots)
+}
+
+/// Adds lots of which nothing may be left.
+fn add_named(lots: &mut HashMap<LevelId, Vec<Lot>>, named: &BTreeSet<Name>) -> SpiResult<()> {
+    let mut missing = Vec::new();
+    for (at, known) in lots.iter() {
+        let known: HashSet<&Name> = known.iter().map(|lot| &lot.name).collect();
+        let others = named.iter().filter(|name| !known.contains(name));
+        missing.extend(others.map(|name| [text(&at.sku), text(&at.location), text(name)]));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (at, lot) in sql::NAMED_LOTS.query_each(&[], &missing, lot::lot)? {
+        lots.entry(at).or_default().push(lot);
+    }
+    Ok(())
+}
+
+/// What tells the entries of one key apart, beside their line.
+type Claim = (Name, Name, Name, i32);
+
+fn claim_of(entry: &Entry) -> Claim {
+    let operation = Name::from(entry.operation.word());
+    (entry.key.clone(), operation, entry.operation_key.clone(), entry.line)
+}
+
+/// Fills in what entries did to lots.
+fn read_moves(history: &mut HashMap<Name, Vec<Entry>>) -> SpiResult<()> {
+    let known = history.iter().filter(|(_, entries)| !entries.is_empty());
+    let keys: Vec<_> = known.map(|(key, _)| [text(key)]).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let moved = |row: Row<'_>| {
+        let claim: Claim = (row.name(0), row.name(1), row.name(2), row.line(3));
+        let moved = LotMove {
+            lot: row.name(4),
+            on_hand: row.int(5),
+            reserved: row.int(6),
+            in_transit: row.int(7),
+        };
+        (claim, moved)
+    };
+    let mut moves: HashMap<Claim, Vec<LotMove>> = HashMap::new();
+    for (claim, moved) in sql::HISTORY_LOTS.query_each(&[], &keys, moved)? {
+        moves.entry(claim).or_default().push(moved);
+    }
+    if !moves.is_empty() {
+        for entry in history.values_mut().flatten() {
+            entry.lots = moves.remove(&claim_of(entry)).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+/// Fills in of which lots holds have units, where one of their levels has lots.
+pub fn fill_in_bound<'f>(
+    holds: &mut [&mut Hold],
+    levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>,
+) -> SpiResult<()> {
+    if holds.is_empty() || with_lots(levels).is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = holds.iter().map(|hold| [text(&hold.key), line(hold.line)]).collect();
+    let bound = |row: Row<'_>| ((row.name(0), row.line(1)), (row.name(2), row.int(3)));
+    let mut lots: HashMap<(Name, i32), Vec<(Name, i64)>> = HashMap::new();
+    for (hold, units) in sql::HOLD_LOTS.query_each(&[], &rows, bound)? {
+        lots.entry(hold).or_default().push(units);
+    }
+    for hold in holds {
+        hold.lots = lots.remove(&(hold.key.clone(), hold.line)).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The same for the holds of queues that have lapsed.
+pub fn fill_in_queues(queues: &mut Queues, levels: &BTreeMap<LevelId, Level>) -> SpiResult<()> {
+    let places = queues.values_mut().flatten();
+    let mut lapsed: Vec<&mut Hold> = places.filter_map(|place| place.lapsed.as_mut()).collect();
+    fill_in_bound(&mut lapsed, levels)
+}
+
+/// Writes down what entries that were just written did to lots; says how many moves there are, and
+/// how many were written.
+pub fn claim(effects: &Effects) -> SpiResult<(usize, usize)> {
+    let row = |entry: &Entry, moved: &LotMove| {
+        [
+            text(&entry.key),
+            word(entry.operation.word()),
+            text(&entry.operation_key),
+            line(entry.line),
+            text(&moved.lot),
+            int(moved.on_hand),
+            int(moved.reserved),
+            int(moved.in_transit),
+        ]
+    };
+    let entries = effects.entries.iter();
+    let rows: Vec<_> =
+        entries.flat_map(|entry| entry.lots.iter().map(|moved| row(entry, moved))).collect();
+    Ok((rows.len(), if_any(&sql::CLAIM_LOTS, &rows)?))
+}
+
+/// Binds what is held of levels that begin to have lots to the lot without a name.
+pub fn track(effects: &Effects) -> SpiResult<()> {
+    if_any(&sql::TRACK_HOLDS, &names(&effects.tracked)).map(drop)
+}
+
+/// Makes and changes lots; says how many were as they must be.
+pub fn change(effects: &Effects) -> SpiResult<usize> {
+    let (made, changed): (Vec<_>, Vec<_>) =
+        effects.lots.iter().partition(|(_, change)| change.before.is_none());
+    let made: Vec<_> = made.into_iter().map(|((at, _), change)| lot::row(at, change)).collect();
+    let changed: Vec<Vec<Value>> = changed
+        .into_iter()
+        .filter_map(|((at, _), change)| Some((at, change.before.as_ref()?, change)))
+        .map(|(at, before, change)| {
+            let mut row = lot::row(at, change).to_vec();
+            row.extend([int(before.on_hand), int(before.reserved)]);
+            row
+        })
+        .collect();
+    Ok(if_any(&sql::MAKE_LOTS, &made)? + if_any(&sql::CHANGE_LOTS, &changed)?)
+}
+
+/// Changes what holds have of lots; says how many were as they must be.
+pub fn bind(effects: &Effects) -> SpiResult<usize> {
+    let rows = |sign: i64| -> Vec<_> {
+        let changed = effects.bound.iter().filter(|(_, units)| **units * sign > 0);
+        changed
+            .map(|((key, number, lot), units)| {
+                [text(key), line(*number), text(lot), int(units * sign)]
+            })
+            .collect()
+    };
+    let (more, fewer) = (rows(1), rows(-1));
+    // What is taken whole goes first: what is left of another may be as much.
+    let freed = if_any(&sql::FREE_LOTS, &fewer)?;
+    let shrunk = if freed < fewer.len() { if_any(&sql::SHRINK_LOTS, &fewer)? } else { 0 };
+    Ok(freed + shrunk + if_any(&sql::BIND_LOTS, &more)?)
+}
+
+fn if_any<R: AsRef<[Value]>>(statement: &sql::Statement, rows: &[R]) -> SpiResult<usize> {
+    if rows.is_empty() { Ok(0) } else { statement.execute_each(&[], rows) }
+}
