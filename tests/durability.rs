@@ -220,13 +220,14 @@ fn trade(database: Database<'_>, name: &str, end: impl FnOnce()) -> BTreeSet<Str
 }
 
 #[test]
-fn a_crash_leaves_queues_and_shipments_whole() {
+fn a_crash_leaves_queues_lots_and_shipments_whole() {
     let cluster = Cluster::start(&["synchronous_commit=on"]);
     let database = hot(&cluster);
     let mut client = database.connect();
     client
         .batch_execute(
-            "SELECT stock.set_stock('opening', 'hot', 'n', 5, NULL);
+            "SELECT stock.receive_stock('opening', 'hot', 'n', 5, NULL, 'first', '2060-01-01');
+             SELECT stock.receive_stock('dated', 'hot', 'm', 1000, NULL, 'dated', '2061-01-01');
              SELECT stock.set_limits('pre-sale', 'hot', 'n', backorder_limit => 1000000)",
         )
         .unwrap();

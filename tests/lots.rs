@@ -1,7 +1,11 @@
 //! A8: goods with a date. What expires first is promised first, what is past its time to nobody, and
 //! each unit lies in one lot.
 
-use super::support::{Answer, WAYS, call, database, finish, raised, stocked, value};
+use pg_stock_tests::Cluster;
+
+use super::support::{
+    Answer, WAYS, at_once, call, database, eventually, finish, raised, stocked, value,
+};
 
 /// What all lines of a call are answered.
 fn outcome(client: &mut postgres::Client, text: &str) -> String {
@@ -358,4 +362,167 @@ fn what_makes_no_sense_of_a_lot_is_told_so() {
     let other = receive.replace("2999", "2998");
     assert_eq!(outcome(&mut client, &other), "key_conflict");
     finish(database);
+}
+
+/// Many buyers, some of whom name the lot, for its last units: each unit goes to one of them.
+#[test]
+fn the_last_units_of_a_lot_are_sold_once() {
+    for way in WAYS {
+        let database = database();
+        strawberries(&mut database.connect());
+        let answers = at_once(database, 32, |number, client| {
+            client.batch_execute(way).unwrap();
+            let text = match number % 2 {
+                0 => format!("try_reserve_stock('o{number}', 'berry', 'shop', 1)"),
+                _ => format!(
+                    r#"try_sell_stock('o{number}', '[{{"sku":"berry","location":"shop",
+                                                     "quantity":1,"lot":"later"}}]')"#
+                ),
+            };
+            answer(client, &text).outcome
+        });
+        let won = answers.iter().filter(|outcome| *outcome != "insufficient_stock").count();
+        assert_eq!(won, 9, "{way}: {answers:?}");
+        let mut client = database.connect();
+        assert_eq!(available(&mut client), "0", "{way}");
+        finish(database);
+    }
+}
+
+/// A lot is called back while it is sold: nothing of it is promised after that, and before it
+/// nothing is sold twice.
+#[test]
+fn a_recall_during_a_sale_stops_it_at_once() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        client
+            .batch_execute(
+                "SELECT stock.receive_stock('a', 'berry', 'shop', 400, NULL, 'a', '2060-01-01');
+                 SELECT stock.receive_stock('b', 'berry', 'shop', 400, NULL, 'b', '2061-01-01')",
+            )
+            .unwrap();
+        at_once(database, 16, |number, client| {
+            client.batch_execute(way).unwrap();
+            for round in 0..30 {
+                if (number, round) == (0, 10) {
+                    let recall = "try_freeze_lot('recall', 'berry', 'shop', 'a', 'glass')";
+                    assert_eq!(outcome(client, recall), "lot_frozen");
+                }
+                let key = format!("{number} {round}");
+                let text = match round % 3 {
+                    0 => format!("try_sell_stock('{key}', 'berry', 'shop', 1)"),
+                    _ => format!("try_reserve_stock('{key}', 'berry', 'shop', 1)"),
+                };
+                call(client, &text).unwrap();
+                match round % 5 {
+                    0 => drop(call(client, &format!("try_confirm_stock('{key}')")).unwrap()),
+                    1 => drop(call(client, &format!("try_release_stock('{key}')")).unwrap()),
+                    _ => {}
+                }
+            }
+        });
+        let after = "SELECT count(*) FROM stock.lot_moves m JOIN stock.ledger_rows g USING (position)
+                      WHERE m.lot = 'a' AND m.operation = 'reserve'
+                        AND g.version > (SELECT version FROM stock.ledger_rows
+                                          WHERE operation = 'freeze_lot')";
+        assert_eq!(value(&mut client, after), "0", "{way}");
+        let early = "SELECT count(*) FROM stock.lot_moves m JOIN stock.ledger_rows g USING (position)
+                      WHERE m.lot = 'b' AND m.operation = 'reserve'
+                        AND g.version < (SELECT version FROM stock.ledger_rows
+                                          WHERE operation = 'freeze_lot')";
+        assert_eq!(value(&mut client, early), "0", "{way}: b is sold once a is gone");
+        finish(database);
+    }
+}
+
+/// Lots that go past their time while 16 buyers reserve, confirm and release, beside sweeps,
+/// deliveries and bookings: nothing is promised of a lot that is past its time, and nobody
+/// deadlocks.
+#[test]
+fn lots_go_past_their_time_beside_buyers() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        for lot in 0..8 {
+            let text = format!(
+                "receive_stock('lot {lot}', 'berry', 'shop', 200, NULL, 'lot {lot}',
+                               clock_timestamp() + '{}00 ms'::interval)",
+                3 + lot
+            );
+            call(&mut client, &text).unwrap();
+        }
+        at_once(database, 16, |number, client| {
+            client.batch_execute(way).unwrap();
+            for round in 0..40 {
+                let key = format!("{number} {round}");
+                let text = match (number % 8, round % 4) {
+                    (0, _) => "expire_lots()".to_owned(),
+                    (1, 0) => "expire_reservations()".to_owned(),
+                    (2, _) => format!("try_receive_stock('{key}', 'berry', 'shop', 3)"),
+                    (3, 1) => format!(
+                        "try_transfer_stock('{key}', 'berry', 'shop', 'market', 1)"
+                    ),
+                    _ => format!("try_reserve_stock('{key}', 'berry', 'shop', 1, '30 ms')"),
+                };
+                client.simple_query(&format!("SELECT * FROM stock.{text}")).unwrap();
+                match round % 4 {
+                    2 => drop(call(client, &format!("try_confirm_stock('{key}')")).unwrap()),
+                    3 => drop(call(client, &format!("try_release_stock('{key}')")).unwrap()),
+                    _ => {}
+                }
+            }
+        });
+        let stale = "SELECT count(*) FROM stock.lot_moves m
+                       JOIN stock.lots o USING (sku, location, lot)
+                      WHERE m.operation = 'reserve' AND m.recorded_at >= o.best_before";
+        assert_eq!(value(&mut client, stale), "0", "{way}");
+        finish(database);
+    }
+}
+
+/// The first lot comes to a level while it is sold.
+#[test]
+fn a_level_begins_to_have_lots_during_a_sale() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        stocked(&mut client, "berry", "shop", 300);
+        at_once(database, 16, |number, client| {
+            client.batch_execute(way).unwrap();
+            for round in 0..20 {
+                if (number, round) == (0, 5) {
+                    let first = "try_receive_stock('first', 'berry', 'shop', 5, NULL, 'x')";
+                    assert_eq!(outcome(client, first), "received");
+                }
+                let key = format!("{number} {round}");
+                let text = format!("try_reserve_stock('{key}', 'berry', 'shop', 1)");
+                call(client, &text).unwrap();
+                if round % 3 == 0 {
+                    call(client, &format!("try_confirm_stock('{key}')")).unwrap();
+                }
+            }
+        });
+        assert_eq!(available(&mut client), "0", "{way}: 320 wanted the 305");
+        finish(database);
+    }
+}
+
+#[test]
+fn the_worker_books_what_is_past_its_time() {
+    let cluster = Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off"]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    let receive = "receive_stock('soon', 'berry', 'shop', 5, NULL, 'soon',
+                                 clock_timestamp() + '300 ms')";
+    assert_eq!(outcome(&mut client, receive), "received");
+    client.batch_execute("SELECT pg_sleep(0.4)").unwrap();
+    // It looks each minute, and whenever it begins.
+    let worker = "SELECT pg_terminate_backend(pid) FROM stock.worker WHERE pid IS NOT NULL";
+    client.simple_query(worker).unwrap();
+    let unsellable = "SELECT unsellable FROM stock.levels";
+    eventually("it is booked", || value(&mut client, unsellable) == "5");
+    let told = "SELECT lot FROM stock.alert WHERE alert = 'lot_expired'";
+    assert_eq!(value(&mut client, told), "soon");
+    pg_stock_tests::invariants::assert_hold(&mut client);
 }

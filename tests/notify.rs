@@ -93,6 +93,48 @@ fn a_prepared_transaction_is_told_of() {
     finish(database);
 }
 
+/// Each lot is warned of once when its date is near, and told of once when it is past; that ends
+/// when nothing of it is left.
+#[test]
+fn the_dates_of_lots_are_warned_of_once() {
+    let (database, mut client, mut listener) = told();
+    client
+        .batch_execute(
+            "SELECT stock.receive_stock('d1', 'berry', 'm', 3, NULL, 'far', now() + '30 days');
+             SELECT stock.receive_stock('d2', 'berry', 'm', 3, NULL, 'near', now() + '1 day');
+             SELECT stock.receive_stock('d3', 'berry', 'm', 3, NULL, 'soon', now() + '1 second');
+             SELECT stock.reserve_stock('o', 'berry', 'm', 1);
+             SELECT stock.expire_lots(); SELECT stock.expire_lots()",
+        )
+        .unwrap();
+    hears_of(&mut listener, &mut client);
+    assert_eq!(listener.alarms(), ["lot_near_expiry berry", "lot_near_expiry berry"]);
+    let alarm = &listener.alerts[0]["alerts"][0];
+    assert_eq!((&alarm["lot"], &alarm["reserved"]), (&"soon".into(), &1.into()), "{alarm}");
+    let shown = "SELECT string_agg(lot, ' ' ORDER BY best_before) FROM stock.expiring_lots";
+    assert_eq!(value(&mut client, shown), "soon near");
+    client.batch_execute("SELECT pg_sleep(1.1); SELECT stock.expire_lots()").unwrap();
+    client.batch_execute("SELECT stock.expire_lots()").unwrap();
+    hears_of(&mut listener, &mut client);
+    assert_eq!(listener.alarms().last().map(String::as_str), Some("lot_expired berry"));
+    let kept = "SELECT string_agg(alert || ' ' || lot, ', ' ORDER BY alert, lot) FROM stock.alert
+                 WHERE lot <> ''";
+    assert_eq!(
+        value(&mut client, kept),
+        "lot_expired soon, lot_near_expiry near, lot_near_expiry soon"
+    );
+    client
+        .batch_execute(
+            "SELECT stock.confirm_stock('o');
+             SELECT stock.adjust_stock('bin', 'berry', 'm', -2, 'old', NULL, 'soon');
+             SELECT stock.set_limits('l', 'berry', 'm', near_expiry => '60 days');
+             SELECT stock.expire_lots()",
+        )
+        .unwrap();
+    assert_eq!(value(&mut client, kept), "lot_near_expiry far, lot_near_expiry near");
+    finish(database);
+}
+
 /// What expires is told like everything else, and never by the transaction that expires it.
 #[test]
 fn expiry_is_told_in_a_transaction_of_its_own() {
