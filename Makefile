@@ -24,7 +24,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-feed lint install package clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-feed lint install package clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -55,7 +55,7 @@ test-outside: rust test-packages stage ## over real connections: races, interrup
 test-settings: rust test-packages stage ## the promises of the core again, with each other way to let go and to write
 	for setting in early_lock_release=off early_lock_release=transaction direct_access=off; do \
 		PG_STOCK_SETTINGS=pg_stock.$$setting cargo test -p pg_stock_tests --test outside -- \
-			races isolation pairs interruptions outcome_table expiry settle queues road \
+			races isolation pairs interruptions outcome_table expiry settle queues road lots \
 			|| exit 1; \
 	done
 
@@ -76,6 +76,9 @@ bench-batches: stage-release ## what batches cost on databases that were never a
 
 bench-queues: stage-release ## what it costs to wait for what is not there yet, and to pay those who wait (about two minutes)
 	cargo run --quiet --release -p pg_stock_bench -- queues $(ARGS)
+
+bench-lots: stage-release ## what lots cost those who reserve (about three minutes)
+	cargo run --quiet --release -p pg_stock_bench -- lots $(ARGS)
 
 bench-feed: stage-release ## what notifications cost buyers, and how soon they come (about six minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- feed $(ARGS)

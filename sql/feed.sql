@@ -51,8 +51,8 @@ CREATE TABLE stock.alert (
     sku      text        NOT NULL COLLATE "C",
     location text        NOT NULL COLLATE "C",
     alert    text        NOT NULL COLLATE "C",
-    lot      text        NOT NULL COLLATE "C" DEFAULT '',
     since    timestamptz NOT NULL,
+    lot      text        NOT NULL COLLATE "C" DEFAULT '',
     CONSTRAINT alert_pkey PRIMARY KEY (sku, location, alert, lot)
 );
 CREATE INDEX alert_lots ON stock.alert (lot) WHERE lot <> '';

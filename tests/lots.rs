@@ -156,7 +156,10 @@ fn a_lot_past_its_time_is_promised_to_nobody_from_that_moment_on() {
                                      clock_timestamp() + '2 seconds')";
         assert_eq!(outcome(&mut client, receive), "received");
         stocked(&mut client, "berry", "shop", 1);
-        assert_eq!(outcome(&mut client, "try_reserve_stock('held', 'berry', 'shop', 2)"), "reserved");
+        assert_eq!(
+            outcome(&mut client, "try_reserve_stock('held', 'berry', 'shop', 2)"),
+            "reserved"
+        );
         let lapsing = "try_reserve_stock('lapsing', 'berry', 'shop', 1, '500 ms')";
         assert_eq!(outcome(&mut client, lapsing), "reserved");
         assert_eq!(available(&mut client), "3");
@@ -212,7 +215,8 @@ fn a_lot_that_is_called_back_is_sold_no_more_and_its_buyers_are_known() {
                     WHERE lot = 'Monday' AND buyer IS NOT NULL";
         assert_eq!(value(&mut client, who), "held bob, sold ann", "{way}");
         // What comes back of it stays out of sale.
-        client.batch_execute("SELECT stock.release_stock('held'); SELECT stock.return_stock('sold')")
+        client
+            .batch_execute("SELECT stock.release_stock('held'); SELECT stock.return_stock('sold')")
             .unwrap();
         assert_eq!(lots(&mut client), "Monday 2 0 0, Friday 3 0 3, later 4 0 4", "{way}");
         assert_eq!(available(&mut client), "7", "{way}");
@@ -422,12 +426,14 @@ fn a_recall_during_a_sale_stops_it_at_once() {
                 }
             }
         });
-        let after = "SELECT count(*) FROM stock.lot_moves m JOIN stock.ledger_rows g USING (position)
+        let after =
+            "SELECT count(*) FROM stock.lot_moves m JOIN stock.ledger_rows g USING (position)
                       WHERE m.lot = 'a' AND m.operation = 'reserve'
                         AND g.version > (SELECT version FROM stock.ledger_rows
                                           WHERE operation = 'freeze_lot')";
         assert_eq!(value(&mut client, after), "0", "{way}");
-        let early = "SELECT count(*) FROM stock.lot_moves m JOIN stock.ledger_rows g USING (position)
+        let early =
+            "SELECT count(*) FROM stock.lot_moves m JOIN stock.ledger_rows g USING (position)
                       WHERE m.lot = 'b' AND m.operation = 'reserve'
                         AND g.version < (SELECT version FROM stock.ledger_rows
                                           WHERE operation = 'freeze_lot')";
@@ -460,9 +466,7 @@ fn lots_go_past_their_time_beside_buyers() {
                     (0, _) => "expire_lots()".to_owned(),
                     (1, 0) => "expire_reservations()".to_owned(),
                     (2, _) => format!("try_receive_stock('{key}', 'berry', 'shop', 3)"),
-                    (3, 1) => format!(
-                        "try_transfer_stock('{key}', 'berry', 'shop', 'market', 1)"
-                    ),
+                    (3, 1) => format!("try_transfer_stock('{key}', 'berry', 'shop', 'market', 1)"),
                     _ => format!("try_reserve_stock('{key}', 'berry', 'shop', 1, '30 ms')"),
                 };
                 client.simple_query(&format!("SELECT * FROM stock.{text}")).unwrap();

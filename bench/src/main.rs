@@ -1,7 +1,7 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers. `stock-bench
 //! expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
 //! `stock-bench batches`: what batches cost without statistics. `stock-bench queues`: what it costs
-//! to wait for what is not there yet. All run on a private throwaway PostgreSQL.
+//! to wait for what is not there yet. `stock-bench lots`: what lots cost. All run on a private throwaway PostgreSQL.
 
 mod batches;
 mod cache;
@@ -9,6 +9,7 @@ mod connection;
 mod expiry;
 mod feed;
 mod flash_sale;
+mod lots;
 mod median;
 mod naive_sale;
 mod peers;
@@ -16,6 +17,7 @@ mod pgbench;
 mod queues;
 mod strawberries;
 mod tally;
+mod turns;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,8 @@ enum What {
     /// Measure what it costs that units are promised which are not there yet, and what it takes to
     /// pay those who wait.
     Queues(queues::Queues),
+    /// Measure what lots cost those who reserve.
+    Lots(lots::Lots),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         What::Expiry(expiry) => expiry::run(&expiry),
         What::Batches(batches) => batches::run(&batches),
         What::Queues(queues) => queues::run(&queues),
+        What::Lots(lots) => lots::run(&lots),
         What::Feed(feed) => feed::run(&feed),
     }
 }

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use pg_stock_tests::{Cluster, Database, invariants};
+use pg_stock_tests::{Cluster, invariants};
 use postgres::Client;
 
 use crate::median::{median, sorted};
-use crate::pgbench;
+use crate::turns::{Kind, Turns, measure};
 
 /// How large and how often.
 #[derive(Args)]
@@ -19,27 +19,13 @@ pub struct Queues {
     /// Lines in the long queue
     #[arg(long, default_value_t = 100_000)]
     lines: i64,
-    /// Connections
-    #[arg(long, value_delimiter = ',', default_value = "1,16")]
-    connections: Vec<usize>,
-    /// Rounds of all levels; they take turns
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Seconds of each run
-    #[arg(long, default_value_t = 1)]
-    seconds: usize,
+    #[command(flatten)]
+    turns: Turns,
     /// Lines that a delivery pays
     #[arg(long, default_value_t = 10_000)]
     paid: i64,
 }
 
-/// The levels, and what is so of each.
-const LEVELS: [(&str, &str); 4] = [
-    ("plain", "nothing may wait"),
-    ("there", "may wait, all is there"),
-    ("short", "waits behind one"),
-    ("long", "waits behind many"),
-];
 /// Orders in a batch when the long queue is made.
 const BATCH: i64 = 5_000;
 /// Deliveries that are timed.
@@ -53,11 +39,16 @@ pub fn run(asked: &Queues) -> ExitCode {
     prepare(&mut client, asked.lines);
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["connections", "a reserve", "a second", "of plain", "behind one"]);
-    for connections in &asked.connections {
-        show(&mut table, *connections, &measure(database, *connections, asked));
-    }
-    println!("Reserves of one unit of one level; medians of {} runs\n{table}", asked.rounds);
+    table.set_header(["connections", "a reserve", "a second", "of the one it is compared with"]);
+    let kinds = [
+        Kind::of("nothing may wait", "", "'plain'", 0),
+        Kind::of("may wait, all is there (of nothing may wait)", "", "'there'", 0),
+        Kind::of("waits behind one (of nothing may wait)", "", "'short'", 0),
+        Kind::of("waits behind many (of behind one)", "", "'long'", 2),
+    ];
+    measure(database, &asked.turns, &kinds, &mut table);
+    let rounds = asked.turns.rounds;
+    println!("Reserves of one unit of one level; medians of {rounds} runs\n{table}");
     deliveries(&mut client, asked.paid);
     let breaches: usize = invariants::check(&mut client).iter().map(|(_, count)| count).sum();
     println!("Breaches of the invariants afterwards: {breaches}");
@@ -86,35 +77,6 @@ fn prepare(client: &mut Client, lines: i64) {
     }
     for settle in ["VACUUM ANALYZE", "CHECKPOINT"] {
         client.batch_execute(settle).expect("it is settled");
-    }
-}
-
-/// The rates of each level, in rounds.
-fn measure(database: Database<'_>, connections: usize, asked: &Queues) -> [Vec<f64>; 4] {
-    let mut rates: [Vec<f64>; LEVELS.len()] = Default::default();
-    for _ in 0..asked.rounds {
-        for ((sku, _), rates) in LEVELS.iter().zip(&mut rates) {
-            let script = format!(
-                "\\set k random(1, 9000000000000000000)\nSELECT outcome FROM \
-                 stock.try_reserve_stock('k' || :k, '{sku}', 'm', 1, '10 days');"
-            );
-            rates.push(pgbench::rate(database, &script, connections, asked.seconds));
-        }
-    }
-    rates
-}
-
-fn show(table: &mut Table, connections: usize, rates: &[Vec<f64>; LEVELS.len()]) {
-    let [plain, short] = [median(&rates[0]), median(&rates[2])];
-    for ((_, what), rates) in LEVELS.iter().zip(rates) {
-        let (rate, sorted) = (median(rates), sorted(rates));
-        table.add_row([
-            connections.to_string(),
-            (*what).to_owned(),
-            format!("{rate:.0} ({:.0}-{:.0})", sorted[0], sorted[sorted.len() - 1]),
-            format!("{:.2}", rate / plain),
-            format!("{:.2}", rate / short),
-        ]);
     }
 }
 

@@ -73,12 +73,7 @@ pub struct NamedLot {
 pub enum Action {
     /// Hold the lines for `ttl`; with `ttl` `None`, sell them at once. What is promised of lots
     /// lasts at least `min_life`.
-    Reserve {
-        lines: Vec<Line>,
-        ttl: Option<Micros>,
-        buyer: Option<Name>,
-        min_life: Option<Micros>,
-    },
+    Reserve { lines: Vec<Line>, ttl: Option<Micros>, buyer: Option<Name>, min_life: Option<Micros> },
     /// Take held units out of the stock; `None`: all that is still open.
     Confirm { lines: Option<Vec<Line>> },
     /// Give held units back; `None`: all that is still held.

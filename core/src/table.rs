@@ -76,13 +76,22 @@ pub fn level_cells() -> Vec<Cell> {
         ("reserve, expecting version 1", expecting(reserve(UNITS, Some(SHORT)), 1)),
         ("sell", reserve(UNITS, None)),
         ("receive", Action::Receive { at: there.clone(), quantity: 1, lot: None }),
-        ("adjust by -1", Action::Adjust { at: there.clone(), delta: -1, expected_version: None, lot: None }),
-        ("set to 1", Action::Set { at: there.clone(), on_hand: 1, expected_version: None, lot: None }),
+        (
+            "adjust by -1",
+            Action::Adjust { at: there.clone(), delta: -1, expected_version: None, lot: None },
+        ),
+        (
+            "set to 1",
+            Action::Set { at: there.clone(), on_hand: 1, expected_version: None, lot: None },
+        ),
         (
             "set to 1, expecting version 1",
             Action::Set { at: there.clone(), on_hand: 1, expected_version: Some(1), lot: None },
         ),
-        ("transfer", Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1, lot: None }),
+        (
+            "transfer",
+            Action::Transfer { from: there.clone(), to: elsewhere, quantity: 1, lot: None },
+        ),
         ("dispatch", dispatch(1)),
         (
             "set_limits",
@@ -101,9 +110,7 @@ pub fn level_cells() -> Vec<Cell> {
 /// The cells of the table about shipments, by rows.
 pub fn shipment_cells() -> Vec<Cell> {
     let again = |action| Request { operation_key: "again".into(), ..request("k", action) };
-    let elsewhere = |quantity| {
-        Some(vec![Line::new(1, at("elsewhere"), quantity)])
-    };
+    let elsewhere = |quantity| Some(vec![Line::new(1, at("elsewhere"), quantity)]);
     let operations = [
         ("dispatch, same request", request("k", dispatch(UNITS))),
         ("dispatch, other request", request("k", dispatch(1))),
@@ -130,8 +137,7 @@ pub fn lot_cells() -> Vec<Cell> {
         let (from, to) = (there.clone(), elsewhere.clone());
         Action::Transfer { from, to, quantity: 1, lot }
     };
-    let set =
-        |lot| Action::Set { at: there.clone(), on_hand: 1, expected_version: None, lot };
+    let set = |lot| Action::Set { at: there.clone(), on_hand: 1, expected_version: None, lot };
     let operations = [
         ("reserve", reserve(UNITS, Some(SHORT))),
         ("reserve of the lot", of_lot),
@@ -356,7 +362,8 @@ impl Shelf {
         self.entries.extend(decision.effects.entries);
         self.levels
             .extend(decision.effects.levels.into_iter().map(|(at, change)| (at, change.after)));
-        self.lots.extend(decision.effects.lots.into_iter().map(|(lot, change)| (lot, change.after)));
+        self.lots
+            .extend(decision.effects.lots.into_iter().map(|(lot, change)| (lot, change.after)));
         for change in decision.effects.changed {
             self.holds.retain(|hold| change.after.is_some() || hold.key != change.key);
         }

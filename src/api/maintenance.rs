@@ -51,8 +51,7 @@ fn expire_lots(fcinfo: pg_sys::FunctionCallInfo) {
     let _call = Call::begin();
     let most = most(&Arguments::of(fcinfo)).map_err(Error::from);
     let spoiled = or_raise(most.and_then(store::spoil));
-    let row =
-        [datum::int(spoiled.levels), datum::int(spoiled.units), datum::flag(spoiled.more)];
+    let row = [datum::int(spoiled.levels), datum::int(spoiled.units), datum::flag(spoiled.more)];
     rows::send(fcinfo, [row].into_iter());
 }
 

@@ -36,9 +36,7 @@ pub fn fill_in(facts: &mut Facts, requests: &[Request]) -> SpiResult<()> {
     add_named(&mut facts.lots, &named)
 }
 
-fn with_lots<'f>(
-    levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>,
-) -> BTreeSet<LevelId> {
+fn with_lots<'f>(levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>) -> BTreeSet<LevelId> {
     let with_lots = levels.into_iter().filter(|(_, level)| level.has_lots());
     with_lots.map(|(at, _)| at.clone()).collect()
 }

@@ -44,8 +44,7 @@ fn look_interval() -> Micros {
 
 /// Books; says after which pause to go on.
 fn book() -> Micros {
-    let work =
-        || process::active(c"pg_stock: booking lots", || or_raise(store::spoil(LOTS_MAX)));
+    let work = || process::active(c"pg_stock: booking lots", || or_raise(store::spoil(LOTS_MAX)));
     let spoiled = process::attempt(work);
     process::idle();
     match spoiled {

@@ -235,9 +235,10 @@ pub(super) fn give_back(
 fn unknown_lots(work: &Work, parts: &[Part]) -> Option<Vec<Option<Outcome>>> {
     let is_unknown =
         |part: &Part| part.lot.as_ref().is_some_and(|lot| work.lot(part.at(), lot).is_none());
-    parts.iter().any(is_unknown).then(|| {
-        parts.iter().map(|part| is_unknown(part).then_some(Outcome::UnknownLot)).collect()
-    })
+    parts
+        .iter()
+        .any(is_unknown)
+        .then(|| parts.iter().map(|part| is_unknown(part).then_some(Outcome::UnknownLot)).collect())
 }
 
 /// The lots that goods come back to: the one that is named, or those that they came from, the last

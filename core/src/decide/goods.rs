@@ -269,7 +269,9 @@ fn post(work: &mut Work, request: &Request, lines: &[Line]) -> Result<(), Fault>
     for line in lines {
         let lots = match &request.action {
             Action::Receive { lot, .. } => arriving(work, request, line, lot.as_ref())?,
-            Action::Adjust { lot: Some(lot), delta, .. } => goods(&vec![(lot.clone(), *delta)], 1, false),
+            Action::Adjust { lot: Some(lot), delta, .. } => {
+                goods(&vec![(lot.clone(), *delta)], 1, false)
+            }
             Action::Set { lot: Some(lot), on_hand, .. } => {
                 let there = work.lot(&line.at, lot).map_or(0, |lot| lot.on_hand);
                 goods(&vec![(lot.clone(), on_hand - there)], 1, false)

@@ -173,8 +173,7 @@ impl Work {
     /// Puts the deadline of a hold off; one that was overdue is in force again.
     pub fn put_off(&mut self, key: &Name, line: &LineStanding, deadline: Micros) {
         if line.overdue {
-            let taken =
-                Taken { units: line.held, waited: line.waiting, lots: self.bound(line) };
+            let taken = Taken { units: line.held, waited: line.waiting, lots: self.bound(line) };
             self.shrink_overdue((key, line.line, &line.at), &taken);
             self.revive_lapsed((key, line.line, &line.at));
             // Its level is written, so that a transaction with an older snapshot sees that

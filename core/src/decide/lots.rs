@@ -132,13 +132,7 @@ impl Work {
     }
 
     /// The same once some holds have given way.
-    pub fn pick_after(
-        &self,
-        at: &LevelId,
-        count: i64,
-        choice: &Choice,
-        gone: &[Hold],
-    ) -> Units {
+    pub fn pick_after(&self, at: &LevelId, count: i64, choice: &Choice, gone: &[Hold]) -> Units {
         if !self.has_lots(at) {
             return Units::new();
         }
@@ -217,19 +211,17 @@ impl Work {
                 (Operation::FreezeLot, Some(lot)) => self.freeze_lot(at, &lot, true, entry),
                 (Operation::UnfreezeLot, Some(lot)) => self.freeze_lot(at, &lot, false, entry),
                 (Operation::Spoil, _) => self.book(at, entry),
-                (Operation::SetLimits, _) if entry.min_life.is_some() || entry.near_expiry.is_some() => {
+                (Operation::SetLimits, _)
+                    if entry.min_life.is_some() || entry.near_expiry.is_some() =>
+                {
                     self.book(at, entry);
                 }
                 _ => {}
             }
         }
         self.settle_lots(at);
-        let what_may_be_sold = [
-            Operation::FreezeLot,
-            Operation::UnfreezeLot,
-            Operation::SetLimits,
-            Operation::Spoil,
-        ];
+        let what_may_be_sold =
+            [Operation::FreezeLot, Operation::UnfreezeLot, Operation::SetLimits, Operation::Spoil];
         let is_new = self.effects.tracked.contains(at);
         if self.has_lots(at) && !is_new && what_may_be_sold.contains(&entry.operation) {
             self.count_overdue(at);
@@ -275,9 +267,7 @@ impl Work {
             received_at: self.facts.now,
         };
         let place = (at.clone(), lot.name.clone());
-        self.effects
-            .lots
-            .insert(place, LotChange::to(None, lot.clone()));
+        self.effects.lots.insert(place, LotChange::to(None, lot.clone()));
         let lots = self.facts.lots.entry(at.clone()).or_default();
         let place = lots.partition_point(|other| other.rank() < lot.rank());
         lots.insert(place, lot);
@@ -290,7 +280,8 @@ impl Work {
         change(lot);
         let after = lot.clone();
         let place = (at.clone(), name.clone());
-        let known = self.effects.lots.entry(place).or_insert(LotChange::to(Some(before), after.clone()));
+        let known =
+            self.effects.lots.entry(place).or_insert(LotChange::to(Some(before), after.clone()));
         known.after = after;
     }
 
@@ -450,9 +441,10 @@ pub fn spoil(facts: Facts) -> Result<Decision, Fault> {
             continue;
         }
         let units = level.spoiled;
-        let past = work.lots(&at).iter().filter(|lot| {
-            lot.due(level.min_life).is_some_and(|due| due <= now)
-        });
+        let past = work
+            .lots(&at)
+            .iter()
+            .filter(|lot| lot.due(level.min_life).is_some_and(|due| due <= now));
         // They move nothing: they tell which lots it is about.
         let lots = past.map(|lot| LotMove { lot: lot.name.clone(), ..LotMove::default() });
         let entry = Entry {

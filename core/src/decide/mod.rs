@@ -47,8 +47,8 @@ use crate::request::{Action, Request};
 pub use lots::{counted, spoil};
 pub use needed::overdue_needed;
 pub use queue::{Queues, with_queues};
-pub use will_act::will_act;
 use reserve::Terms;
+pub use will_act::will_act;
 use work::Work;
 
 /// What is answered, and what must be stored for the answers to be true.
@@ -358,9 +358,8 @@ fn guard(work: &Work, requests: &[Request]) -> Option<Guard> {
     let [Request { action: Action::Reserve { lines, .. }, .. }] = requests else { return None };
     let [line] = lines.as_slice() else { return None };
     let before = work.effects.levels.get(&line.at)?.before.as_ref()?;
-    let is_plain = before.buyer_limit.is_none()
-        && !before.has_lots()
-        && work.effects.changed.is_empty();
+    let is_plain =
+        before.buyer_limit.is_none() && !before.has_lots() && work.effects.changed.is_empty();
     let (there, waits) = before.split(line.quantity);
     let is_whole = there == 0 || waits == 0;
     (is_plain && is_whole).then(|| Guard {

@@ -31,9 +31,7 @@ pub(super) fn reserve(
     if let Some(answers) = earlier(work, request, lines, ttl, buyer) {
         return Ok(answers);
     }
-    let judge = |line: &Line| {
-        work.take_free(line, buyer, &Choice::of(line.lot.as_ref(), min_life))
-    };
+    let judge = |line: &Line| work.take_free(line, buyer, &Choice::of(line.lot.as_ref(), min_life));
     let judged: Vec<_> = lines.iter().map(judge).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();

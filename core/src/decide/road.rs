@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::LegChange;
 use super::departure::{Departures, departures};
 use super::lots::{Choice, goods};
 use super::parts::{check_operation_key, unknown};
 use super::replay;
 use super::work::Work;
-use super::LegChange;
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, LevelId, Lot, LotMove, Operation, Units};
 use crate::fault::Fault;
@@ -151,8 +151,7 @@ pub(super) fn unload(
     }
     let all = all_on_the_way(&shipment);
     let asked = lines.map_or_else(|| all.clone(), <[Line]>::to_vec);
-    let is_too_much =
-        |line: &Line| shipment.bound_for(&line.at, line.lot.as_ref()) < line.quantity;
+    let is_too_much = |line: &Line| shipment.bound_for(&line.at, line.lot.as_ref()) < line.quantity;
     if asked.is_empty() || asked.iter().any(is_too_much) {
         let refused: Vec<_> =
             asked.iter().map(|line| is_too_much(line).then_some(Outcome::NotOnTheWay)).collect();

@@ -9,7 +9,8 @@ use pg_stock_core::standing::Standing;
 use pg_stock_core::units;
 use pg_stock_core::{
     Action, Answer, Decision, Effects, Entry, Facts, Fault, Hold, Level, LevelId, Lot, LotMove,
-    Micros, Name, Operation, Outcome, Request, State, Wait, decide, expire, spoil, will_act, with_queues,
+    Micros, Name, Operation, Outcome, Request, State, Wait, decide, expire, spoil, will_act,
+    with_queues,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +200,8 @@ impl Database {
 
     /// The lots that a hold is bound to.
     pub fn lots_of(&self, hold: &Hold) -> Vec<(Name, i64)> {
-        let bound = self.bound.iter().filter(|((key, line, _), _)| (key, *line) == (&hold.key, hold.line));
+        let bound =
+            self.bound.iter().filter(|((key, line, _), _)| (key, *line) == (&hold.key, hold.line));
         bound.map(|((.., lot), units)| (lot.clone(), *units)).collect()
     }
 
@@ -557,7 +559,8 @@ impl Database {
         for lot in lots() {
             assert!(0 <= lot.reserved && lot.reserved <= lot.on_hand, "{lot:?}");
             let holds = self.bound.iter().filter(|((key, line, name), _)| {
-                *name == lot.name && self.holds.get(&(key.clone(), *line)).is_some_and(|h| h.at == *at)
+                *name == lot.name
+                    && self.holds.get(&(key.clone(), *line)).is_some_and(|h| h.at == *at)
             });
             assert_eq!(holds.map(|(_, units)| units).sum::<i64>(), lot.reserved, "{at:?} {lot:?}");
         }
@@ -590,9 +593,10 @@ impl Database {
         let level = &self.levels[at];
         let in_force =
             |key: &Name, line: i32| self.holds[&(key.clone(), line)].expires_at > self.now;
-        let waiting = self.waits.values().filter(|(place, wait)| {
-            place == at && (wait.sold || in_force(&wait.key, wait.line))
-        });
+        let waiting = self
+            .waits
+            .values()
+            .filter(|(place, wait)| place == at && (wait.sold || in_force(&wait.key, wait.line)));
         let waiting: i64 = waiting.map(|(_, wait)| wait.quantity).sum();
         let free_in = |min_life: Micros, lot: Option<&Name>| {
             if level.next_spoil.is_none() {

@@ -327,7 +327,11 @@ fn what_came_later_at_the_same_time_is_told_from_what_came_earlier() {
     };
     let mut database = Database::default();
     for location in ["l0", "l1"] {
-        database.run(&[request(location, "", Action::Receive { at: at(location), quantity: 1, lot: None })]);
+        database.run(&[request(
+            location,
+            "",
+            Action::Receive { at: at(location), quantity: 1, lot: None },
+        )]);
     }
     let reserve = Action::Reserve {
         lines: vec![line(1, "l1"), line(2, "l0")],
