@@ -137,8 +137,8 @@ LANGUAGE c VOLATILE ROWS 1 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'expire_lots_wrapper';
 COMMENT ON FUNCTION stock.expire_lots(integer) IS
-    'Books what up to max_rows (1 to 100,000) lots past their time have of free units as '
-    'unsellable, so that the counters say what is so anyway: such a lot is promised to nobody. The '
+    'Books what the lots past their time of up to max_rows (1 to 100,000) levels have of free '
+    'units as unsellable, so that the counters say what is so anyway: such a lot is promised to nobody. The '
     'background worker does the same. Levels that somebody has locked are left to the next call. '
     'Announces on the alert channel, once for each lot, that its date is near (lot_near_expiry), '
     'and that it is past (lot_expired). '

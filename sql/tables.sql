@@ -415,11 +415,13 @@ CREATE TABLE stock.ledger_lot (
     on_hand_delta    bigint NOT NULL,
     reserved_delta   bigint NOT NULL,
     in_transit_delta bigint NOT NULL,
+    key              text   NOT NULL COLLATE "C",
     lot              text   NOT NULL COLLATE "C",
-    CONSTRAINT ledger_lot_pkey PRIMARY KEY (position, lot)
+    -- By its key the row of the ledger is found, which has no index on positions.
+    CONSTRAINT ledger_lot_pkey PRIMARY KEY (key, position, lot)
 );
 -- A recall asks who got of a lot.
-CREATE INDEX ledger_lot_lot ON stock.ledger_lot (lot, position);
+CREATE INDEX ledger_lot_lot ON stock.ledger_lot (lot);
 
 COMMENT ON TABLE stock.ledger_lot IS
     'What each ledger row did to the lots of its level, where it has lots. Append-only.';
@@ -430,6 +432,7 @@ COMMENT ON COLUMN stock.ledger_lot.reserved_delta IS
     'Change of the lot''s reserved; of a track_lots: what of it was reserved.';
 COMMENT ON COLUMN stock.ledger_lot.in_transit_delta IS
     'Change of what of the lot is on the road to the level.';
+COMMENT ON COLUMN stock.ledger_lot.key IS 'The key of that row.';
 COMMENT ON COLUMN stock.ledger_lot.lot IS 'The lot; empty for what came without one.';
 COMMENT ON CONSTRAINT ledger_lot_pkey ON stock.ledger_lot IS
     'One row for each lot that a ledger row is about.';

@@ -21,22 +21,21 @@ SELECT l.sku, l.location, l.on_hand, l.reserved, l.waiting, l.in_transit, l.safe
  CROSS JOIN LATERAL (
        -- what lots have past their time that is not booked yet; what overdue holds have of lots
        -- that may not be sold
-       SELECT coalesce((SELECT pg_catalog.sum(o.on_hand - o.reserved) FROM stock.lot o
-                         WHERE l.next_spoil <= pg_catalog.clock_timestamp()
-                           AND o.sku = l.sku AND o.location = l.location AND NOT o.spent
-                           AND o.spoils_at <= pg_catalog.clock_timestamp()), 0)::bigint AS free,
-              coalesce((SELECT pg_catalog.sum(b.quantity)
-                          FROM stock.hold h
-                          JOIN stock.hold_lot b ON b.key = h.key AND b.line = h.line
-                          JOIN stock.lot o
-                            ON o.sku = h.sku AND o.location = h.location AND o.lot = b.lot
-                         WHERE l.next_spoil IS NOT NULL
-                           AND l.next_due <= pg_catalog.clock_timestamp()
-                           AND h.sku = l.sku AND h.location = l.location
-                           AND h.expires_at BETWEEN l.next_due AND pg_catalog.clock_timestamp()
-                           AND (o.frozen OR o.spoiled
-                                OR o.spoils_at <= pg_catalog.clock_timestamp())),
-                       0)::bigint AS overdue) spoilt;
+       SELECT CASE WHEN l.next_spoil IS NULL THEN 0 ELSE coalesce((
+                SELECT pg_catalog.sum(o.on_hand - o.reserved) FROM stock.lot o
+                 WHERE o.sku = l.sku AND o.location = l.location AND NOT o.spent
+                   AND o.spoils_at <= pg_catalog.clock_timestamp()), 0)::bigint END AS free,
+              CASE WHEN l.next_spoil IS NULL THEN 0 ELSE coalesce((
+                SELECT pg_catalog.sum(b.quantity)
+                  FROM stock.hold h
+                  JOIN stock.hold_lot b ON b.key = h.key AND b.line = h.line
+                  JOIN stock.lot o
+                    ON o.sku = h.sku AND o.location = h.location AND o.lot = b.lot
+                 WHERE l.next_due <= pg_catalog.clock_timestamp()
+                   AND h.sku = l.sku AND h.location = l.location
+                   AND h.expires_at BETWEEN l.next_due AND pg_catalog.clock_timestamp()
+                   AND (o.frozen OR o.spoiled OR o.spoils_at <= pg_catalog.clock_timestamp())
+              ), 0)::bigint END AS overdue) spoilt;
 COMMENT ON VIEW stock.levels IS
     'Each level with what may still be promised of it. Look up by (sku, location), or by sku.';
 COMMENT ON COLUMN stock.levels.sku IS 'What is sold.';
@@ -173,14 +172,9 @@ CREATE VIEW stock.expiring_lots AS
 SELECT o.sku, o.location, o.lot, o.best_before, o.on_hand, o.reserved,
        o.best_before - pg_catalog.clock_timestamp() AS time_left
   FROM stock.lot o
-  JOIN stock.level l ON l.sku = o.sku AND l.location = o.location
- WHERE NOT o.spent
-   AND o.best_before - coalesce(l.near_expiry,
-                                pg_catalog.current_setting('pg_stock.near_expiry')::interval)
-         <= pg_catalog.clock_timestamp();
+ WHERE o.warns_at <= pg_catalog.clock_timestamp();
 COMMENT ON VIEW stock.expiring_lots IS
-    'The lots of which something is left whose date is near, or past. Reads all lots of which '
-    'something is left; a look-up by (sku, location) uses an index.';
+    'The lots of which something is left whose date is near, or past. Uses an index.';
 COMMENT ON COLUMN stock.expiring_lots.sku IS 'What is sold.';
 COMMENT ON COLUMN stock.expiring_lots.location IS 'Where it lies.';
 COMMENT ON COLUMN stock.expiring_lots.lot IS 'The lot.';
@@ -206,11 +200,16 @@ COMMENT ON COLUMN stock.lot_holds.expires_at IS 'The deadline of the hold.';
 
 CREATE VIEW stock.lot_moves AS
 SELECT m.lot, g.sku, g.location, g.recorded_at, g.operation, g.key, g.operation_key, g.line,
-       m.on_hand_delta, m.reserved_delta, m.in_transit_delta, g.buyer, g.position
+       m.on_hand_delta, m.reserved_delta, m.in_transit_delta,
+       coalesce(g.buyer, (SELECT r.buyer FROM stock.ledger r
+                           WHERE r.key = g.key AND r.operation = 'reserve' AND r.sku = g.sku
+                             AND r.location = g.location AND r.buyer IS NOT NULL LIMIT 1)) AS buyer,
+       g.position
   FROM stock.ledger_lot m
-  JOIN stock.ledger g ON g.position = m.position;
+  JOIN stock.ledger g ON g.key = m.key AND g.position = m.position;
 COMMENT ON VIEW stock.lot_moves IS
-    'What happened to lots: whoever got of one that is called back is found here.';
+    'What happened to lots: whoever got of one that is called back is found here. Look-ups by lot '
+    'and by key use an index.';
 COMMENT ON COLUMN stock.lot_moves.lot IS 'The lot; empty for what came without one.';
 COMMENT ON COLUMN stock.lot_moves.sku IS 'What changed.';
 COMMENT ON COLUMN stock.lot_moves.location IS 'Where it changed.';
@@ -240,7 +239,7 @@ WITH entry AS (
       FROM entry e GROUP BY e.sku, e.location
 ), of_lot AS (
     SELECT e.sku, e.location, m.lot, sum(m.reserved_delta - m.on_hand_delta) AS quantity
-      FROM entry e JOIN stock.ledger_lot m ON m.position = e.position
+      FROM entry e JOIN stock.ledger_lot m ON m.key = e.key AND m.position = e.position
      GROUP BY e.sku, e.location, m.lot
 ), lapsed AS (
     -- what an overdue hold has is nobody's to pick
@@ -366,13 +365,12 @@ WITH entry AS (
       FROM stock.waiting w GROUP BY w.sku, w.location
 ), of_lots AS (
     -- what each ledger row did to lots, in all
-    SELECT m.position, sum(m.on_hand_delta) AS on_hand, sum(m.reserved_delta) AS reserved,
-           sum(m.in_transit_delta) AS in_transit
-      FROM stock.ledger_lot m GROUP BY m.position
+    SELECT m.key, m.position, sum(m.on_hand_delta) AS on_hand, sum(m.reserved_delta) AS reserved
+      FROM stock.ledger_lot m GROUP BY m.key, m.position
 ), lot AS (
     SELECT g.sku, g.location, m.lot, sum(m.on_hand_delta) AS on_hand,
            sum(m.reserved_delta) AS reserved
-      FROM stock.ledger_lot m JOIN stock.ledger g ON g.position = m.position
+      FROM stock.ledger_lot m JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
      GROUP BY g.sku, g.location, m.lot
 ), shelf AS (
     SELECT o.sku, o.location, sum(o.on_hand) AS on_hand, sum(o.reserved) AS reserved,
@@ -624,9 +622,9 @@ SELECT coalesce(g.sku, ''), coalesce(g.location, ''),
   FULL JOIN (
        SELECT e.* FROM entry e
          JOIN level v ON v.sku = e.sku AND v.location = e.location
-        WHERE e.version > v.lots_since) g ON g.position = m.position
+        WHERE e.version > v.lots_since) g ON g.key = m.key AND g.position = m.position
  WHERE NOT EXISTS (SELECT FROM stock.ledger t
-                    WHERE t.position = m.position
+                    WHERE t.key = m.key AND t.position = m.position
                       AND (t.operation = 'track_lots'
                            AND (t.on_hand_after, t.reserved_after) = (m.on_hand, m.reserved)
                            OR m.on_hand = 0 AND m.reserved = 0 AND t.on_hand_delta = 0
@@ -657,7 +655,8 @@ SELECT coalesce(b.sku, t.sku), coalesce(b.location, t.location),
           FROM stock.hold_lot c JOIN stock.hold h ON h.key = c.key AND h.line = c.line
          WHERE c.lot <> '') b
   FULL JOIN (SELECT g.key, g.sku, g.location, m.lot, sum(m.reserved_delta) AS quantity
-               FROM stock.ledger_lot m JOIN stock.ledger g ON g.position = m.position
+               FROM stock.ledger_lot m
+               JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
               WHERE m.lot <> '' AND g.operation <> 'track_lots'
               GROUP BY g.key, g.sku, g.location, m.lot
              HAVING sum(m.reserved_delta) <> 0) t

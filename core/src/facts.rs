@@ -86,8 +86,8 @@ pub struct Level {
     pub overdue: i64,
     /// Units there that are promised to nobody and must not be sold, as far as that is booked.
     pub unsellable: i64,
-    /// Units that have become unsellable since, by their date: not booked yet.
-    pub spoiled: i64,
+    /// Units that have become unsellable since, by their date, which is not booked yet.
+    pub unbooked: i64,
     /// A lower bound of the moments at which more of it becomes unsellable; `None`: it has no lots.
     pub next_spoil: Option<Micros>,
     /// How long a lot must last to be promised.
@@ -113,7 +113,7 @@ impl Level {
             next_due: NEVER,
             overdue: 0,
             unsellable: 0,
-            spoiled: 0,
+            unbooked: 0,
             next_spoil: None,
             min_life: 0,
             near_expiry: None,
@@ -128,7 +128,7 @@ impl Level {
     /// Units there that may be sold, are promised to nobody and are not the safety stock; negative
     /// when that is in use.
     pub fn spare(&self) -> i64 {
-        self.on_hand - self.reserved - self.unsellable - self.spoiled - self.safety_stock
+        self.on_hand - self.reserved - self.unsellable - self.unbooked - self.safety_stock
     }
 
     /// What is spare beyond what is waited for; negative where more is waited for.
@@ -173,7 +173,7 @@ impl Level {
     /// What may still be promised by the counters alone, so that one version has one value: overdue
     /// holds count as held until they are given back, and the time is not looked at.
     pub fn announced(&self) -> i64 {
-        if self.frozen { 0 } else { (self.free() + self.spoiled).max(0) }
+        if self.frozen { 0 } else { (self.free() + self.unbooked).max(0) }
     }
 }
 
@@ -370,6 +370,20 @@ impl Operation {
         }
         all
     };
+
+    /// Whether it is about what its key has reserved.
+    pub fn is_of_reservation(self) -> bool {
+        matches!(
+            self,
+            Operation::Reserve
+                | Operation::Confirm
+                | Operation::Release
+                | Operation::Expire
+                | Operation::Extend
+                | Operation::Return
+                | Operation::Supply
+        )
+    }
 
     /// Its word in the ledger.
     pub fn word(self) -> &'static str {

@@ -69,6 +69,11 @@ pub fn name(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     }
 }
 
+/// Takes the name of a lot; that of what came without one is empty.
+pub fn lot(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
+    if bytes.is_empty() { Ok(Name::default()) } else { name(path, bytes) }
+}
+
 /// Takes a key or an operation key: a name that does not begin as those that pg_stock makes itself.
 pub fn key(path: impl Display + Copy, bytes: &[u8]) -> Result<Name, Fault> {
     let name = name(path, bytes)?;

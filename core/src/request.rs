@@ -218,8 +218,8 @@ impl Action {
         }
     }
 
-    /// The lots that the request itself names.
-    pub fn named_lots(&self) -> Vec<&Name> {
+    /// The lots that the request itself names, and at which levels.
+    pub fn named_lots(&self) -> Vec<(&LevelId, &Name)> {
         match self {
             Action::Reserve { lines, .. } => lots_of(lines),
             Action::Confirm { lines }
@@ -227,21 +227,26 @@ impl Action {
             | Action::Return { lines }
             | Action::Arrive { lines }
             | Action::Lose { lines } => lines.as_deref().map(lots_of).unwrap_or_default(),
-            Action::Receive { lot, .. } => lot.iter().map(|lot| &lot.name).collect(),
-            Action::Adjust { lot, .. } | Action::Set { lot, .. } | Action::Transfer { lot, .. } => {
-                lot.iter().collect()
+            Action::Receive { at, lot, .. } => lot.iter().map(|lot| (at, &lot.name)).collect(),
+            Action::Adjust { at, lot, .. } | Action::Set { at, lot, .. } => {
+                lot.iter().map(|lot| (at, lot)).collect()
             }
+            Action::Transfer { from, lot, .. } => lot.iter().map(|lot| (from, lot)).collect(),
             Action::Dispatch { loads } => {
-                loads.iter().filter_map(|load| load.lot.as_ref()).collect()
+                loads.iter().filter_map(|load| Some((&load.from, load.lot.as_ref()?))).collect()
             }
-            Action::FreezeLot { lot, .. } | Action::UnfreezeLot { lot, .. } => vec![lot],
+            Action::FreezeLot { at, lot } | Action::UnfreezeLot { at, lot } => vec![(at, lot)],
             _ => Vec::new(),
         }
     }
 
-    /// Whether it moves goods between levels, which take their lots along.
-    pub fn moves_lots(&self) -> bool {
-        matches!(self, Action::Transfer { .. } | Action::Dispatch { .. }) || self.acts_on_shipment()
+    /// Where goods go, from where: they take their lots along.
+    pub fn ways(&self) -> Vec<(&LevelId, &LevelId)> {
+        match self {
+            Action::Transfer { from, to, .. } => vec![(from, to)],
+            Action::Dispatch { loads } => loads.iter().map(|load| (&load.from, &load.to)).collect(),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -249,6 +254,6 @@ fn each(lines: &[Line]) -> Vec<(&LevelId, i64)> {
     lines.iter().map(|line| (&line.at, line.quantity)).collect()
 }
 
-fn lots_of(lines: &[Line]) -> Vec<&Name> {
-    lines.iter().filter_map(|line| line.lot.as_ref()).collect()
+fn lots_of(lines: &[Line]) -> Vec<(&LevelId, &Name)> {
+    lines.iter().filter_map(|line| Some((&line.at, line.lot.as_ref()?))).collect()
 }

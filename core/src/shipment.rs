@@ -23,6 +23,8 @@ pub struct Leg {
     pub from: LevelId,
     /// Where they go.
     pub to: LevelId,
+    /// The level that they left at first: its lots are what they are.
+    pub origin: LevelId,
     /// Units that are still on the way.
     pub quantity: i64,
     /// Of which lots, where the level that they left has lots.
@@ -127,6 +129,7 @@ impl Leg {
         let [from, to] = pair else { return None };
         Some(Leg {
             from: from.at.clone()?,
+            origin: from.at.clone()?,
             to: to.at.clone()?,
             quantity: to.quantity,
             lots: to

@@ -148,7 +148,10 @@ impl LineStanding {
     }
 
     fn take(&mut self, entry: &Entry) {
-        self.take_lots(entry);
+        // A key may also name a delivery, which is none of the reservation's.
+        if entry.operation.is_of_reservation() {
+            self.take_lots(entry);
+        }
         match entry.operation {
             Operation::Confirm => self.confirm(entry),
             Operation::Release => {

@@ -15,7 +15,7 @@ use crate::{Answer, decide};
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A request that succeeds.
-    Run(Request),
+    Run(Box<Request>),
     /// The deadline of a short hold passes.
     Wait,
 }
@@ -168,11 +168,11 @@ pub fn markdown() -> String {
 }
 
 fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
-    let received = Step::Run(request("stock", receive(UNITS, None)));
-    let run = |action| Step::Run(request("k", action));
+    let received = Step::Run(request("stock", receive(UNITS, None)).into());
+    let run = |action| Step::Run(request("k", action).into());
     let long = || run(reserve(UNITS, Some(3600 * SECOND)));
     let short = || run(reserve(UNITS, Some(SHORT)));
-    let resold = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
+    let resold = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))).into());
     let (confirm, release) =
         (run(Action::Confirm { lines: None }), run(Action::Release { lines: None }));
     let returned = run(Action::Return { lines: None });
@@ -191,8 +191,8 @@ fn reservation_states() -> Vec<(&'static str, Vec<Step>)> {
 }
 
 fn shipment_states() -> Vec<(&'static str, Vec<Step>)> {
-    let received = Step::Run(request("stock", receive(UNITS, None)));
-    let run = |action| Step::Run(request("k", action));
+    let received = Step::Run(request("stock", receive(UNITS, None)).into());
+    let run = |action| Step::Run(request("k", action).into());
     let sent = || vec![received.clone(), run(dispatch(UNITS))];
     let then = |action| [sent(), vec![run(action)]].concat();
     vec![
@@ -205,7 +205,7 @@ fn shipment_states() -> Vec<(&'static str, Vec<Step>)> {
 }
 
 fn lot_states() -> Vec<(&'static str, Vec<Step>)> {
-    let run = |key: &str, action| Step::Run(request(key, action));
+    let run = |key: &str, action| Step::Run(request(key, action).into());
     let dated = run("stock", receive(UNITS, Some(DATE)));
     let held = run("other", reserve(UNITS, Some(3600 * SECOND)));
     let frozen = run("recall", Action::FreezeLot { at: at("main"), lot: LOT.into() });
@@ -227,15 +227,16 @@ fn lot_states() -> Vec<(&'static str, Vec<Step>)> {
 }
 
 fn level_states() -> Vec<(&'static str, Vec<Step>)> {
-    let received = Step::Run(request("stock", receive(UNITS, None)));
-    let frozen = Step::Run(request("recall", Action::Freeze { at: at("main") }));
+    let received = Step::Run(request("stock", receive(UNITS, None)).into());
+    let frozen = Step::Run(request("recall", Action::Freeze { at: at("main") }).into());
     // In 2000, where time begins.
     let limits = Limits { on_sale_until: Some(0), ..Limits::default() };
-    let ended = Step::Run(request("end", Action::SetLimits { at: at("main"), limits }));
-    let held = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))));
+    let ended = Step::Run(request("end", Action::SetLimits { at: at("main"), limits }).into());
+    let held = Step::Run(request("other", reserve(UNITS, Some(3600 * SECOND))).into());
     let limits = Limits { backorder_limit: Some(UNITS), ..Limits::default() };
-    let may_wait = Step::Run(request("pre-sale", Action::SetLimits { at: at("main"), limits }));
-    let overdue = vec![Step::Run(request("other", reserve(UNITS, Some(SHORT)))), Step::Wait];
+    let may_wait =
+        Step::Run(request("pre-sale", Action::SetLimits { at: at("main"), limits }).into());
+    let overdue = vec![Step::Run(request("other", reserve(UNITS, Some(SHORT))).into()), Step::Wait];
     vec![
         ("unknown", vec![]),
         ("open", vec![received.clone()]),

@@ -115,12 +115,12 @@ impl Arguments {
 
     /// A lot that must be given.
     pub fn lot(&self, place: usize) -> Result<Name, Fault> {
-        self.name(place, "lot")
+        self.opt_lot(place)?.ok_or_else(|| missing("lot"))
     }
 
     /// A lot that may be NULL.
     pub fn opt_lot(&self, place: usize) -> Result<Option<Name>, Fault> {
-        self.opt_name(place, "lot")
+        self.bytes(place).map(|bytes| limits::lot("lot", bytes)).transpose()
     }
 
     /// A span of time that may be NULL.

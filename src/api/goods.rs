@@ -22,7 +22,7 @@ fn try_receive(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_receive(args: &Arguments) -> Result<(Action, Name), Fault> {
     let quantity = limits::quantity("quantity", args.int(3, "quantity")?)?;
-    let (lot, best_before) = (args.opt_lot(5)?, args.opt_int(6));
+    let (lot, best_before) = (args.opt_lot(5)?.filter(|lot| !lot.is_empty()), args.opt_int(6));
     let best_before = best_before.map(limits::date).transpose()?;
     if lot.is_none() && best_before.is_some() {
         return Err(Fault::invalid("lot", "lot must be given where best_before is")

@@ -62,7 +62,7 @@ pub enum Glance {
     /// The facts, in the plain case: the level is without a limit per buyer, and no overdue hold
     /// need give way: there are units enough without, of which none waits for want of what is
     /// overdue, or too few with.
-    Plain(Facts),
+    Plain(Box<Facts>),
     /// The level has lots, and most likely units enough: only under its lock they tell which.
     OfLots,
     /// Every other case.
@@ -90,17 +90,19 @@ pub fn glance(access: &Access, requests: &[Request]) -> SpiResult<Glance> {
     let Some(level) = access.glance(&line.at, key, facts.now)? else {
         return Ok(Glance::Unclear);
     };
-    if level.has_lots() && level.free() >= line.quantity && !level.frozen {
+    let may_be_sold = !level.frozen && level.sale.is_open(facts.now) && level.buyer_limit.is_none();
+    let is_plain = !is_narrow && line.expected_version.is_none();
+    if level.has_lots() && level.free() >= line.quantity && may_be_sold && is_plain {
         return Ok(Glance::OfLots);
     }
     if level.buyer_limit.is_some() || !settled(&level) {
         return Ok(Glance::Unclear);
     }
-    Ok(Glance::Plain(Facts {
+    Ok(Glance::Plain(Box::new(Facts {
         levels: [(line.at.clone(), level)].into(),
         history: [(key.clone(), Vec::new())].into(),
         ..facts
-    }))
+    })))
 }
 
 /// Everything that deciding the requests needs.
@@ -124,13 +126,19 @@ pub fn counted(
     levels: &BTreeSet<LevelId>,
     now: Micros,
 ) -> SpiResult<BTreeMap<LevelId, Level>> {
-    let levels = access.levels(levels, now)?.into_iter().collect();
-    let mut facts = Facts { now, levels, ..Facts::default() };
-    if facts.levels.values().any(Level::has_lots) {
+    loop {
+        let seen: BTreeMap<LevelId, Level> = access.levels(levels, now)?.into_iter().collect();
+        if !seen.values().any(Level::has_lots) {
+            return Ok(seen);
+        }
+        let mut facts = Facts { now, levels: seen.clone(), ..Facts::default() };
         lots::fill_in(&mut facts, &[])?;
         facts.overdue = overdue(access, &[], &facts)?;
+        if unchanged(access, Some(&seen))? {
+            return Ok(pg_stock_core::counted(facts));
+        }
+        pgrx::check_for_interrupts!();
     }
-    Ok(pg_stock_core::counted(facts))
 }
 
 /// The facts of this moment: the time and the settings.

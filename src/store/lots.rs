@@ -1,7 +1,7 @@
 //! What is done with the tables of lots, verb by verb: by statements. Only levels that have lots need
 //! them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pg_stock_core::decide::{Effects, Queues};
 use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Lot, LotMove, Name, Request};
@@ -20,20 +20,32 @@ pub fn fill_in(facts: &mut Facts, requests: &[Request]) -> SpiResult<()> {
         return Ok(());
     }
     read_moves(&mut facts.history)?;
-    let of_requests = requests.iter().flat_map(|request| request.action.named_lots());
-    let of_entries = facts.history.values().flatten().flat_map(|entry| &entry.lots);
-    let mut named: BTreeSet<Name> =
-        of_requests.chain(of_entries.map(|moved| &moved.lot)).cloned().collect();
     facts.lots = present(&levels)?;
-    if requests.iter().any(|request| request.action.moves_lots()) {
-        named.extend(facts.lots.values().flatten().map(|lot| lot.name.clone()));
+    let named = named(facts, requests);
+    add_named(&mut facts.lots, named)
+}
+
+/// The lots that requests and the entries of their keys are about, level by level, present or not.
+fn named(facts: &Facts, requests: &[Request]) -> BTreeSet<(LevelId, Name)> {
+    let owned = |(at, lot): (&LevelId, &Name)| (at.clone(), lot.clone());
+    let of_requests = requests.iter().flat_map(|request| request.action.named_lots()).map(owned);
+    let entries = facts.history.values().flatten();
+    let of_entries = entries.filter_map(|entry| Some((entry.at.as_ref()?, &entry.lots)));
+    let of_entries =
+        of_entries.flat_map(|(at, lots)| lots.iter().map(move |moved| owned((at, &moved.lot))));
+    let mut named: BTreeSet<(LevelId, Name)> = of_requests.chain(of_entries).collect();
+    for (from, to) in requests.iter().flat_map(|request| request.action.ways()) {
+        let there = facts.lots.get(from).into_iter().flatten();
+        named.extend(there.map(|lot| (to.clone(), lot.name.clone())));
+        let asked: Vec<_> = named.iter().filter(|(at, _)| at == from).cloned().collect();
+        named.extend(asked.into_iter().map(|(_, lot)| (to.clone(), lot)));
     }
     // Goods may come without a lot, or back that were sold before there were lots.
     let is_reserve = |request: &Request| matches!(request.action, Action::Reserve { .. });
     if !requests.iter().all(is_reserve) {
-        named.insert(Name::default());
+        named.extend(facts.lots.keys().map(|at| (at.clone(), Name::default())));
     }
-    add_named(&mut facts.lots, &named)
+    named
 }
 
 fn with_lots<'f>(levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>) -> BTreeSet<LevelId> {
@@ -42,7 +54,7 @@ fn with_lots<'f>(levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>) -> 
 }
 
 /// The lots of levels of which something is left.
-pub fn present(levels: &BTreeSet<LevelId>) -> SpiResult<HashMap<LevelId, Vec<Lot>>> {
+fn present(levels: &BTreeSet<LevelId>) -> SpiResult<HashMap<LevelId, Vec<Lot>>> {
     let mut lots: HashMap<LevelId, Vec<Lot>> =
         levels.iter().map(|at| (at.clone(), Vec::new())).collect();
     for (at, lot) in sql::LOTS.query_each(&[], &names(levels), lot::lot)? {
@@ -52,13 +64,18 @@ pub fn present(levels: &BTreeSet<LevelId>) -> SpiResult<HashMap<LevelId, Vec<Lot
 }
 
 /// Adds lots of which nothing may be left.
-fn add_named(lots: &mut HashMap<LevelId, Vec<Lot>>, named: &BTreeSet<Name>) -> SpiResult<()> {
-    let mut missing = Vec::new();
+fn add_named(
+    lots: &mut HashMap<LevelId, Vec<Lot>>,
+    mut named: BTreeSet<(LevelId, Name)>,
+) -> SpiResult<()> {
+    named.retain(|(at, _)| lots.contains_key(at));
     for (at, known) in lots.iter() {
-        let known: HashSet<&Name> = known.iter().map(|lot| &lot.name).collect();
-        let others = named.iter().filter(|name| !known.contains(name));
-        missing.extend(others.map(|name| [text(&at.sku), text(&at.location), text(name)]));
+        for lot in known {
+            named.remove(&(at.clone(), lot.name.clone()));
+        }
     }
+    let missing: Vec<_> =
+        named.iter().map(|(at, lot)| [text(&at.sku), text(&at.location), text(lot)]).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -178,7 +195,7 @@ pub fn change(effects: &Effects) -> SpiResult<usize> {
 /// Changes what holds have of lots; says how many were as they must be.
 pub fn bind(effects: &Effects) -> SpiResult<usize> {
     let rows = |sign: i64| -> Vec<_> {
-        let changed = effects.bound.iter().filter(|(_, units)| **units * sign > 0);
+        let changed = effects.held_lots.iter().filter(|(_, units)| **units * sign > 0);
         changed
             .map(|((key, number, lot), units)| {
                 [text(key), line(*number), text(lot), int(units * sign)]

@@ -81,7 +81,7 @@ fn answers_to(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     let access = Access::reach();
     match load::glance(&access, requests)? {
         Glance::Plain(facts) => {
-            if let Some(answers) = stand(&access, decide(facts, requests)?)? {
+            if let Some(answers) = stand(&access, decide(*facts, requests)?)? {
                 return Ok(answers);
             }
         }

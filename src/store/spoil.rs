@@ -26,6 +26,9 @@ use super::{load, lots, notify, sql, write};
 use crate::error::Error;
 use crate::settings::{self, Notify};
 
+/// How long another session that tells of dates is waited for.
+const LOCK_WAIT_MAX_MS: i32 = 1_000;
+
 /// What one call did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spoiled {
@@ -39,26 +42,35 @@ pub struct Spoiled {
     pub failed: i64,
 }
 
-/// Books the lots past their time of up to `most` levels.
+/// Books the lots past their time of up to `most` levels, and tells of dates.
 pub fn spoil(most: usize) -> Result<Spoiled, Error> {
     refuse_on_standby()?;
     refuse_where_distributed()?;
     if is_restoring()? || is_subscribed()? {
         return Ok(Spoiled::default());
     }
-    let due = sql::SPOILED_LEVELS.query(&[time(now()), int(most as i64)], level_id)?;
-    let is_full = due.len() >= most;
-    let due: BTreeSet<LevelId> = due.into_iter().collect();
-    let held = sql::LOCK_FREE_LEVELS.query_each(&[], &names(&due), level_id)?;
-    let held: BTreeSet<LevelId> = held.into_iter().collect();
-    warn_of_dates(most)?;
-    let mut spoiled = Spoiled { more: is_full || held.len() < due.len(), ..Spoiled::default() };
-    if held.is_empty() {
-        return Ok(spoiled);
+    // Before any lock is held: it may have to wait for another session that tells the same.
+    tell_of_dates(most)?;
+    let due = sql::SPOILED_LEVELS.query(&[time(now())], level_id)?;
+    let mut spoiled = Spoiled { more: due.len() > most, ..Spoiled::default() };
+    // Those that are locked keep the next from nothing.
+    for page in due.chunks(most) {
+        let held = sql::LOCK_FREE_LEVELS.query_each(&[], &names(page), level_id)?;
+        let held: BTreeSet<LevelId> = held.into_iter().collect();
+        spoiled.more |= held.len() < page.len();
+        if !held.is_empty() {
+            book_each(held, &mut spoiled)?;
+            break;
+        }
     }
+    Ok(spoiled)
+}
+
+/// Books at levels that are locked; where that fails, at each by itself.
+fn book_each(held: BTreeSet<LevelId>, spoiled: &mut Spoiled) -> Result<(), Error> {
     if let Ok(decision) = subtransaction::attempt(is_lasting, || book(&held)) {
         spoiled.count(&decision);
-        return Ok(spoiled);
+        return Ok(());
     }
     for at in held {
         match subtransaction::attempt(is_lasting, || book(&BTreeSet::from([at.clone()]))) {
@@ -69,7 +81,22 @@ pub fn spoil(most: usize) -> Result<Spoiled, Error> {
             }
         }
     }
-    Ok(spoiled)
+    Ok(())
+}
+
+/// Tells of dates; where another session is about to tell the same, it is left to that, and what
+/// that does not tell to the next call.
+fn tell_of_dates(most: usize) -> Result<(), Error> {
+    let timed_out = |sqlstate: &str| sqlstate == "55P03";
+    let told = subtransaction::attempt(timed_out, || {
+        settings::limit_lock_waits(LOCK_WAIT_MAX_MS);
+        warn_of_dates(most).map_err(Setback::from)
+    });
+    match told {
+        Ok(()) | Err(Setback::Caught(_)) => Ok(()),
+        Err(Setback::Failed(error)) => Err(error),
+        Err(Setback::Outrun | Setback::Settled(_)) => unreachable!("nothing is decided"),
+    }
 }
 
 /// Tells once of each lot that its date is near, and once that it is past.

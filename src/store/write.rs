@@ -99,12 +99,13 @@ fn create_levels(access: &Access, effects: &Effects, now: Micros) -> Result<(), 
 
 /// Opens, changes and closes holds, which must be as they were read, and counts what buyers have.
 fn change_holds_and_buyers(access: &Access, effects: &Effects) -> Result<(), Error> {
-    if !effects.opened.is_empty() {
-        access.open_holds(&effects.opened)?;
-    }
+    // A line may give a hold up and be given another.
     if !effects.changed.is_empty() {
         let changed = access.change_holds(&effects.changed)?;
         expect(changed, effects.changed.len(), "holds disagree with the ledger")?;
+    }
+    if !effects.opened.is_empty() {
+        access.open_holds(&effects.opened)?;
     }
     let put_off =
         effects.changed.iter().filter_map(|change| change.after.map(|(_, deadline)| deadline));
@@ -132,7 +133,7 @@ fn change_lots(effects: &Effects) -> Result<(), Error> {
     let (moves, written) = lots::claim(effects)?;
     expect(written, moves, "the moves of lots could not be written")?;
     expect(lots::change(effects)?, effects.lots.len(), "lots disagree with the ledger")?;
-    expect(lots::bind(effects)?, effects.bound.len(), "holds of lots disagree with the ledger")
+    expect(lots::bind(effects)?, effects.held_lots.len(), "holds of lots disagree with the ledger")
 }
 
 /// Changes goods on the road, which must be as their entries say.

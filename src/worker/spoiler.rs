@@ -8,8 +8,8 @@ use super::process::{self, text_of};
 use crate::error::or_raise;
 use crate::{settings, store};
 
-/// How many lots are booked in one transaction.
-const LOTS_MAX: usize = 1_000;
+/// At how many levels lots are booked in one transaction.
+const LEVELS_MAX: usize = 1_000;
 /// Pause before levels are tried again that somebody has locked.
 const BUSY_PAUSE: Micros = SECOND / 4;
 /// Pause before lots are tried again that could not be booked.
@@ -44,7 +44,7 @@ fn look_interval() -> Micros {
 
 /// Books; says after which pause to go on.
 fn book() -> Micros {
-    let work = || process::active(c"pg_stock: booking lots", || or_raise(store::spoil(LOTS_MAX)));
+    let work = || process::active(c"pg_stock: booking lots", || or_raise(store::spoil(LEVELS_MAX)));
     let spoiled = process::attempt(work);
     process::idle();
     match spoiled {

@@ -37,7 +37,8 @@ pub(super) fn confirm(
     }
     for (part, covering) in parts.iter().zip(judged.into_iter().flatten()) {
         work.expire(covering)?;
-        apply_confirm(work, request, part)?;
+        let standing = work.let_go_of_spoiled(request, &part.standing)?;
+        apply_confirm(work, request, part, &standing)?;
     }
     Ok(accept(work, request, &parts, |part| match part.standing.live() {
         0 => Outcome::ConfirmedLate,
@@ -55,13 +56,13 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     if !work.facts.retake_lapsed {
         return Err(Outcome::ReservationExpired);
     }
-    let own = if part.standing.overdue { part.standing.held } else { 0 };
+    let own = work.own(&part.standing);
     let level = work.level(part.at()).ok_or(Outcome::ReservationExpired)?;
     let choice = Choice::of(part.standing.lot.as_ref(), part.standing.min_life);
-    if choice.is_narrow() && level.has_lots() && own == 0 {
+    if choice.is_narrow() && own == 0 {
         let unpromised = level.unpromised() + level.safety_stock;
         let covering = work
-            .cover_in_lots(part.at(), part.quantity, &choice, unpromised, Some(&request.key))
+            .cover_narrow(part.at(), part.quantity, &choice, unpromised, Some(&request.key))
             .ok_or(Outcome::ReservationExpired)?;
         return if level.frozen { Err(Outcome::LevelFrozen) } else { Ok(covering) };
     }
@@ -73,8 +74,12 @@ fn judge_confirm(work: &Work, request: &Request, part: &Part) -> Result<Vec<Hold
     if level.frozen { Err(Outcome::LevelFrozen) } else { Ok(covering) }
 }
 
-fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), Fault> {
-    let standing = &part.standing;
+fn apply_confirm(
+    work: &mut Work,
+    request: &Request,
+    part: &Part,
+    standing: &LineStanding,
+) -> Result<(), Fault> {
     let late = standing.live() == 0;
     let held = standing.held > 0;
     let (there, waits) = match held {
@@ -109,7 +114,8 @@ fn apply_confirm(work: &mut Work, request: &Request, part: &Part) -> Result<(), 
         let owed = standing.owed_by(promise);
         work.wait(line, (true, promise), owed, waits, Place::Inherited);
         work.wait(line, (false, promise), standing.waiting, -waits, Place::Last);
-        shrink(work, request, part, Taken { units: part.quantity, waited: waits, lots });
+        let taken = Taken { units: part.quantity, waited: waits, lots };
+        work.shrink(line, standing.held, &taken, standing.deadline);
     } else {
         work.wait(line, (true, standing.promise + 1), 0, waits, Place::Last);
     }
@@ -148,7 +154,8 @@ pub(super) fn release(
         let line = part.line(request);
         let held = (false, part.standing.promise);
         work.wait(line, held, part.standing.waiting, -waited, Place::Last);
-        shrink(work, request, part, Taken { units: part.quantity, waited, lots });
+        let taken = Taken { units: part.quantity, waited, lots };
+        work.shrink(line, part.standing.held, &taken, part.standing.deadline);
     }
     Ok(accept(work, request, &parts, |_| Outcome::Released))
 }
@@ -252,12 +259,7 @@ fn lots_back(work: &mut Work, part: &Part, count: i64) -> Vec<LotMove> {
         None => units::last(&work.sold(&part.standing), count),
     };
     if back.iter().any(|(lot, _)| lot.is_empty()) {
-        work.into_unnamed(part.at(), 0);
+        work.unnamed_goods(part.at(), 0);
     }
     goods(&back, 1, false)
-}
-
-fn shrink(work: &mut Work, request: &Request, part: &Part, taken: Taken) {
-    let line = &part.standing;
-    work.shrink(part.line(request), line.held, &taken, line.deadline);
 }

@@ -69,11 +69,14 @@ fn judge(work: &Work, at: &LevelId, loads: &[&Load]) -> Result<(Vec<Hold>, Picks
     if !work.has_lots(at) {
         return Ok((covering, Vec::new()));
     }
-    // Which overdue holds are in the way of which load is not asked: none gives way, or all do.
+    // Which overdue holds are in the way of which load is not asked: the earliest give way, twice
+    // as many each time, until there is enough.
     let all: Vec<Hold> = work.facts.overdue.get(at).into_iter().flatten().cloned().collect();
-    for gone in [Vec::new(), all] {
-        if let Some(picks) = picks(work, at, loads, &gone) {
-            return Ok((gone, picks));
+    let counts = std::iter::successors(Some(1), |count| Some(count * 2));
+    let counts = counts.take_while(|count| *count < all.len()).chain([all.len()]);
+    for count in std::iter::once(0).chain(counts) {
+        if let Some(picks) = picks(work, at, loads, &all[..count]) {
+            return Ok((all[..count].to_vec(), picks));
         }
     }
     // What is there and may not be sold leaves by its name alone.
@@ -81,11 +84,14 @@ fn judge(work: &Work, at: &LevelId, loads: &[&Load]) -> Result<(Vec<Hold>, Picks
     Err(if is_named { Outcome::BelowReserved } else { Outcome::LotRequired })
 }
 
-/// The lots that each load takes, once some holds have given way; `None` where they have not enough.
+/// The lots that each load takes, those that name theirs first, once some holds have given way;
+/// `None` where there is not enough.
 fn picks(work: &Work, at: &LevelId, loads: &[&Load], gone: &[Hold]) -> Option<Picks> {
     let mut taken = Units::new();
     let mut picks = Picks::new();
-    for load in loads {
+    let (named, others): (Vec<&Load>, Vec<&Load>) =
+        loads.iter().partition(|load| load.lot.is_some());
+    for load in named.into_iter().chain(others) {
         let choice = Choice::to_move(load.lot.as_ref());
         let free = work.pick_after(at, i64::MAX, &choice, gone);
         let left: Units = free

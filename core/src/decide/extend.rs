@@ -8,7 +8,7 @@ use crate::facts::{Entry, Hold, Micros, NEVER, Operation};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
-use crate::standing::Claim;
+use crate::standing::{Claim, LineStanding};
 
 /// Moves the deadline of everything still held to `ttl` from now, never earlier than it was; units
 /// whose hold has lapsed are held again if they are there. The greatest deadline counts however
@@ -38,7 +38,11 @@ pub(super) fn extend(
     let mark = work.mark();
     for (part, covering) in parts.iter().zip(judged.into_iter().flatten()) {
         work.expire(covering)?;
-        apply_extend(work, request, part, deadline(work, part, ttl))?;
+        let until = deadline(work, part, ttl);
+        if until > part.standing.deadline {
+            let standing = work.let_go_of_spoiled(request, &part.standing)?;
+            apply_extend(work, request, part, &standing, until)?;
+        }
     }
     let replayed = work.mark() == mark;
     let answers = accept(work, request, &parts, |part| match part.standing.live() {
@@ -74,19 +78,17 @@ fn judge_extend(
     }
     let line = Line::new(part.claim, part.at().clone(), part.quantity);
     let choice = Choice::of(standing.lot.as_ref(), standing.min_life);
-    work.take_again(&line, standing.buyer.as_ref(), &request.key, standing.held, &choice)
+    let own = work.own(standing);
+    work.take_again(&line, standing.buyer.as_ref(), &request.key, own, &choice)
 }
 
 fn apply_extend(
     work: &mut Work,
     request: &Request,
     part: &Part,
+    standing: &LineStanding,
     deadline: Micros,
 ) -> Result<(), Fault> {
-    let standing = &part.standing;
-    if deadline <= standing.deadline {
-        return Ok(());
-    }
     // Swept units are promised anew: what is there of them first.
     let (there, waits) =
         work.level(part.at()).map_or((0, 0), |level| level.split(standing.expired));

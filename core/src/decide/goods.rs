@@ -310,7 +310,7 @@ fn arriving(
             work.make_lot(&line.at, named);
             Ok(goods(&vec![(named.name.clone(), line.quantity)], 1, false))
         }
-        None if work.has_lots(&line.at) => Ok(work.into_unnamed(&line.at, line.quantity)),
+        None if work.has_lots(&line.at) => Ok(work.unnamed_goods(&line.at, line.quantity)),
         None => Ok(Vec::new()),
     }
 }

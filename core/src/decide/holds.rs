@@ -1,11 +1,14 @@
 //! Holds as they are opened, shrunk, put off and closed; and the overdue ones that give way.
 
+use std::collections::HashSet;
+
 use super::HoldChange;
 use super::lots::{Choice, promises};
 use super::work::{Place, Work, blank, own_key};
 use crate::facts::{Entry, Hold, LevelId, Micros, Operation, Units};
 use crate::fault::Fault;
 use crate::name::Name;
+use crate::request::Request;
 use crate::standing::LineStanding;
 use crate::units;
 
@@ -18,6 +21,17 @@ pub(super) struct Taken {
     pub waited: i64,
     /// Of which lots those were that did not.
     pub lots: Units,
+}
+
+impl Taken {
+    /// A hold without them.
+    pub fn leave(&self, hold: &mut Hold) {
+        hold.quantity -= self.units;
+        hold.waiting -= self.waited;
+        for (lot, count) in &self.lots {
+            units::give_up(&mut hold.lots, lot, *count);
+        }
+    }
 }
 
 impl Work {
@@ -33,8 +47,8 @@ impl Work {
         (wanted, unpromised): (i64, i64),
         but: Option<&Name>,
     ) -> Option<Vec<Hold>> {
-        let is_others = |hold: &&Hold| Some(&hold.key) != but;
-        let holds = || self.facts.overdue.get(at).into_iter().flatten().filter(is_others);
+        let gives = |hold: &&Hold| Some(&hold.key) != but && self.worth(at, hold) > 0;
+        let holds = || self.facts.overdue.get(at).into_iter().flatten().filter(gives);
         let missing = wanted - unpromised;
         if wanted > 0 && missing > shortage {
             let all = covering(holds(), missing, |hold| self.worth(at, hold));
@@ -47,9 +61,24 @@ impl Work {
         covering(holds(), shortage, |hold| self.worth(at, hold))
     }
 
-    /// The overdue holds that cover what some lots are short of, and what the level is: units that
-    /// must lie in these lots never wait. Holds of the key `but` are left alone.
-    pub fn cover_in_lots(
+    /// The overdue holds that cover what is short for a line that asks for certain lots: it never
+    /// waits. Holds of the key `but` are left alone.
+    pub fn cover_narrow(
+        &self,
+        at: &LevelId,
+        wanted: i64,
+        choice: &Choice,
+        unpromised: i64,
+        but: Option<&Name>,
+    ) -> Option<Vec<Hold>> {
+        if self.has_lots(at) {
+            return self.cover_in_lots(at, wanted, choice, unpromised, but);
+        }
+        self.cover(at, wanted - unpromised, (0, 0), but)
+    }
+
+    /// The overdue holds that cover what some lots are short of, and what the level is.
+    fn cover_in_lots(
         &self,
         at: &LevelId,
         wanted: i64,
@@ -64,8 +93,9 @@ impl Work {
         let missing = wanted - self.pickable(at, choice);
         let mut taken = covering(holds().filter(has_some), missing, in_lots)?;
         let covered: i64 = taken.iter().map(|hold| self.worth(at, hold)).sum();
-        let known = taken.clone();
-        let others = holds().filter(|hold| !known.contains(hold));
+        let known: HashSet<(Name, i32)> =
+            taken.iter().map(|hold| (hold.key.clone(), hold.line)).collect();
+        let others = holds().filter(|hold| !known.contains(&(hold.key.clone(), hold.line)));
         let worth = |hold: &Hold| self.worth(at, hold);
         let has_worth = |hold: &&Hold| worth(hold) > 0;
         taken.extend(covering(others.filter(has_worth), wanted - unpromised - covered, worth)?);
@@ -116,6 +146,50 @@ impl Work {
         Ok(())
     }
 
+    /// How much of an overdue hold of one's own is as good as free to oneself: not what it has of
+    /// lots that nothing is promised of any more. Where a line asked for certain lots, all or
+    /// nothing.
+    pub fn own(&self, line: &LineStanding) -> i64 {
+        if !line.overdue {
+            return 0;
+        }
+        let worth = self.worth_of(&line.at, line.held, &self.bound(line));
+        let is_narrow = Choice::of(line.lot.as_ref(), line.min_life).is_narrow();
+        if is_narrow && worth < line.held { 0 } else { worth }
+    }
+
+    /// A lapsed hold that has units of lots that nothing is promised of any more is given up, as if
+    /// it were swept, before its line is promised anew.
+    pub fn let_go_of_spoiled(
+        &mut self,
+        request: &Request,
+        line: &LineStanding,
+    ) -> Result<LineStanding, Fault> {
+        if !line.overdue || self.own(line) == line.held {
+            return Ok(line.clone());
+        }
+        self.expire(vec![Hold {
+            key: request.key.clone(),
+            line: line.line,
+            at: line.at.clone(),
+            quantity: line.held,
+            waiting: line.waiting,
+            promise: line.promise,
+            buyer: line.buyer.clone(),
+            expires_at: line.deadline,
+            reserved_at: line.reserved_at,
+            lots: self.bound(line),
+        }])?;
+        Ok(LineStanding {
+            held: 0,
+            waiting: 0,
+            expired: line.expired + line.held,
+            held_lots: Units::new(),
+            overdue: false,
+            ..line.clone()
+        })
+    }
+
     /// Opens a hold.
     pub fn open(&mut self, hold: Hold) {
         if let Some(level) = self.facts.levels.get_mut(&hold.at) {
@@ -135,7 +209,7 @@ impl Work {
         let rest = held - taken.units;
         if deadline <= self.facts.now {
             self.shrink_overdue((key, line, at), taken);
-            self.shrink_lapsed((key, line, at), taken.units, taken.waited);
+            self.shrink_lapsed((key, line, at), taken);
         }
         if rest <= 0 {
             self.leave(at, deadline);
@@ -160,11 +234,7 @@ impl Work {
         else {
             return;
         };
-        holds[place].quantity -= taken.units;
-        holds[place].waiting -= taken.waited;
-        for (lot, count) in &taken.lots {
-            units::give_up(&mut holds[place].lots, lot, *count);
-        }
+        taken.leave(&mut holds[place]);
         if holds[place].quantity <= 0 {
             holds.remove(place);
         }

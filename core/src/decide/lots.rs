@@ -140,11 +140,18 @@ impl Work {
             let of = |hold: &Hold| units::of(&hold.lots, &lot.name);
             gone.iter().map(of).sum::<i64>()
         };
-        let free: Units = self
-            .admitted(at, choice)
-            .map(|lot| (lot.name.clone(), lot.free() + given(lot)))
-            .collect();
-        units::first(&free, count)
+        let (mut left, mut picked) = (count, Units::new());
+        for lot in self.admitted(at, choice) {
+            let part = left.min(lot.free() + given(lot));
+            if part > 0 {
+                picked.push((lot.name.clone(), part));
+                left -= part;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        picked
     }
 
     /// The lots that a line's units there are bound to, in their order. What its entries do not
@@ -195,7 +202,7 @@ impl Work {
     pub fn bind(&mut self, (key, line): (&Name, i32), moves: &[LotMove]) {
         for moved in moves.iter().filter(|moved| moved.reserved != 0) {
             let place = (key.clone(), line, moved.lot.clone());
-            *self.effects.bound.entry(place).or_default() += moved.reserved;
+            *self.effects.held_lots.entry(place).or_default() += moved.reserved;
         }
     }
 
@@ -333,7 +340,7 @@ impl Work {
         }
         let lots = self.facts.lots.get(at).map(Vec::as_slice).unwrap_or_default();
         let due = |lot: &&Lot| lot.due(level.min_life).is_some_and(|due| due <= now);
-        level.spoiled = lots.iter().filter(due).map(Lot::free).sum();
+        level.unbooked = lots.iter().filter(due).map(Lot::free).sum();
         let min_life = level.min_life;
         level.next_spoil =
             Some(lots.iter().filter_map(|lot| lot.due(min_life)).min().unwrap_or(NEVER));
@@ -356,10 +363,12 @@ impl Work {
             return Ok(Vec::new());
         }
         self.track(request, line.number, at)?;
-        if arriving.is_empty() {
-            return Ok(self.into_unnamed(at, line.quantity));
-        }
-        let mut moves = Vec::new();
+        let named: i64 = arriving.iter().map(|(_, units)| units).sum();
+        // What comes from where there are no lots.
+        let mut moves = match line.quantity - named {
+            0 => Vec::new(),
+            rest => self.unnamed_goods(at, rest),
+        };
         for (lot, units) in arriving {
             let named = NamedLot { name: lot.name.clone(), best_before: lot.best_before };
             self.make_lot(at, &named);
@@ -371,13 +380,16 @@ impl Work {
                     ..self.entry(request, Operation::FreezeLot, line.number, at, 0)
                 })?;
             }
-            moves.extend(goods(&vec![(lot.name.clone(), *units)], 1, false));
+            match moves.iter_mut().find(|moved| moved.lot == lot.name) {
+                Some(moved) => moved.on_hand += units,
+                None => moves.extend(goods(&vec![(lot.name.clone(), *units)], 1, false)),
+            }
         }
         Ok(moves)
     }
 
     /// Goods that came without a lot.
-    pub fn into_unnamed(&mut self, at: &LevelId, count: i64) -> Vec<LotMove> {
+    pub fn unnamed_goods(&mut self, at: &LevelId, count: i64) -> Vec<LotMove> {
         self.make_lot(at, &NamedLot { name: Name::default(), best_before: None });
         goods(&vec![(Name::default(), count)], 1, false)
     }
@@ -405,8 +417,11 @@ impl Work {
 
     /// What keeps lots of another level from coming here.
     pub fn check_dates(&self, at: &LevelId, arriving: &[(Lot, i64)]) -> Result<(), Outcome> {
+        let is_twin =
+            |lot: &Lot, other: &Lot| other.name == lot.name && other.best_before != lot.best_before;
         let is_other = |lot: &Lot| {
-            self.lot(at, &lot.name).is_some_and(|known| known.best_before != lot.best_before)
+            self.lot(at, &lot.name).is_some_and(|known| is_twin(lot, known))
+                || arriving.iter().any(|(other, _)| is_twin(lot, other))
         };
         match arriving.iter().any(|(lot, _)| is_other(lot)) {
             true => Err(Outcome::LotConflict),
@@ -440,7 +455,7 @@ pub fn spoil(facts: Facts) -> Result<Decision, Fault> {
         if level.next_spoil.is_none_or(|next| next > now) {
             continue;
         }
-        let units = level.spoiled;
+        let units = level.unbooked;
         let past = work
             .lots(&at)
             .iter()

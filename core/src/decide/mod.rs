@@ -91,7 +91,7 @@ pub struct Effects {
     /// Levels that have lots from now on: what is held of them is held of the lot without a name.
     pub tracked: BTreeSet<LevelId>,
     /// By reservation, line and lot: the change of what is held of it.
-    pub bound: BTreeMap<(Name, i32, Name), i64>,
+    pub held_lots: BTreeMap<(Name, i32, Name), i64>,
 }
 
 impl Effects {

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::holds::Taken;
 use super::lots::{Choice, goods, promises};
 use super::work::{Place, Work, blank, own_key};
 use super::{Decision, WaitChange};
@@ -155,12 +156,11 @@ impl Work {
         Ok(())
     }
 
-    /// An overdue hold that has a place became smaller, by units of which some waited.
-    pub fn shrink_lapsed(&mut self, line: (&Name, i32, &LevelId), taken: i64, waited: i64) {
-        for hold in self.places_of(line).filter_map(|place| place.lapsed.as_mut()) {
-            hold.quantity -= taken;
-            hold.waiting -= waited;
-        }
+    /// An overdue hold that has a place became smaller.
+    pub fn shrink_lapsed(&mut self, line: (&Name, i32, &LevelId), taken: &Taken) {
+        self.places_of(line)
+            .filter_map(|place| place.lapsed.as_mut())
+            .for_each(|hold| taken.leave(hold));
     }
 
     /// A hold that has a place is in force again.

@@ -107,7 +107,7 @@ fn apply(
     let reserve = Entry {
         lots: moves.clone(),
         lot: line.lot.clone(),
-        min_life: min_life.filter(|_| !lots.is_empty()),
+        min_life,
         reserved_delta: there,
         waiting_delta: waits,
         buyer: buyer.cloned(),
@@ -138,7 +138,6 @@ fn apply(
         None => {
             let confirm = Entry {
                 lots: goods(&lots, -1, true),
-                lot: line.lot.clone(),
                 on_hand_delta: -there,
                 reserved_delta: -there,
                 buyer: buyer.cloned(),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::LegChange;
 use super::departure::{Departures, departures};
-use super::lots::{Choice, goods};
+use super::lots::goods;
 use super::parts::{check_operation_key, unknown};
 use super::replay;
 use super::work::Work;
@@ -35,7 +35,8 @@ pub(super) fn dispatch(
         });
     }
     let departures = departures(work, loads);
-    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, &departures, line)).collect();
+    let judged: Vec<_> =
+        lines.iter().map(|line| judge_end(work, &departures, &lines, line)).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
         return Ok(work.refuse(request, &lines, &refused));
@@ -44,7 +45,8 @@ pub(super) fn dispatch(
         work.expire(covering)?;
     }
     for ends in lines.chunks(2) {
-        depart(work, request, &ends[0], &ends[1])?;
+        let picks = departures.picks(ends[0].number);
+        depart(work, request, &ends[0], &ends[1], picks)?;
     }
     let mut ways: BTreeMap<(&LevelId, &LevelId), i64> = BTreeMap::new();
     for load in loads {
@@ -64,8 +66,14 @@ pub(super) fn dispatch(
 }
 
 /// One load leaves its level and is on the road to another.
-fn depart(work: &mut Work, request: &Request, from: &Line, to: &Line) -> Result<(), Fault> {
-    let taken = work.pick(&from.at, from.quantity, &Choice::to_move(from.lot.as_ref()));
+fn depart(
+    work: &mut Work,
+    request: &Request,
+    from: &Line,
+    to: &Line,
+    picks: &[(Lot, i64)],
+) -> Result<(), Fault> {
+    let taken: Units = picks.iter().map(|(lot, units)| (lot.name.clone(), *units)).collect();
     let entry = |work: &Work, line: &Line| Entry {
         lot: line.lot.clone(),
         ..work.entry(request, Operation::Dispatch, line.number, &line.at, line.quantity)
@@ -96,10 +104,18 @@ fn ends_of(loads: &[Load]) -> Vec<Line> {
 
 /// A level must have all that leaves it beside what it has promised; overdue holds give way, once
 /// for all loads. Where goods go, they must fit the lots that are there.
-fn judge_end(work: &Work, departures: &Departures, line: &Line) -> Result<Vec<Hold>, Outcome> {
+fn judge_end(
+    work: &Work,
+    departures: &Departures,
+    lines: &[Line],
+    line: &Line,
+) -> Result<Vec<Hold>, Outcome> {
     if line.number % 2 == 0 {
-        let picks = departures.picks(line.number - 1);
-        return work.check_dates(&line.at, picks).map(|()| Vec::new());
+        // All that goes there under this key comes together.
+        let there = lines.iter().filter(|other| other.number % 2 == 0 && other.at == line.at);
+        let picks: Vec<(Lot, i64)> =
+            there.flat_map(|other| departures.picks(other.number - 1)).cloned().collect();
+        return work.check_dates(&line.at, &picks).map(|()| Vec::new());
     }
     if work.level(&line.at).is_some_and(|level| level.frozen) {
         return Err(Outcome::LevelFrozen);
@@ -207,14 +223,12 @@ fn unload_lines(
 }
 
 /// The lots of what a line takes off the road, earliest date first on each leg, as they are where
-/// they came from.
+/// they came from. What comes from levels without lots is in none.
 fn coming(work: &Work, shipment: &Shipment, line: &Line) -> Vec<(Lot, i64)> {
     let (mut coming, mut left): (Vec<(Lot, i64)>, i64) = (Vec::new(), line.quantity);
     for leg in shipment.legs_to(&line.at) {
-        let lot = |(name, units): &(Name, i64)| {
-            let known = work.lot(&leg.from, name).or_else(|| work.lot(&leg.to, name))?;
-            Some((known.clone(), *units))
-        };
+        let lot =
+            |(name, units): &(Name, i64)| Some((work.lot(&leg.origin, name)?.clone(), *units));
         let mut lots: Vec<(Lot, i64)> = leg.lots.iter().filter_map(lot).collect();
         lots.retain(|(lot, _)| line.lot.as_ref().is_none_or(|name| *name == lot.name));
         lots.sort_by(|(a, _), (b, _)| a.rank().cmp(&b.rank()));
@@ -224,7 +238,8 @@ fn coming(work: &Work, shipment: &Shipment, line: &Line) -> Vec<(Lot, i64)> {
         for (lot, units) in lots {
             let taken = units.min(left);
             left -= taken;
-            match coming.iter_mut().find(|(other, _)| other.name == lot.name) {
+            let is_same = |other: &Lot| other.rank() == lot.rank();
+            match coming.iter_mut().find(|(other, _)| is_same(other)) {
                 Some((_, known)) => *known += taken,
                 None if taken > 0 => coming.push((lot, taken)),
                 None => {}

@@ -201,9 +201,9 @@ impl Work {
         if line.lot.as_ref().is_some_and(|lot| self.lot(&line.at, lot).is_none()) {
             return Err(Outcome::UnknownLot);
         }
-        if choice.is_narrow() && level.has_lots() {
+        if choice.is_narrow() {
             let unpromised = level.unpromised();
-            let covering = self.cover_in_lots(&line.at, line.quantity, choice, unpromised, None);
+            let covering = self.cover_narrow(&line.at, line.quantity, choice, unpromised, None);
             return covering.ok_or(Outcome::InsufficientStock);
         }
         let wanted = (line.quantity, level.unpromised());
@@ -224,10 +224,10 @@ impl Work {
     ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::ReservationExpired)?;
         // What is still bound to its lots needs no others.
-        if choice.is_narrow() && level.has_lots() && held == 0 {
+        if choice.is_narrow() && held == 0 {
             let unpromised = level.unpromised();
             let covering =
-                self.cover_in_lots(&line.at, line.quantity, choice, unpromised, Some(key));
+                self.cover_narrow(&line.at, line.quantity, choice, unpromised, Some(key));
             let covering = covering.ok_or(Outcome::ReservationExpired)?;
             self.check_sale(level, line, buyer)?;
             return Ok(covering);
@@ -356,7 +356,7 @@ impl Work {
             }
         }
         self.effects.waits.retain(|wait| wait.before != wait.after);
-        self.effects.bound.retain(|_, units| *units != 0);
+        self.effects.held_lots.retain(|_, units| *units != 0);
         for ((at, _), change) in &mut self.effects.lots {
             let level = self.facts.levels.get(at);
             let near = level.and_then(|level| level.near_expiry).unwrap_or(self.facts.near_expiry);
@@ -370,7 +370,9 @@ impl Work {
 /// What there is of that which a refusal is about, as far as its level tells.
 fn there(answer: &Answer, level: &Level, now: Micros) -> Option<i64> {
     match answer.outcome {
-        Outcome::BelowReserved | Outcome::LotRequired => Some(level.on_hand - level.reserved),
+        // Of a level with lots it is about one of them.
+        Outcome::BelowReserved if level.has_lots() => None,
+        Outcome::BelowReserved => Some(level.on_hand - level.reserved),
         Outcome::InsufficientStock => {
             let (there, waits) = level.split(level.available(now));
             (level.waiting > 0 || waits > 0).then_some(there)

@@ -17,11 +17,11 @@ impl Alert {
     pub const ALL: [Alert; 2] = [Alert::SoldOut, Alert::BelowSafetyStock];
 
     /// True while the level is in this state. Overdue holds count as held until they are given
-    /// back.
+    /// back, and lots past their time as sellable until that is booked.
     pub fn holds(self, level: &Level) -> bool {
         match self {
             Alert::SoldOut => level.announced() == 0,
-            Alert::BelowSafetyStock => level.spare() < 0,
+            Alert::BelowSafetyStock => level.spare() + level.unbooked < 0,
         }
     }
 

@@ -302,7 +302,7 @@ fn check_line(path: Arguments<'_>, index: usize, raw: &RawLine<'_>) -> Result<Li
 
 /// Takes the lot of a line.
 fn lot(path: Arguments<'_>, raw: Option<&Text>) -> Result<Option<Name>, Fault> {
-    raw.map(|lot| limits::name(format_args!("{path}.lot"), &lot.0)).transpose()
+    raw.map(|lot| limits::lot(format_args!("{path}.lot"), &lot.0)).transpose()
 }
 
 /// Sums a line into an earlier one of the same SKU and location.

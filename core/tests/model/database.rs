@@ -281,14 +281,8 @@ impl Database {
         self.entries.extend(effects.entries.iter().cloned());
         for (at, change) in &effects.levels {
             let mut level = change.after.clone();
-            (level.overdue, level.spoiled) = (0, 0);
+            (level.overdue, level.unbooked) = (0, 0);
             self.levels.insert(at.clone(), level);
-        }
-        for hold in &effects.opened {
-            assert!(
-                self.holds.insert((hold.key.clone(), hold.line), hold.clone()).is_none(),
-                "a hold opened twice"
-            );
         }
         for change in &effects.changed {
             let place = (change.key.clone(), change.line);
@@ -300,6 +294,12 @@ impl Database {
                 }
                 None => drop(self.holds.remove(&place)),
             }
+        }
+        for hold in &effects.opened {
+            assert!(
+                self.holds.insert((hold.key.clone(), hold.line), hold.clone()).is_none(),
+                "a hold opened twice"
+            );
         }
         for at in &effects.bounds {
             let holds = self.holds.values().filter(|hold| hold.at == *at);
@@ -328,7 +328,7 @@ impl Database {
             assert_eq!(self.lots.get(&place), change.before.as_ref(), "the lot that changes");
             self.lots.insert(place, change.after.clone());
         }
-        for ((key, line, lot), by) in &effects.bound {
+        for ((key, line, lot), by) in &effects.held_lots {
             let place = (key.clone(), *line, lot.clone());
             let units = self.bound.entry(place.clone()).or_default();
             *units += by;
@@ -359,7 +359,7 @@ impl Database {
         for (place, entry) in effects.entries.iter().enumerate() {
             let Some(at) = &entry.at else { continue };
             let level = levels.entry(at.clone()).or_default();
-            level.spoiled = spoiled(&lots, at, level.min_life, self.now);
+            level.unbooked = spoiled(&lots, at, level.min_life, self.now);
             let standing = || {
                 let earlier = self.entries.iter().chain(&effects.entries[..place]);
                 let of_key: Vec<&Entry> = earlier.filter(|other| other.key == entry.key).collect();
@@ -620,6 +620,7 @@ impl Database {
         };
         let unpromised = free_in(level.min_life, None) - level.safety_stock - waiting;
         match lot.is_some() || min_life > 0 {
+            true if level.next_spoil.is_none() => (unpromised, unpromised),
             true => (free_in(level.min_life.max(min_life), lot).min(unpromised), unpromised),
             false => (unpromised + level.backorder_limit, unpromised),
         }
@@ -648,8 +649,8 @@ impl Database {
             assert_eq!(level.waiting, moved, "waiting {at:?}");
             let waits = self.waits.values().filter(|(place, _)| place == at);
             assert_eq!(level.waiting, waits.map(|(_, wait)| wait.quantity).sum::<i64>(), "{at:?}");
-            let spoiled = spoiled(&self.lots, at, level.min_life, self.now);
-            let payable = Level { spoiled, ..level.clone() }.payable();
+            let unbooked = spoiled(&self.lots, at, level.min_life, self.now);
+            let payable = Level { unbooked, ..level.clone() }.payable();
             assert_eq!(payable, 0, "what is there is given to those who wait: {level:?}");
             self.check_lots(at, level);
             let moved = entries().map(|entry| entry.in_transit_delta).sum::<i64>();

@@ -72,7 +72,7 @@ pub fn level(row: Row<'_>) -> Level {
         },
         overdue: 0,
         unsellable: row.int(const { at("unsellable") }),
-        spoiled: 0,
+        unbooked: 0,
         next_spoil: row.opt_int(const { at("next_spoil") }),
         min_life: row.opt_span(const { at("min_life") }).unwrap_or(0),
         near_expiry: row.opt_span(const { at("near_expiry") }),

@@ -74,17 +74,24 @@ pub static UNPAID_LEVELS: Statement = Statement::new(
        FROM queue
        JOIN stock.level ON level.sku = queue.sku AND level.location = queue.location
       WHERE level.on_hand - level.reserved - level.unsellable > level.safety_stock
-        AND level.waiting > 0
-        AND NOT level.frozen
+        AND level.waiting > 0 AND NOT level.frozen
+        -- What is past its time there is not booked yet.
+        AND coalesce(level.next_spoil > pg_catalog.clock_timestamp(), true)
       LIMIT 2",
     &[TEXT, TEXT],
 );
 
-/// Finds levels that have lots past their time which is not booked, those longest past it first.
+/// Finds the levels that have lots past their time which is not booked, those longest past it
+/// first.
 pub static SPOILED_LEVELS: Statement = Statement::new(
-    "SELECT lot.sku, lot.location FROM stock.lot
-      WHERE lot.spoils_at <= $1 ORDER BY lot.spoils_at LIMIT $2",
-    &[TIME, INT],
+    "SELECT due.sku, due.location
+       FROM (SELECT lot.sku, lot.location, pg_catalog.min(lot.spoils_at) AS since
+               FROM stock.lot
+              WHERE lot.spoils_at <= $1
+              GROUP BY lot.sku, lot.location) due
+       JOIN stock.level ON level.sku = due.sku AND level.location = due.location
+      ORDER BY due.since",
+    &[TIME],
 );
 
 /// Raises the sequence of places in queues where it is behind the last one of any queue.

@@ -301,7 +301,8 @@ pub static HISTORY_LOTS: Statement = Statement::new(
             moved.lot, moved.on_hand_delta, moved.reserved_delta, moved.in_transit_delta
        FROM {given}
        JOIN stock.ledger ON ledger.key = given.key
-       JOIN stock.ledger_lot moved ON moved.position = ledger.position",
+       JOIN stock.ledger_lot moved
+         ON moved.key = ledger.key AND moved.position = ledger.position",
     &[],
 )
 .each(&[("key", TEXT)]);
@@ -318,8 +319,8 @@ pub static HOLD_LOTS: Statement = Statement::new(
 /// Writes down what ledger rows that were just written did to lots.
 pub static CLAIM_LOTS: Statement = Statement::new(
     "INSERT INTO stock.ledger_lot
-            (position, lot, on_hand_delta, reserved_delta, in_transit_delta)
-     SELECT ledger.position, given.lot, given.on_hand_delta, given.reserved_delta,
+            (key, position, lot, on_hand_delta, reserved_delta, in_transit_delta)
+     SELECT ledger.key, ledger.position, given.lot, given.on_hand_delta, given.reserved_delta,
             given.in_transit_delta
        FROM {given}
        JOIN stock.ledger
