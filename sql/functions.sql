@@ -75,7 +75,8 @@ AS 'MODULE_PATHNAME', 'reserve_line_wrapper';
 COMMENT ON FUNCTION stock.reserve_stock(text, text, text, bigint, interval, text, bigint) IS
     'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency '
     'key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, '
-    '"quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …, "context": …}.';
+    '"quantity": …, "expected_version": …, "lot": …}, …]; options: {"ttl": …, "buyer": …, '
+    '"min_life": …, "context": …}.';
 COMMENT ON FUNCTION stock.try_reserve_stock(text, text, text, bigint, interval, text, bigint) IS
     'As stock.reserve_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -91,7 +92,8 @@ AS 'MODULE_PATHNAME', 'reserve_lines_wrapper';
 COMMENT ON FUNCTION stock.reserve_stock(text, jsonb, jsonb) IS
     'Holds units for an order until ttl has passed; raises a refusal. The key is the idempotency '
     'key: the same request again gives the first answer again. lines: [{"sku": …, "location": …, '
-    '"quantity": …, "expected_version": …}, …]; options: {"ttl": …, "buyer": …, "context": …}.';
+    '"quantity": …, "expected_version": …, "lot": …}, …]; options: {"ttl": …, "buyer": …, '
+    '"min_life": …, "context": …}.';
 COMMENT ON FUNCTION stock.try_reserve_stock(text, jsonb, jsonb) IS
     'As stock.reserve_stock, but a refusal is returned as a row, and nothing is raised.';
 
@@ -141,7 +143,8 @@ LANGUAGE c ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reserve_many_wrapper';
 COMMENT ON FUNCTION stock.reserve_many(jsonb) IS
     'Reserves for many orders in order, each all or nothing; returns refusals as rows. requests: '
-    '[{"key": …, "lines": […], "ttl": …, "buyer": …, "context": …}, …], at most 10,000.';
+    '[{"key": …, "lines": […], "ttl": …, "buyer": …, "min_life": …, "context": …}, …], at most '
+    '10,000.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Takes held units out of the stock, because the order is paid.
@@ -449,9 +452,10 @@ COMMENT ON FUNCTION stock.set_limits(
 ) IS
     'Changes the safety stock, the limit per buyer, when the level is on sale, how many units may '
     'be promised without being there, how long a lot must last to be promised (min_life; 0 lifts '
-    'it), and how long before its date it is warned of (near_expiry); raises a refusal. NULL leaves one as it is; a '
-    'buyer_limit of 0 lifts the limit, on_sale_from -infinity and on_sale_until infinity lift a '
-    'bound. Below what waits already a backorder_limit promises nobody else anything.';
+    'it), and how long before its date it is warned of (near_expiry); raises a refusal. NULL '
+    'leaves one as it is; a buyer_limit of 0 lifts the limit, on_sale_from -infinity and '
+    'on_sale_until infinity lift a bound. Below what waits already a backorder_limit promises '
+    'nobody else anything.';
 COMMENT ON FUNCTION stock.try_set_limits(
     text, text, text, bigint, bigint, timestamptz, timestamptz, bigint, interval, interval
 ) IS
@@ -577,9 +581,9 @@ CREATE FUNCTION stock.available(sku text, location text) RETURNS bigint
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'available_wrapper';
 COMMENT ON FUNCTION stock.available(text, text) IS
-    'Units that may still be promised: on_hand - reserved - safety_stock - waiting + '
-    'backorder_limit, at least 0; overdue holds count as free; 0 while the level is frozen or not '
-    'on sale. NULL for an unknown level.';
+    'Units that may still be promised: on_hand - reserved - unsellable - safety_stock - waiting + '
+    'backorder_limit, at least 0; overdue holds count as free, and lots past their time as '
+    'unsellable; 0 while the level is frozen or not on sale. NULL for an unknown level.';
 
 CREATE FUNCTION stock.reservation(key text) RETURNS TABLE (
     line integer, sku text, location text, buyer text, quantity bigint, held bigint,

@@ -138,11 +138,11 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'expire_lots_wrapper';
 COMMENT ON FUNCTION stock.expire_lots(integer) IS
     'Books what the lots past their time of up to max_rows (1 to 100,000) levels have of free '
-    'units as unsellable, so that the counters say what is so anyway: such a lot is promised to nobody. The '
-    'background worker does the same. Levels that somebody has locked are left to the next call. '
-    'Announces on the alert channel, once for each lot, that its date is near (lot_near_expiry), '
-    'and that it is past (lot_expired). '
-    'Answers how many levels have less to sell by it, how many units, and whether there is more.';
+    'units as unsellable, so that the counters say what is so anyway: such a lot is promised to '
+    'nobody. The background worker does the same. Levels that somebody has locked are left to the '
+    'next call. Announces on the alert channel, once for each lot, that its date is near '
+    '(lot_near_expiry), and that it is past (lot_expired). Answers how many levels have less to '
+    'sell by it, how many units, and whether there is more.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Pays queues that the call that made units free could not.

@@ -3,14 +3,10 @@
 
 use super::support::{call, cluster, outcome, sqlstate, value};
 use pg_stock_tests::{Cluster, invariants};
+use postgres::Client;
 
-#[test]
-fn a_dump_restored_into_a_new_cluster_keeps_everything() {
-    let database = cluster().database();
-    let mut client = database.connect();
-    client
-        .batch_execute("CREATE ROLE shop LOGIN; SELECT stock.grant_access('shop', 'operate')")
-        .unwrap();
+/// Something of everything.
+fn trade(client: &mut Client) {
     client
         .batch_execute(
             "SELECT stock.receive_stock('r' || i, 'sku' || i, 'main', 100)
@@ -35,6 +31,16 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
                '[{\"sku\":\"sku13\",\"from\":\"main\",\"to\":\"shop\",\"quantity\":40}]');",
         )
         .unwrap();
+}
+
+#[test]
+fn a_dump_restored_into_a_new_cluster_keeps_everything() {
+    let database = cluster().database();
+    let mut client = database.connect();
+    client
+        .batch_execute("CREATE ROLE shop LOGIN; SELECT stock.grant_access('shop', 'operate')")
+        .unwrap();
+    trade(&mut client);
     let new = Cluster::start(&["fsync=off"]);
     let mut target = new.connect("postgres");
     target.batch_execute("CREATE ROLE shop LOGIN").unwrap();

@@ -1,5 +1,5 @@
-//! A8: goods with a date. What expires first is promised first, what is past its time to nobody, and
-//! each unit lies in one lot.
+//! A8: goods with a date. What expires first is promised first, what is past its time to nobody,
+//! and each unit lies in one lot.
 
 use pg_stock_tests::Cluster;
 

@@ -85,6 +85,20 @@ fn sql(request: &Request) -> String {
         Action::Return { lines } => part_of("return", lines),
         Action::Extend { ttl } => format!("try_extend_reservation({key}, '{ttl} microseconds')"),
         Action::Reopen => format!("try_reopen_key({key}, {reason})"),
+        Action::Dispatch { loads } => {
+            format!("try_dispatch_stock({key}, {})", json_of_loads(loads))
+        }
+        Action::Arrive { lines } => part_of("arrive", lines),
+        Action::Lose { lines } => part_of("lose", lines),
+        Action::Recall => format!("try_recall_stock({key}, {part})"),
+        _ => sql_of_goods(request),
+    }
+}
+
+/// The call that makes a request about a level.
+fn sql_of_goods(request: &Request) -> String {
+    let (key, reason) = (text(&request.key), text(&request.reason));
+    match &request.action {
         Action::Receive { at, quantity, lot: None } => {
             format!("try_receive_stock({key}, {}, {quantity})", level(at))
         }
@@ -118,12 +132,6 @@ fn sql(request: &Request) -> String {
                 opt_text(lot)
             )
         }
-        Action::Dispatch { loads } => {
-            format!("try_dispatch_stock({key}, {})", json_of_loads(loads))
-        }
-        Action::Arrive { lines } => part_of("arrive", lines),
-        Action::Lose { lines } => part_of("lose", lines),
-        Action::Recall => format!("try_recall_stock({key}, {part})"),
         Action::SetLimits { at, limits } => {
             format!(
                 "try_set_limits({key}, {}, {}, {}, {}, {}, {}, {})",
@@ -145,6 +153,7 @@ fn sql(request: &Request) -> String {
         Action::UnfreezeLot { at, lot } => {
             format!("try_unfreeze_lot({key}, {}, {}, {reason})", level(at), text(lot))
         }
+        action => unreachable!("not about a level: {action:?}"),
     }
 }
 

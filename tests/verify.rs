@@ -49,8 +49,8 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.lot SET lot = 'stolen' WHERE lot = 'x'",
     "UPDATE stock.lot SET location = 'm' WHERE lot = 'x'",
     "DELETE FROM stock.lot WHERE lot = 'x'",
-    "INSERT INTO stock.lot SELECT on_hand, reserved, best_before, spoils_at, warns_at, received_at, \
-     frozen, spoiled, spent, sku, location, 'twin' FROM stock.lot WHERE lot = 'x'",
+    "INSERT INTO stock.lot SELECT on_hand, reserved, best_before, spoils_at, warns_at, \
+     received_at, frozen, spoiled, spent, sku, location, 'twin' FROM stock.lot WHERE lot = 'x'",
     "UPDATE stock.hold_lot SET quantity = quantity + 1 WHERE lot = 'x'",
     "UPDATE stock.hold_lot SET quantity = quantity - CASE lot WHEN 'x' THEN 1 ELSE -1 END \
      WHERE key = 'eater'",

@@ -1,7 +1,8 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers. `stock-bench
 //! expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
 //! `stock-bench batches`: what batches cost without statistics. `stock-bench queues`: what it costs
-//! to wait for what is not there yet. `stock-bench lots`: what lots cost. All run on a private throwaway PostgreSQL.
+//! to wait for what is not there yet. `stock-bench lots`: what lots cost. All run on a private
+//! throwaway PostgreSQL.
 
 mod batches;
 mod cache;

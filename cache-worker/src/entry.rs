@@ -12,7 +12,8 @@ pub struct Level {
     /// Where it lies.
     pub location: String,
     /// What may still be promised: `max(0, on_hand - reserved - unsellable - safety_stock -
-    /// waiting + backorder_limit)`, and 0 while the level is frozen. Overdue holds do not count as free here.
+    /// waiting + backorder_limit)`, and 0 while the level is frozen. Overdue holds do not count as
+    /// free here.
     pub available: i64,
     /// Units that are there.
     pub on_hand: i64,

@@ -235,7 +235,7 @@ impl Lot {
         !self.is_booked() && now < self.spoils_at(min_life)
     }
 
-    /// The order in which lots are taken: earliest date first, those without one last; then by name.
+    /// The order in which lots are taken: earliest date first, those without one last; by name.
     pub fn rank(&self) -> (Micros, &Name) {
         (self.best_before.unwrap_or(NEVER), &self.name)
     }

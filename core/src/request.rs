@@ -73,7 +73,13 @@ pub struct NamedLot {
 pub enum Action {
     /// Hold the lines for `ttl`; with `ttl` `None`, sell them at once. What is promised of lots
     /// lasts at least `min_life`.
-    Reserve { lines: Vec<Line>, ttl: Option<Micros>, buyer: Option<Name>, min_life: Option<Micros> },
+    Reserve {
+        lines: Vec<Line>,
+        ttl: Option<Micros>,
+        buyer: Option<Name>,
+        /// How long lots must last.
+        min_life: Option<Micros>,
+    },
     /// Take held units out of the stock; `None`: all that is still open.
     Confirm { lines: Option<Vec<Line>> },
     /// Give held units back; `None`: all that is still held.
@@ -89,8 +95,8 @@ pub enum Action {
     Receive { at: LevelId, quantity: i64, lot: Option<NamedLot> },
     /// Correct the stock by a difference.
     Adjust { at: LevelId, delta: i64, expected_version: Option<i64>, lot: Option<Name> },
-    /// Correct the stock, or that of a lot, to what was counted; creates the level, where no version
-    /// of it was seen.
+    /// Correct the stock, or that of a lot, to what was counted; creates the level, where no
+    /// version of it was seen.
     Set { at: LevelId, on_hand: i64, expected_version: Option<i64>, lot: Option<Name> },
     /// Move goods to another location of the same SKU; creates the level there.
     Transfer { from: LevelId, to: LevelId, quantity: i64, lot: Option<Name> },

@@ -3,7 +3,8 @@
 use crate::facts::Units;
 use crate::name::Name;
 
-/// Adds to the units of a lot; a lot of which there are none is left out.
+/// Adds to the units of a lot, which may become negative; a lot of which there are none is left
+/// out.
 pub fn add(units: &mut Units, lot: &Name, by: i64) {
     match units.iter_mut().find(|(name, _)| name == lot) {
         Some((_, there)) => *there += by,

@@ -1,5 +1,5 @@
-//! What is done with the tables of lots, verb by verb: by statements. Only levels that have lots need
-//! them.
+//! What is done with the tables of lots, verb by verb: by statements. Only levels that have lots
+//! need them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

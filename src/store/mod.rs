@@ -13,6 +13,7 @@
 //! | `rows` | the tables, each said once |
 //! | `direct` | the way to the tables without SQL |
 //! | `sql` | the statements |
+//! | `spoil` | books lots past their time |
 //! | `lots` | what is done with the tables of lots |
 //! | `planner` | plans that stay right, whatever is known of the tables |
 //! | `datum` | values on their way between Rust and PostgreSQL |

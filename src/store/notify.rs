@@ -19,7 +19,8 @@ use crate::settings::{self, Notify};
 pub enum Channel {
     /// Levels that changed.
     Changed,
-    /// Levels that are sold out, or below their safety stock, or no longer so.
+    /// Levels that are sold out, or below their safety stock, or no longer so; lots near their date
+    /// or past it.
     Alert,
 }
 

@@ -1,8 +1,8 @@
 //! What ends a hold or follows its end: confirm, release, return; and what undoes a release of an
 //! unknown key.
 
+use super::choice::{Choice, goods, promises};
 use super::holds::Taken;
-use super::lots::{Choice, goods, promises};
 use super::parts::{Part, accept, parts, refuse_parts, refuse_standing};
 use super::work::{Place, Work, own_key};
 use crate::answer::Answer;

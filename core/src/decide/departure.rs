@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::choice::Choice;
 use super::goods;
-use super::lots::Choice;
 use super::work::Work;
 use crate::facts::{Hold, LevelId, Lot, Units};
 use crate::outcome::Outcome;

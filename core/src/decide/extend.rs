@@ -1,6 +1,6 @@
 //! Extend: puts the end of holds off, and holds again what has lapsed.
 
-use super::lots::{Choice, promises};
+use super::choice::{Choice, promises};
 use super::parts::{Part, accept, all_parts, refuse_parts, unknown};
 use super::work::{Place, Work, own_key};
 use crate::answer::Answer;

@@ -1,6 +1,6 @@
 //! Goods movements and settings: receive, adjust, set, transfer, limits, freeze, lots.
 
-use super::lots::{Choice, goods};
+use super::choice::{Choice, goods};
 use super::replay;
 use super::work::Work;
 use crate::answer::Answer;

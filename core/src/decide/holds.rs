@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::HoldChange;
-use super::lots::{Choice, promises};
+use super::choice::{Choice, promises};
 use super::work::{Place, Work, blank, own_key};
 use crate::facts::{Entry, Hold, LevelId, Micros, Operation, Units};
 use crate::fault::Fault;
@@ -227,8 +227,8 @@ impl Work {
         if let Some(level) = self.facts.levels.get_mut(at) {
             level.overdue -= worth;
         }
-        // The holds that give way are the earliest: they are found, and leave, at the front of the
-        // queue.
+        // The holds that give way are mostly the earliest: these are found, and leave, at the front
+        // of the queue.
         let Some(holds) = self.facts.overdue.get_mut(at) else { return };
         let Some(place) = holds.iter().position(|hold| hold.key == *key && hold.line == line)
         else {

@@ -14,7 +14,8 @@
 //! |---|---|
 //! | `reserve`, `close`, `extend`, `goods`, `road` | an operation each: reserve and sell; confirm, release, return, reopen; extend; what moves goods and sets limits; goods on the road |
 //! | `departure` | whether the levels of a dispatch have what leaves them |
-//! | `lots` | which lots are taken, and what an entry does to them; lots past their time |
+//! | `choice`, `lots` | which lots are taken; what a hold of them is worth |
+//! | `shelf`, `landing` | what an entry does to lots, and lots past their time; goods that come to a level |
 //! | `holds` | which overdue holds give way; holds as they open, shrink, and end |
 //! | `queue` | who waits for what is not there, and who gets what has come |
 //! | `work` | whether a line can be had (`take_free`, `take_again`), and what an entry does to its level |
@@ -22,11 +23,13 @@
 //! | `needed` | how much of what is overdue must be read |
 //! | `will_act` | whether a request changes something, as far as its key tells |
 
+mod choice;
 mod close;
 mod departure;
 mod extend;
 mod goods;
 mod holds;
+mod landing;
 mod lots;
 mod needed;
 mod parts;
@@ -34,6 +37,7 @@ mod queue;
 mod replay;
 mod reserve;
 mod road;
+mod shelf;
 mod will_act;
 mod work;
 
@@ -44,10 +48,10 @@ use crate::facts::{Entry, Facts, Hold, Level, LevelId, Lot, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::{Action, Request};
-pub use lots::{counted, spoil};
 pub use needed::overdue_needed;
 pub use queue::{Queues, with_queues};
 use reserve::Terms;
+pub use shelf::{counted, spoil};
 pub use will_act::will_act;
 use work::Work;
 

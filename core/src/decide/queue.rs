@@ -9,8 +9,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::choice::{Choice, goods, promises};
 use super::holds::Taken;
-use super::lots::{Choice, goods, promises};
 use super::work::{Place, Work, blank, own_key};
 use super::{Decision, WaitChange};
 use crate::facts::{Entry, Facts, LevelId, Operation, Wait};

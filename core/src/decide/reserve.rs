@@ -1,6 +1,6 @@
 //! Reserve, and sell: a reserve that is confirmed at once.
 
-use super::lots::{Choice, goods, promises};
+use super::choice::{Choice, goods, promises};
 use super::replay;
 use super::work::{Place, Work};
 use crate::answer::Answer;

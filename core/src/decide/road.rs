@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::LegChange;
+use super::choice::goods;
 use super::departure::{Departures, departures};
-use super::lots::goods;
 use super::parts::{check_operation_key, unknown};
 use super::replay;
 use super::work::Work;

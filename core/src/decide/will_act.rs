@@ -9,8 +9,8 @@ use crate::standing::{Claim, LineStanding, Standing};
 /// Whether a request on a reservation changes something, as far as the entries of its key (in
 /// `facts`, with the time) tell: it is no repeat, what it names is open, and nothing of that has
 /// lapsed. Then nothing that its levels say can refuse it. Where it is false the request changes
-/// nothing, is bad input, takes again what has lapsed, or names a lot. Other requests have no such answer:
-/// false.
+/// nothing, is bad input, takes again what has lapsed, or names a lot. Other requests have no such
+/// answer: false.
 pub fn will_act(facts: Facts, requests: &[Request]) -> bool {
     let work = Work::new(facts);
     requests.iter().all(|request| request.action.acts_on_reservation())

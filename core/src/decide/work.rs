@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::lots::Choice;
+use super::choice::Choice;
 use super::{Decision, Effects, Guard, LegChange, LevelChange};
 use crate::answer::Answer;
 use crate::facts::{Entry, Facts, Hold, Level, LevelId, Micros, Operation};

@@ -1,5 +1,5 @@
-//! Histories with lots: after each step the tables agree, what is promised is what expires first, and
-//! who is refused is refused by right, as the tables alone tell.
+//! Histories with lots: after each step the tables agree, what is promised is what expires first,
+//! and who is refused is refused by right, as the tables alone tell.
 
 use pg_stock_core::facts::LevelId;
 use pg_stock_core::limits::SECOND;
@@ -61,7 +61,13 @@ fn action() -> impl Strategy<Value = Action> {
             at,
             limits: Limits { min_life: Some(life * SECOND), ..Limits::default() },
         }),
-        4 => (level(), 1..4i64, option::weighted(0.3, lot()), option::weighted(0.3, 1..12i64), any::<bool>())
+        4 => (
+            level(),
+            1..4i64,
+            option::weighted(0.3, lot()),
+            option::weighted(0.3, 1..12i64),
+            any::<bool>(),
+        )
             .prop_map(|(at, quantity, lot, life, holds)| Action::Reserve {
                 lines: vec![Line { lot, ..Line::new(1, at, quantity) }],
                 ttl: holds.then_some(3 * SECOND),

@@ -92,7 +92,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => some_lines().prop_map(|lines| Action::Return { lines }),
         2 => (1..4i64).prop_map(|n| Action::Extend { ttl: n * SECOND }),
         1 => Just(Action::Reopen),
-        3 => (level(), 1..8i64).prop_map(|(at, quantity)| Action::Receive { at, quantity, lot: None }),
+        3 => (level(), 1..8i64)
+            .prop_map(|(at, quantity)| Action::Receive { at, quantity, lot: None }),
         1 => (level(), prop_oneof![-4..0i64, 1..4i64], option::weighted(0.2, 0..6i64))
             .prop_map(|(at, delta, expected_version)| {
                 Action::Adjust { at, delta, expected_version, lot: None }

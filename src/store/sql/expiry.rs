@@ -31,7 +31,9 @@ pub static SUBSCRIBED: Statement = Statement::new(
                        AND r.srrelid IN ('stock.level'::pg_catalog.regclass,
                                          'stock.hold'::pg_catalog.regclass,
                                          'stock.ledger'::pg_catalog.regclass,
-                                         'stock.waiting'::pg_catalog.regclass))",
+                                         'stock.waiting'::pg_catalog.regclass,
+                                         'stock.lot'::pg_catalog.regclass,
+                                         'stock.hold_lot'::pg_catalog.regclass))",
     &[],
 );
 

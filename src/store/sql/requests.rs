@@ -350,7 +350,8 @@ pub static MAKE_LOTS: Statement =
 pub static CHANGE_LOTS: Statement = Statement::new(
     "UPDATE stock.lot
         SET on_hand = given.on_hand, reserved = given.reserved, spoils_at = given.spoils_at,
-            warns_at = given.warns_at, frozen = given.frozen, spoiled = given.spoiled, spent = given.spent
+            warns_at = given.warns_at, frozen = given.frozen, spoiled = given.spoiled,
+            spent = given.spent
        FROM {given}
       WHERE lot.sku = given.sku AND lot.location = given.location AND lot.lot = given.lot
         AND lot.on_hand = given.on_hand_before AND lot.reserved = given.reserved_before",
