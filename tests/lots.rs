@@ -279,6 +279,110 @@ fn goods_take_their_lots_along() {
     }
 }
 
+/// A lorry brings goods of two places under one key: each unit comes into the lot that it was in,
+/// as it was there.
+#[test]
+fn goods_of_several_places_come_together() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(way).unwrap();
+        client
+            .batch_execute(
+                "SELECT stock.receive_stock('a', 'berry', 'A', 9);
+                 SELECT stock.receive_stock('b', 'berry', 'B', 9, NULL, 'L', '2099-01-01');
+                 SELECT stock.receive_stock('c', 'berry', 'C', 9, NULL, 'L', '2099-01-01');
+                 SELECT stock.receive_stock('d', 'berry', 'D', 9, NULL, 'L', '2099-01-09');
+                 SELECT stock.freeze_lot('glass', 'berry', 'C', 'L', 'glass found')",
+            )
+            .unwrap();
+        let dispatch = |key: &str, from: &[(&str, i64)]| {
+            let load = |(from, units): &(&str, i64)| {
+                let lot = if *from == "C" { r#","lot":"L""# } else { "" };
+                format!(r#"{{"sku":"berry","from":"{from}","to":"shop","quantity":{units}{lot}}}"#)
+            };
+            let loads: Vec<String> = from.iter().map(load).collect();
+            format!("try_dispatch_stock('{key}', '[{}]')", loads.join(","))
+        };
+        // One date for one name, also on one lorry.
+        let two = call(&mut client, &dispatch("two dates", &[("B", 1), ("D", 1)])).unwrap();
+        assert!(two.iter().any(|row| row.outcome == "lot_conflict"), "{two:?}");
+        // What has no lot where it comes from has none here; the rest keeps its own.
+        assert_eq!(outcome(&mut client, &dispatch("s1", &[("A", 2), ("B", 2)])), "dispatched");
+        let part = r#"try_arrive_stock('s1', '[{"sku":"berry","location":"shop","quantity":3}]',
+                                       'p1')"#;
+        assert_eq!(outcome(&mut client, part), "arrived");
+        assert_eq!(outcome(&mut client, "try_arrive_stock('s1', NULL, 'p2')"), "arrived");
+        assert_eq!(lots(&mut client), "L 2 0 2, 2 0 2", "{way}");
+        assert_eq!(outcome(&mut client, "try_sell_stock('o1', 'berry', 'shop', 4)"), "sold");
+        // What was called back at one of the places is called back here.
+        assert_eq!(outcome(&mut client, &dispatch("s2", &[("B", 2), ("C", 2)])), "dispatched");
+        assert_eq!(outcome(&mut client, "try_arrive_stock('s2')"), "arrived");
+        assert_eq!(lots(&mut client), "L 4 0 0, 0 0 0", "{way}");
+        // What turned round comes home as it left, whatever happened where it went.
+        assert_eq!(outcome(&mut client, &dispatch("s3", &[("D", 3)])), "not_applied, lot_conflict");
+        let other = dispatch("s3", &[("D", 3)]).replace("shop", "fair");
+        assert_eq!(outcome(&mut client, &other), "dispatched");
+        let fair = "try_receive_stock('e', 'berry', 'fair', 1, NULL, 'L', '2099-02-02')";
+        assert_eq!(outcome(&mut client, fair), "received");
+        assert_eq!(outcome(&mut client, "try_arrive_stock('s3')"), "lot_conflict");
+        assert_eq!(outcome(&mut client, "try_recall_stock('s3')"), "recalled");
+        assert_eq!(outcome(&mut client, "try_arrive_stock('s3', NULL, 'home')"), "arrived");
+        assert_eq!(value(&mut client, "SELECT stock.available('berry', 'D')"), "9", "{way}");
+        finish(database);
+    }
+}
+
+/// Who asks for goods that last never waits, also where there are no lots yet; a late payment gets
+/// what lasts, not what lies there; and what lapsed with a lot is not sold of it after its time.
+#[test]
+fn a_demand_for_life_is_kept() {
+    for way in WAYS {
+        let database = database();
+        let mut client = database.connect();
+        client.batch_execute(way).unwrap();
+        client
+            .batch_execute(
+                "SELECT stock.set_stock('i', 'berry', 'shop', 2, NULL);
+                 SELECT stock.set_limits('l', 'berry', 'shop', backorder_limit => 10)",
+            )
+            .unwrap();
+        let reserve = |key: &str, units: i64, ttl: &str| {
+            format!(
+                r#"try_reserve_stock('{key}', '[{{"sku":"berry","location":"shop",
+                   "quantity":{units}}}]', '{{"min_life":"10 days","ttl":"{ttl}"}}')"#
+            )
+        };
+        assert_eq!(outcome(&mut client, &reserve("o1", 3, "1 hour")), "insufficient_stock");
+        assert_eq!(outcome(&mut client, &reserve("o2", 2, "1 us")), "reserved");
+        client.batch_execute("SELECT pg_sleep(0.01); SELECT stock.expire_reservations()").unwrap();
+        let receive = "try_receive_stock('r', 'berry', 'shop', 5, NULL, 'soon',
+                                         clock_timestamp() + '1 second'::interval)";
+        assert_eq!(outcome(&mut client, receive), "received");
+        assert_eq!(outcome(&mut client, "try_confirm_stock('o2')"), "confirmed_late");
+        assert_eq!(lots(&mut client), "soon 5 0 5, 0 0 0", "{way}: of those without a date");
+        // Swept or not: what is past its time is not sold late.
+        let lapsing = "try_reserve_stock('o3', 'berry', 'shop', 4, '1 us')";
+        assert_eq!(outcome(&mut client, lapsing), "reserved");
+        client
+            .batch_execute(
+                "SELECT pg_sleep(1.1);
+                 SELECT stock.set_limits('l2', 'berry', 'shop', backorder_limit => 0);
+                 SELECT stock.receive_stock('new', 'berry', 'shop', 3, NULL, 'new', '2099-01-01')",
+            )
+            .unwrap();
+        assert_eq!(outcome(&mut client, "try_confirm_stock('o3')"), "reservation_expired");
+        client
+            .batch_execute(
+                "SELECT stock.receive_stock('more', 'berry', 'shop', 3, NULL, 'new', '2099-01-01')",
+            )
+            .unwrap();
+        assert_eq!(outcome(&mut client, "try_confirm_stock('o3')"), "confirmed_late");
+        assert_eq!(picks(&mut client, "o3"), "1 berry shop new 4", "{way}");
+        finish(database);
+    }
+}
+
 #[test]
 fn who_waits_is_paid_from_lots_and_a_level_may_begin_to_have_them() {
     for way in WAYS {

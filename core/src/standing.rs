@@ -62,7 +62,8 @@ pub struct LineStanding {
     pub min_life: Option<Micros>,
     /// Of which lots it holds how much, as far as its entries tell.
     pub held_lots: Units,
-    /// From which lots its units were confirmed that have not come back, as far as they tell.
+    /// From which lots its units were confirmed that have not come back, as far as they tell;
+    /// negative where more came back to a lot than came from it.
     pub sold_lots: Units,
     /// When it was reserved.
     pub reserved_at: Micros,
@@ -187,10 +188,7 @@ impl LineStanding {
             units::add(&mut self.held_lots, lot, units);
         }
         for (lot, units) in entry.lots_by(|moved| moved.on_hand) {
-            match units {
-                back @ 1.. => units::give_up(&mut self.sold_lots, lot, back),
-                gone => units::add(&mut self.sold_lots, lot, -gone),
-            }
+            units::add(&mut self.sold_lots, lot, -units);
         }
     }
 

@@ -89,7 +89,8 @@ impl Work {
         units::add(&mut all, &Name::default(), count - units::total(known));
         let place = |lot: &Name| self.lots(at).iter().position(|known| known.name == *lot);
         all.sort_by_key(|(lot, _)| place(lot));
-        all
+        // What came back to another lot than it came from is missing from the last ones.
+        units::first(&all, count)
     }
 
     /// What a buyer gets of an overdue hold: not what it has of lots that may not be promised.

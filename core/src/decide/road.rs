@@ -240,7 +240,10 @@ fn coming(work: &Work, shipment: &Shipment, line: &Line) -> Vec<(Lot, i64)> {
             left -= taken;
             let is_same = |other: &Lot| other.rank() == lot.rank();
             match coming.iter_mut().find(|(other, _)| is_same(other)) {
-                Some((_, known)) => *known += taken,
+                Some((known, sum)) => {
+                    *sum += taken;
+                    known.frozen |= lot.frozen && taken > 0;
+                }
                 None if taken > 0 => coming.push((lot, taken)),
                 None => {}
             }
