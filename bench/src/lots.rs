@@ -51,7 +51,7 @@ pub fn run(asked: &Lots) -> ExitCode {
 fn prepare(client: &mut Client, levels: i64) {
     let receive = |skus: &str, lots: i64| {
         format!(
-            "SELECT count(*) FROM {skus} sku, generate_series(1, {lots}) lot,
+            "SELECT count(*) FROM {skus}, generate_series(1, {lots}) lot,
                stock.receive_stock('r ' || sku || lot, sku, 'm', 1000000000, NULL, 'lot ' || lot,
                                    timestamptz '2060-01-01' + lot * interval '1 day');"
         )
