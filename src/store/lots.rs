@@ -37,7 +37,8 @@ fn named(facts: &Facts, requests: &[Request]) -> BTreeSet<(LevelId, Name)> {
     for (from, to) in requests.iter().flat_map(|request| request.action.ways()) {
         let there = facts.lots.get(from).into_iter().flatten();
         named.extend(there.map(|lot| (to.clone(), lot.name.clone())));
-        let asked: Vec<_> = named.iter().filter(|(at, _)| at == from).cloned().collect();
+        let asked = named.range((from.clone(), Name::default())..);
+        let asked: Vec<_> = asked.take_while(|(at, _)| at == from).cloned().collect();
         named.extend(asked.into_iter().map(|(_, lot)| (to.clone(), lot)));
     }
     // Goods may come without a lot, or back that were sold before there were lots.

@@ -105,11 +105,10 @@ fn apply_confirm(
         expires_at: late.then_some(standing.deadline),
         ..work.entry(request, Operation::Confirm, part.claim, part.at(), part.quantity)
     };
-    let moves = confirm.lots.clone();
-    work.post(confirm)?;
+    // What is not held binds nothing: its lots are left at once.
+    work.post_bound(standing.line, confirm)?;
     let line = part.line(request);
     if held {
-        work.bind((line.0, line.1), &moves);
         let promise = standing.promise;
         let owed = standing.owed_by(promise);
         work.wait(line, (true, promise), owed, waits, Place::Inherited);
@@ -141,16 +140,14 @@ pub(super) fn release(
     for part in &parts {
         let waited = part.quantity.min(part.standing.waiting);
         let lots = units::last(&work.bound(&part.standing), part.quantity - waited);
-        let moves = promises(&lots, -1);
-        work.bind((&request.key, part.standing.line), &moves);
         let release = Entry {
-            lots: moves,
+            lots: promises(&lots, -1),
             reserved_delta: waited - part.quantity,
             waiting_delta: -waited,
             buyer: part.standing.buyer.clone(),
             ..work.entry(request, Operation::Release, part.claim, part.at(), part.quantity)
         };
-        work.post(release)?;
+        work.post_bound(part.standing.line, release)?;
         let line = part.line(request);
         let held = (false, part.standing.promise);
         work.wait(line, held, part.standing.waiting, -waited, Place::Last);
@@ -215,7 +212,9 @@ pub(super) fn give_back(
         Ok(parts) => parts,
         Err(answers) => return Ok(answers),
     };
-    if let Some(refused) = unknown_lots(work, &parts) {
+    let refused: Vec<_> =
+        parts.iter().map(|part| work.check_lot(part.at(), part.lot.as_ref()).err()).collect();
+    if refused.iter().any(Option::is_some) {
         return Ok(refuse_parts(work, request, &parts, &refused));
     }
     for part in &parts {
@@ -238,16 +237,6 @@ pub(super) fn give_back(
     Ok(accept(work, request, &parts, |_| Outcome::Returned))
 }
 
-/// Lots that are named and are not there.
-fn unknown_lots(work: &Work, parts: &[Part]) -> Option<Vec<Option<Outcome>>> {
-    let is_unknown =
-        |part: &Part| part.lot.as_ref().is_some_and(|lot| work.lot(part.at(), lot).is_none());
-    parts
-        .iter()
-        .any(is_unknown)
-        .then(|| parts.iter().map(|part| is_unknown(part).then_some(Outcome::UnknownLot)).collect())
-}
-
 /// The lots that goods come back to: the one that is named, or those that they came from, the last
 /// ones first.
 fn lots_back(work: &mut Work, part: &Part, count: i64) -> Vec<LotMove> {
@@ -259,7 +248,7 @@ fn lots_back(work: &mut Work, part: &Part, count: i64) -> Vec<LotMove> {
         None => units::last(&work.sold(&part.standing), count),
     };
     if back.iter().any(|(lot, _)| lot.is_empty()) {
-        work.unnamed_goods(part.at(), 0);
+        work.make_unnamed_lot(part.at());
     }
     goods(&back, 1, false)
 }

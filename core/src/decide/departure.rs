@@ -1,6 +1,6 @@
 //! What leaves the levels of a dispatch, and whether they have it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::choice::Choice;
 use super::goods;
@@ -17,6 +17,8 @@ pub(super) struct Departures {
     levels: BTreeMap<LevelId, (i32, Result<Vec<Hold>, Outcome>)>,
     /// The lots that leave, by line.
     picks: HashMap<i32, Vec<(Lot, i64)>>,
+    /// Where lots would go that do not fit those that are there, or each other.
+    unfit: BTreeSet<LevelId>,
 }
 
 pub(super) fn departures(work: &Work, loads: &[Load]) -> Departures {
@@ -24,7 +26,8 @@ pub(super) fn departures(work: &Work, loads: &[Load]) -> Departures {
     for load in loads {
         by_level.entry(&load.from).or_default().push(load);
     }
-    let mut departures = Departures { levels: BTreeMap::new(), picks: HashMap::new() };
+    let mut departures =
+        Departures { levels: BTreeMap::new(), picks: HashMap::new(), unfit: BTreeSet::new() };
     for (at, loads) in by_level {
         let covering = judge(work, at, &loads).map(|(covering, picks)| {
             departures.picks.extend(picks);
@@ -32,6 +35,13 @@ pub(super) fn departures(work: &Work, loads: &[Load]) -> Departures {
         });
         departures.levels.insert(at.clone(), (line_of(loads[0]), covering));
     }
+    // All that goes somewhere under one key comes together.
+    let mut bound: BTreeMap<&LevelId, Vec<(Lot, i64)>> = BTreeMap::new();
+    for load in loads {
+        bound.entry(&load.to).or_default().extend_from_slice(departures.picks(line_of(load)));
+    }
+    let is_unfit = |(to, picks): &(&LevelId, Vec<(Lot, i64)>)| work.check_dates(to, picks).is_err();
+    departures.unfit = bound.into_iter().filter(is_unfit).map(|(to, _)| to.clone()).collect();
     departures
 }
 
@@ -44,6 +54,11 @@ impl Departures {
     /// The lots that leave by a line.
     pub fn picks(&self, line: i32) -> &[(Lot, i64)] {
         self.picks.get(&line).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Why goods cannot go to a level, if they cannot.
+    pub fn arrival(&self, to: &LevelId) -> Result<(), Outcome> {
+        if self.unfit.contains(to) { Err(Outcome::LotConflict) } else { Ok(()) }
     }
 
     /// The overdue holds that give way before goods leave by a line, if they can.
@@ -61,11 +76,7 @@ type Picks = Vec<(i32, Vec<(Lot, i64)>)>;
 fn judge(work: &Work, at: &LevelId, loads: &[&Load]) -> Result<(Vec<Hold>, Picks), Outcome> {
     let units = loads.iter().fold(0i64, |units, load| units.saturating_add(load.quantity));
     let covering = goods::judge_stock(work, at, None, |on_hand| on_hand.saturating_sub(units))?;
-    let is_unknown =
-        |load: &&&Load| load.lot.as_ref().is_some_and(|lot| work.lot(at, lot).is_none());
-    if loads.iter().any(|load| is_unknown(&load)) {
-        return Err(Outcome::UnknownLot);
-    }
+    loads.iter().try_for_each(|load| work.check_lot(at, load.lot.as_ref()))?;
     if !work.has_lots(at) {
         return Ok((covering, Vec::new()));
     }

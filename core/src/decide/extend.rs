@@ -96,17 +96,16 @@ fn apply_extend(
         0 => Vec::new(),
         _ => work.pick(part.at(), there, &Choice::of(standing.lot.as_ref(), standing.min_life)),
     };
-    let moves = promises(&lots, 1);
-    work.bind((&request.key, standing.line), &moves);
-    work.post(Entry {
-        lots: moves,
+    let entry = Entry {
+        lots: promises(&lots, 1),
         operation_key: own_key(deadline),
         reserved_delta: there,
         waiting_delta: waits,
         buyer: standing.buyer.clone(),
         expires_at: Some(deadline),
         ..work.entry(request, Operation::Extend, part.claim, part.at(), part.quantity)
-    })?;
+    };
+    work.post_bound(standing.line, entry)?;
     if standing.held > 0 {
         work.put_off(&request.key, standing, deadline);
     } else {

@@ -170,10 +170,8 @@ fn judge(work: &Work, request: &Request) -> Result<Vec<Hold>, (LevelId, Outcome)
         | Action::TrackLots { at } => known(work, at).map(|_| Vec::new()),
         Action::FreezeLot { at, lot } | Action::UnfreezeLot { at, lot } => {
             known(work, at)?;
-            match work.lot(at, lot) {
-                None => Err(refused_at(at)(Outcome::UnknownLot)),
-                Some(_) => Ok(Vec::new()),
-            }
+            work.check_lot(at, Some(lot)).map_err(refused_at(at))?;
+            Ok(Vec::new())
         }
         _ => Ok(Vec::new()),
     }
@@ -215,14 +213,14 @@ fn judge_change(
 
 /// The overdue holds that give way to goods which leave a level, of a lot or of those that may be
 /// sold.
-pub(super) fn judge_leaving(
+fn judge_leaving(
     work: &Work,
     at: &LevelId,
     quantity: i64,
     lot: Option<&Name>,
 ) -> Result<Vec<Hold>, Outcome> {
-    if lot.is_some_and(|lot| work.level(at).is_some() && work.lot(at, lot).is_none()) {
-        return Err(Outcome::UnknownLot);
+    if work.level(at).is_some() {
+        work.check_lot(at, lot)?;
     }
     let covering = judge_stock(work, at, None, |on_hand| on_hand - quantity)?;
     if !work.has_lots(at) {
@@ -234,7 +232,7 @@ pub(super) fn judge_leaving(
 }
 
 /// The lots that goods will leave once these holds have given way.
-pub(super) fn leaving(
+fn leaving(
     work: &Work,
     at: &LevelId,
     quantity: i64,

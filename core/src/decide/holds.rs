@@ -118,10 +118,8 @@ impl Work {
     /// Closes overdue holds.
     pub fn expire(&mut self, holds: Vec<Hold>) -> Result<(), Fault> {
         for hold in holds {
-            let moves = promises(&hold.lots, -1);
-            self.bind((&hold.key, hold.line), &moves);
-            self.post(Entry {
-                lots: moves,
+            let entry = Entry {
+                lots: promises(&hold.lots, -1),
                 operation_key: own_key(hold.expires_at),
                 reserved_delta: hold.waiting - hold.quantity,
                 waiting_delta: -hold.waiting,
@@ -135,7 +133,8 @@ impl Work {
                     hold.quantity,
                     self.facts.now,
                 )
-            })?;
+            };
+            self.post_bound(hold.line, entry)?;
             let line = (&hold.key, hold.line, &hold.at);
             let held = (false, hold.promise);
             self.wait(line, held, hold.waiting, -hold.waiting, Place::Last);

@@ -1,8 +1,10 @@
 //! Goods that come to a level, with their lots or without.
 
+use std::collections::HashMap;
+
 use super::choice::goods;
 use super::work::{Work, own_key};
-use crate::facts::{Entry, LevelId, Lot, LotMove, Operation, Units};
+use crate::facts::{Entry, LevelId, Lot, LotMove, Micros, Operation, Units};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::outcome::Outcome;
@@ -53,7 +55,7 @@ impl Work {
 
     /// Goods that came without a lot.
     pub fn unnamed_goods(&mut self, at: &LevelId, count: i64) -> Vec<LotMove> {
-        self.make_lot(at, &NamedLot { name: Name::default(), best_before: None });
+        self.make_unnamed_lot(at);
         goods(&vec![(Name::default(), count)], 1, false)
     }
 
@@ -80,16 +82,13 @@ impl Work {
 
     /// What keeps lots of another level from coming here.
     pub fn check_dates(&self, at: &LevelId, arriving: &[(Lot, i64)]) -> Result<(), Outcome> {
-        let is_twin =
-            |lot: &Lot, other: &Lot| other.name == lot.name && other.best_before != lot.best_before;
-        let is_other = |lot: &Lot| {
-            self.lot(at, &lot.name).is_some_and(|known| is_twin(lot, known))
-                || arriving.iter().any(|(other, _)| is_twin(lot, other))
-        };
-        match arriving.iter().any(|(lot, _)| is_other(lot)) {
-            true => Err(Outcome::LotConflict),
-            false => Ok(()),
+        let mut dates: HashMap<&Name, Option<Micros>> = HashMap::new();
+        for lot in self.lots(at).iter().chain(arriving.iter().map(|(lot, _)| lot)) {
+            if *dates.entry(&lot.name).or_insert(lot.best_before) != lot.best_before {
+                return Err(Outcome::LotConflict);
+            }
         }
+        Ok(())
     }
 
     /// Some units with their lots as they are at a level.

@@ -7,8 +7,10 @@
 
 use super::choice::Choice;
 use super::work::Work;
-use crate::facts::{Hold, Level, LevelId, Lot, LotMove, Units};
+use crate::facts::{Entry, Hold, Level, LevelId, Lot, Units};
+use crate::fault::Fault;
 use crate::name::Name;
+use crate::outcome::Outcome;
 use crate::standing::LineStanding;
 use crate::units;
 
@@ -24,6 +26,14 @@ impl Work {
 
     pub fn lot(&self, at: &LevelId, name: &Name) -> Option<&Lot> {
         self.lots(at).iter().find(|lot| lot.name == *name)
+    }
+
+    /// A lot that is named must be there.
+    pub fn check_lot(&self, at: &LevelId, named: Option<&Name>) -> Result<(), Outcome> {
+        match named {
+            Some(name) if self.lot(at, name).is_none() => Err(Outcome::UnknownLot),
+            _ => Ok(()),
+        }
     }
 
     fn admitted<'w>(
@@ -115,11 +125,15 @@ impl Work {
         taken - self.worthless(at, lots)
     }
 
-    /// What of lots a line of a reservation holds changes.
-    pub fn bind(&mut self, (key, line): (&Name, i32), moves: &[LotMove]) {
-        for moved in moves.iter().filter(|moved| moved.reserved != 0) {
-            let place = (key.clone(), line, moved.lot.clone());
+    /// Posts an entry that changes what a line of its key's reservation holds of lots.
+    ///
+    /// # Errors
+    /// As of [`post`](Work::post).
+    pub fn post_bound(&mut self, line: i32, entry: Entry) -> Result<(), Fault> {
+        for moved in entry.lots.iter().filter(|moved| moved.reserved != 0) {
+            let place = (entry.key.clone(), line, moved.lot.clone());
             *self.effects.held_lots.entry(place).or_default() += moved.reserved;
         }
+        self.post(entry)
     }
 }

@@ -141,16 +141,15 @@ impl Work {
         let version = self.level(at).map_or(0, |level| level.version + 1);
         let (key, now) = (to.key.clone(), self.facts.now);
         let lots = self.pick(at, units, &Choice::default());
-        let moves = if to.sold { goods(&lots, -1, false) } else { promises(&lots, 1) };
-        self.bind((&to.key, to.line), &moves);
-        self.post(Entry {
-            lots: moves,
+        let entry = Entry {
+            lots: if to.sold { goods(&lots, -1, false) } else { promises(&lots, 1) },
             operation_key: own_key(version),
             on_hand_delta: if to.sold { -units } else { 0 },
             reserved_delta: if to.sold { 0 } else { units },
             waiting_delta: -units,
             ..blank(key, Operation::Supply, to.line, Some(at.clone()), units, now)
-        })?;
+        };
+        self.post_bound(to.line, entry)?;
         let line = (&to.key, to.line, at);
         self.wait(line, (to.sold, to.promise), to.quantity, -units, Place::Last);
         Ok(())

@@ -103,9 +103,8 @@ fn apply(
     let (there, waits) =
         work.level(&line.at).map_or((line.quantity, 0), |level| level.split(line.quantity));
     let lots = work.pick(&line.at, there, &Choice::of(line.lot.as_ref(), min_life));
-    let moves = promises(&lots, 1);
     let reserve = Entry {
-        lots: moves.clone(),
+        lots: promises(&lots, 1),
         lot: line.lot.clone(),
         min_life,
         reserved_delta: there,
@@ -115,12 +114,11 @@ fn apply(
         operation_key: work.reserve_key(&request.key),
         ..work.entry(request, Operation::Reserve, line.number, &line.at, line.quantity)
     };
-    work.post(reserve)?;
+    work.post_bound(line.number, reserve)?;
     let place = (&request.key, line.number, &line.at);
     work.wait(place, (deadline.is_none(), 0), 0, waits, Place::Last);
     match deadline {
         Some(expires_at) => {
-            work.bind((&request.key, line.number), &moves);
             work.open(Hold {
                 key: request.key.clone(),
                 line: line.number,
@@ -143,7 +141,7 @@ fn apply(
                 buyer: buyer.cloned(),
                 ..work.entry(request, Operation::Confirm, line.number, &line.at, line.quantity)
             };
-            work.post(confirm)
+            work.post_bound(line.number, confirm)
         }
     }
 }

@@ -35,8 +35,7 @@ pub(super) fn dispatch(
         });
     }
     let departures = departures(work, loads);
-    let judged: Vec<_> =
-        lines.iter().map(|line| judge_end(work, &departures, &lines, line)).collect();
+    let judged: Vec<_> = lines.iter().map(|line| judge_end(work, &departures, line)).collect();
     if judged.iter().any(Result::is_err) {
         let refused: Vec<_> = judged.iter().map(|judged| judged.as_ref().err().copied()).collect();
         return Ok(work.refuse(request, &lines, &refused));
@@ -104,18 +103,9 @@ fn ends_of(loads: &[Load]) -> Vec<Line> {
 
 /// A level must have all that leaves it beside what it has promised; overdue holds give way, once
 /// for all loads. Where goods go, they must fit the lots that are there.
-fn judge_end(
-    work: &Work,
-    departures: &Departures,
-    lines: &[Line],
-    line: &Line,
-) -> Result<Vec<Hold>, Outcome> {
+fn judge_end(work: &Work, departures: &Departures, line: &Line) -> Result<Vec<Hold>, Outcome> {
     if line.number % 2 == 0 {
-        // All that goes there under this key comes together.
-        let there = lines.iter().filter(|other| other.number % 2 == 0 && other.at == line.at);
-        let picks: Vec<(Lot, i64)> =
-            there.flat_map(|other| departures.picks(other.number - 1)).cloned().collect();
-        return work.check_dates(&line.at, &picks).map(|()| Vec::new());
+        return departures.arrival(&line.at).map(|()| Vec::new());
     }
     if work.level(&line.at).is_some_and(|level| level.frozen) {
         return Err(Outcome::LevelFrozen);

@@ -81,12 +81,17 @@ impl Work {
         if on_hand == 0 {
             return Vec::new();
         }
-        self.make_lot(at, &NamedLot { name: Name::default(), best_before: None });
+        self.make_unnamed_lot(at);
         let first = LotMove { on_hand, reserved, ..LotMove::default() };
         self.change_lot(at, &Name::default(), |lot| {
             (lot.on_hand, lot.reserved) = (on_hand, reserved);
         });
         vec![first]
+    }
+
+    /// Makes the lot of what comes without one, unless it is there.
+    pub fn make_unnamed_lot(&mut self, at: &LevelId) {
+        self.make_lot(at, &NamedLot { name: Name::default(), best_before: None });
     }
 
     /// Makes a lot of which there is nothing yet, unless it is there.

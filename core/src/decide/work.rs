@@ -198,9 +198,7 @@ impl Work {
     ) -> Result<Vec<Hold>, Outcome> {
         let level = self.level(&line.at).ok_or(Outcome::UnknownLevel)?;
         self.check_sale(level, line, buyer)?;
-        if line.lot.as_ref().is_some_and(|lot| self.lot(&line.at, lot).is_none()) {
-            return Err(Outcome::UnknownLot);
-        }
+        self.check_lot(&line.at, line.lot.as_ref())?;
         if choice.is_narrow() {
             let unpromised = level.unpromised();
             let covering = self.cover_narrow(&line.at, line.quantity, choice, unpromised, None);
