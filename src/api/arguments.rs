@@ -169,31 +169,31 @@ pub fn missing(name: &str) -> Fault {
         .hint(format!("Give a value for {name}."))
 }
 
-/// The time to live that options name, read as PostgreSQL reads an interval.
+/// The time to live that options name.
 pub fn ttl_of(path: std::fmt::Arguments<'_>, options: &Options) -> Result<Micros, Fault> {
     let Some(text) = &options.ttl else { return Ok(settings::default_ttl()) };
-    let unreadable = || {
-        Fault::invalid(path, format!("{path} is not an interval"))
-            .detail(format!("It is \"{text}\"."))
-            .hint("Give more than 0 and at most 366 days, '30 minutes' say.")
-    };
-    let text = std::ffi::CString::new(text.as_bytes()).map_err(|_| unreadable())?;
-    settings::check_first_ttl(path, limits::ttl(path, interval_in(&text).ok_or_else(unreadable)?)?)
+    let span = span_of(path, text, "Give more than 0 and at most 366 days, '30 minutes' say.")?;
+    settings::check_first_ttl(path, limits::ttl(path, span)?)
 }
 
-/// How long options ask lots to last, read as PostgreSQL reads an interval.
+/// How long options ask lots to last.
 pub fn min_life_of(
     path: std::fmt::Arguments<'_>,
     options: &Options,
 ) -> Result<Option<Micros>, Fault> {
     let Some(text) = &options.min_life else { return Ok(None) };
-    let unreadable = || {
+    let span = span_of(path, text, "Give an interval, '3 days' say.")?;
+    limits::span(path, span).map(Some)
+}
+
+/// A text of JSON, read as PostgreSQL reads an interval.
+fn span_of(path: std::fmt::Arguments<'_>, text: &Name, hint: &str) -> Result<i128, Fault> {
+    let read = std::ffi::CString::new(text.as_bytes()).ok().and_then(|text| interval_in(&text));
+    read.ok_or_else(|| {
         Fault::invalid(path, format!("{path} is not an interval"))
             .detail(format!("It is \"{text}\"."))
-            .hint("Give an interval, '3 days' say.")
-    };
-    let text = std::ffi::CString::new(text.as_bytes()).map_err(|_| unreadable())?;
-    limits::span(path, interval_in(&text).ok_or_else(unreadable)?).map(Some)
+            .hint(hint)
+    })
 }
 
 /// Reads an interval; `None` where PostgreSQL cannot.

@@ -313,15 +313,15 @@ impl Access {
             [key, line, sold, promise, int(wait.before)]
         });
         Ok(taken
-            + execute_if_any(&sql::CHANGE_PLACES, &kept)?
-            + execute_if_any(&sql::LEAVE_PLACES, &left)?)
+            + sql::CHANGE_PLACES.execute_if_any(&kept)?
+            + sql::LEAVE_PLACES.execute_if_any(&left)?)
     }
 
     /// Takes the last places in queues, and those that the same lines have had so far.
     fn take_places(&self, places: &[&WaitChange]) -> SpiResult<usize> {
         let (own, last): (Vec<&WaitChange>, Vec<&WaitChange>) =
             places.iter().copied().partition(|wait| wait.inherits);
-        let own = execute_if_any(&sql::TAKE_OWN_PLACES, &each(&own, |wait| waiting::row(wait)))?;
+        let own = sql::TAKE_OWN_PLACES.execute_if_any(&each(&own, |wait| waiting::row(wait)))?;
         if last.is_empty() {
             return Ok(own);
         }
@@ -329,7 +329,7 @@ impl Access {
         if self.directly_if_few(last.len(), |tables| tables.take_places(rows())).is_some() {
             return Ok(own + last.len());
         }
-        Ok(own + execute_if_any(&sql::TAKE_LAST_PLACES, &rows().collect::<Vec<_>>())?)
+        Ok(own + sql::TAKE_LAST_PLACES.execute_if_any(&rows().collect::<Vec<_>>())?)
     }
 
     /// Changes goods on the road: what ends first, what begins last, for goods that turn round may
@@ -352,9 +352,9 @@ impl Access {
             let [key, sku, from, to] = way(leg);
             [key, sku, from, to, int(leg.after), time(leg.dispatched_at)]
         });
-        Ok(execute_if_any(&sql::END_LEGS, &ended)?
-            + execute_if_any(&sql::CHANGE_LEGS, &kept)?
-            + execute_if_any(&sql::BEGIN_LEGS, &begun)?)
+        Ok(sql::END_LEGS.execute_if_any(&ended)?
+            + sql::CHANGE_LEGS.execute_if_any(&kept)?
+            + sql::BEGIN_LEGS.execute_if_any(&begun)?)
     }
 }
 
@@ -383,13 +383,6 @@ fn place_of(wait: &WaitChange) -> [Value; 4] {
     [text(&wait.key), line(wait.line), flag(wait.sold), line(wait.promise)]
 }
 
-fn execute_if_any<const N: usize>(
-    statement: &sql::Statement,
-    rows: &[[Value; N]],
-) -> SpiResult<usize> {
-    if rows.is_empty() { Ok(0) } else { statement.execute_each(&[], rows) }
-}
-
 fn history_by_statement(keys: &[&Name]) -> SpiResult<Vec<Result<Entry, Error>>> {
     sql::HISTORY.query_each(&[], &each(keys, |key| [text(key)]), ledger::entry)
 }
@@ -405,7 +398,7 @@ fn keep_holds(holds: &[&HoldChange]) -> SpiResult<usize> {
             time(deadline),
         ])
     };
-    execute_if_any(&sql::CHANGE_HOLDS, &holds.iter().filter_map(row).collect::<Vec<_>>())
+    sql::CHANGE_HOLDS.execute_if_any(&holds.iter().filter_map(row).collect::<Vec<_>>())
 }
 
 fn change_by_statement(levels: &[(&LevelId, &Level, &Level)], now: Micros) -> SpiResult<usize> {

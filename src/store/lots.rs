@@ -168,12 +168,12 @@ pub fn claim(effects: &Effects) -> SpiResult<(usize, usize)> {
     let entries = effects.entries.iter();
     let rows: Vec<_> =
         entries.flat_map(|entry| entry.lots.iter().map(|moved| row(entry, moved))).collect();
-    Ok((rows.len(), if_any(&sql::CLAIM_LOTS, &rows)?))
+    Ok((rows.len(), sql::CLAIM_LOTS.execute_if_any(&rows)?))
 }
 
 /// Binds what is held of levels that begin to have lots to the lot without a name.
 pub fn track(effects: &Effects) -> SpiResult<()> {
-    if_any(&sql::TRACK_HOLDS, &names(&effects.tracked)).map(drop)
+    sql::TRACK_HOLDS.execute_if_any(&names(&effects.tracked)).map(drop)
 }
 
 /// Makes and changes lots; says how many were as they must be.
@@ -190,7 +190,7 @@ pub fn change(effects: &Effects) -> SpiResult<usize> {
             row
         })
         .collect();
-    Ok(if_any(&sql::MAKE_LOTS, &made)? + if_any(&sql::CHANGE_LOTS, &changed)?)
+    Ok(sql::MAKE_LOTS.execute_if_any(&made)? + sql::CHANGE_LOTS.execute_if_any(&changed)?)
 }
 
 /// Changes what holds have of lots; says how many were as they must be.
@@ -205,11 +205,7 @@ pub fn bind(effects: &Effects) -> SpiResult<usize> {
     };
     let (more, fewer) = (rows(1), rows(-1));
     // What is taken whole goes first: what is left of another may be as much.
-    let freed = if_any(&sql::FREE_LOTS, &fewer)?;
-    let shrunk = if freed < fewer.len() { if_any(&sql::SHRINK_LOTS, &fewer)? } else { 0 };
-    Ok(freed + shrunk + if_any(&sql::BIND_LOTS, &more)?)
-}
-
-fn if_any<R: AsRef<[Value]>>(statement: &sql::Statement, rows: &[R]) -> SpiResult<usize> {
-    if rows.is_empty() { Ok(0) } else { statement.execute_each(&[], rows) }
+    let freed = sql::FREE_LOTS.execute_if_any(&fewer)?;
+    let shrunk = if freed < fewer.len() { sql::SHRINK_LOTS.execute_if_any(&fewer)? } else { 0 };
+    Ok(freed + shrunk + sql::BIND_LOTS.execute_if_any(&more)?)
 }

@@ -72,6 +72,11 @@ impl Statement {
         self.run(args, rows, || unsafe { pg_sys::SPI_processed } as usize)
     }
 
+    /// Runs it on rows, where there are any; says how many it changed.
+    pub fn execute_if_any<R: AsRef<[Value]>>(&self, rows: &[R]) -> SpiResult<usize> {
+        if rows.is_empty() { Ok(0) } else { self.execute_each(&[], rows) }
+    }
+
     /// Runs it on rows and takes each row of its result.
     pub fn query_each<T, R: AsRef<[Value]>>(
         &self,
