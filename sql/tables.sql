@@ -363,7 +363,7 @@ CREATE TABLE stock.lot (
     CONSTRAINT lot_counters CHECK (reserved >= 0 AND reserved <= on_hand)
 ) WITH (fillfactor = 50);
 -- None names a column that a sale changes: a sale's UPDATE is a heap-only one.
-CREATE INDEX lot_present ON stock.lot (sku, location) WHERE NOT spent;
+CREATE INDEX lot_present ON stock.lot (sku, location, spent);
 CREATE INDEX lot_spoil ON stock.lot (spoils_at) WHERE spoils_at IS NOT NULL;
 CREATE INDEX lot_warn ON stock.lot (warns_at) WHERE warns_at IS NOT NULL;
 

@@ -2,17 +2,20 @@
 //! statement. `load` and `write` know neither way. A level is locked FOR NO KEY UPDATE on both, so
 //! that foreign keys may still refer to it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pg_stock_core::decide::{Guard, HoldChange, LegChange, LevelChange, Queues, WaitChange};
+use pg_stock_core::decide::{
+    Guard, HoldChange, LegChange, LevelChange, LotChange, Queues, WaitChange,
+};
 use pg_stock_core::limits::LINES_MAX;
-use pg_stock_core::{Entry, Hold, Level, LevelId, Micros, Name, Wait};
+use pg_stock_core::{Entry, Hold, Level, LevelId, Lot, Micros, Name, Wait};
 use pgrx::spi::SpiResult;
 
 use super::datum::{Row, Value, flag, int, line, text, time};
 use super::direct::Tables;
 use super::rows::ledger::Context;
-use super::rows::{hold, ledger, level, level_id, waiting};
+use super::rows::{hold, hold_lot, ledger, ledger_lot, level, level_id, waiting};
 use super::{crowd, sql};
 use crate::early;
 use crate::error::Error;
@@ -24,17 +27,19 @@ const DIRECT_ROWS_MAX: usize = 16;
 /// The way to the tables.
 pub struct Access {
     direct: Option<Tables>,
+    /// Where ledger rows lie that were written directly and did something to lots.
+    positions: RefCell<HashMap<ledger::Claim, i64>>,
 }
 
 impl Access {
     /// The shortest way that this transaction may take.
     pub fn reach() -> Self {
-        Access { direct: Tables::reach() }
+        Access { direct: Tables::reach(), positions: RefCell::default() }
     }
 
     /// The way that is always open.
     pub fn by_statements() -> Self {
-        Access { direct: None }
+        Access { direct: None, positions: RefCell::default() }
     }
 
     fn directly<T>(&self, verb: impl FnOnce(&Tables) -> Option<T>) -> Option<T> {
@@ -154,8 +159,12 @@ impl Access {
     pub fn claim(&self, entries: &[&Entry]) -> SpiResult<usize> {
         let context = Context::of_session();
         let rows = || entries.iter().map(|entry| ledger::row(entry, &context));
-        if let Some(claimed) = self.directly(|tables| tables.claim(rows())) {
-            return Ok(claimed);
+        if let Some(positions) = self.directly(|tables| tables.claim(rows())) {
+            let with_lots =
+                entries.iter().zip(&positions).filter(|(entry, _)| !entry.lots.is_empty());
+            let known = with_lots.map(|(entry, position)| (ledger::claim_of(entry), *position));
+            self.positions.borrow_mut().extend(known);
+            return Ok(positions.len());
         }
         let rows: Vec<_> = rows().collect();
         let alone = if is_of_one_key(entries) { rows.len().min(1) } else { 0 };
@@ -165,6 +174,35 @@ impl Access {
             return Ok(claimed);
         }
         Ok(claimed + sql::CLAIM.execute_each(&[], rest)?)
+    }
+
+    /// Writes down what entries that were just claimed did to lots, where that is possible directly:
+    /// says how many moves there were.
+    pub fn claim_lots(&self, entries: &[Entry]) -> Option<usize> {
+        let positions = self.positions.borrow();
+        let mut rows = Vec::new();
+        for entry in entries.iter().filter(|entry| !entry.lots.is_empty()) {
+            let position = *positions.get(&ledger::claim_of(entry))?;
+            let row = |moved| ledger_lot::row(position, &entry.key, moved);
+            rows.extend(entry.lots.iter().map(row));
+        }
+        let count = rows.len();
+        self.directly(|tables| tables.claim_lots(rows.into_iter())).map(|()| count)
+    }
+
+    /// The lots of levels of which something is left, where they can be read directly.
+    pub fn lots(&self, levels: &BTreeSet<LevelId>) -> Option<Vec<(LevelId, Lot)>> {
+        self.directly_if_few(levels.len(), |tables| tables.lots(levels))
+    }
+
+    /// Changes a lot, where that is possible directly.
+    pub fn change_lot(&self, at: &LevelId, change: &LotChange) -> Option<()> {
+        self.directly(|tables| tables.change_lot(at, change))
+    }
+
+    /// Binds lots to holds that were just opened, where that is possible directly.
+    pub fn bind_lots(&self, rows: &[[Value; hold_lot::WIDTH]]) -> Option<()> {
+        self.directly(|tables| tables.bind_lots(rows.iter().copied()))
     }
 
     /// Opens holds.

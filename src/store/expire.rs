@@ -411,7 +411,7 @@ fn close_together(holds: &[Hold]) -> Result<Vec<i64>, Setback> {
         overdue.entry(hold.at.clone()).or_default().push_back(hold);
     }
     let mut facts = Facts { levels, overdue, ..load::moment() };
-    lots::fill_in(&mut facts, &[])?;
+    lots::fill_in(&access, &mut facts, &[])?;
     let effects = load::with_queues(&access, facts, decide_expiry)?.effects;
     write::locked(&Access::reach(), &effects)?;
     let closed = effects.entries.iter().filter(|entry| entry.operation == Operation::Expire);

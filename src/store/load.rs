@@ -114,7 +114,7 @@ pub fn facts(
     let mut facts = moment();
     facts.levels = access.levels(levels, facts.now)?.into_iter().collect();
     facts.history = histories(access, requests.iter().map(|request| &request.key))?;
-    lots::fill_in(&mut facts, requests)?;
+    lots::fill_in(access, &mut facts, requests)?;
     facts.overdue = overdue(access, requests, &facts)?;
     facts.bought = bought(access, requests, &facts)?;
     Ok(facts)
@@ -132,7 +132,7 @@ pub fn counted(
             return Ok(seen);
         }
         let mut facts = Facts { now, levels: seen.clone(), ..Facts::default() };
-        lots::fill_in(&mut facts, &[])?;
+        lots::fill_in(access, &mut facts, &[])?;
         facts.overdue = overdue(access, &[], &facts)?;
         if unchanged(access, Some(&seen))? {
             return Ok(pg_stock_core::counted(facts));

@@ -1,26 +1,26 @@
-//! What is done with the tables of lots, verb by verb: by statements. Only levels that have lots
-//! need them.
+//! What is done with the tables of lots, verb by verb: directly where `access` can, else by
+//! statements. Only levels that have lots need them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use pg_stock_core::decide::{Effects, Queues};
 use pg_stock_core::{Action, Entry, Facts, Hold, Level, LevelId, Lot, LotMove, Name, Request};
 use pgrx::spi::SpiResult;
 
-use super::access::names;
+use super::access::{Access, names};
 use super::datum::{Row, Value, int, line, text, word};
-use super::rows::lot;
+use super::rows::{hold_lot, ledger, lot};
 use super::sql;
 
 /// Fills the lots of levels in that have some, as far as requests and the entries of their keys
 /// need them.
-pub fn fill_in(facts: &mut Facts, requests: &[Request]) -> SpiResult<()> {
+pub fn fill_in(access: &Access, facts: &mut Facts, requests: &[Request]) -> SpiResult<()> {
     let levels = with_lots(&facts.levels);
     if levels.is_empty() {
         return Ok(());
     }
     read_moves(&mut facts.history)?;
-    facts.lots = present(&levels)?;
+    facts.lots = present(access, &levels)?;
     let named = named(facts, requests);
     add_named(&mut facts.lots, named)
 }
@@ -55,10 +55,14 @@ fn with_lots<'f>(levels: impl IntoIterator<Item = (&'f LevelId, &'f Level)>) -> 
 }
 
 /// The lots of levels of which something is left.
-fn present(levels: &BTreeSet<LevelId>) -> SpiResult<HashMap<LevelId, Vec<Lot>>> {
+fn present(access: &Access, levels: &BTreeSet<LevelId>) -> SpiResult<HashMap<LevelId, Vec<Lot>>> {
     let mut lots: HashMap<LevelId, Vec<Lot>> =
         levels.iter().map(|at| (at.clone(), Vec::new())).collect();
-    for (at, lot) in sql::LOTS.query_each(&[], &names(levels), lot::lot)? {
+    let found = match access.lots(levels) {
+        Some(found) => found,
+        None => sql::LOTS.query_each(&[], &names(levels), lot::lot)?,
+    };
+    for (at, lot) in found {
         lots.entry(at).or_default().push(lot);
     }
     Ok(lots)
@@ -86,14 +90,6 @@ fn add_named(
     Ok(())
 }
 
-/// What tells the entries of one key apart, beside their line.
-type Claim = (Name, Name, Name, i32);
-
-fn claim_of(entry: &Entry) -> Claim {
-    let operation = Name::from(entry.operation.word());
-    (entry.key.clone(), operation, entry.operation_key.clone(), entry.line)
-}
-
 /// Fills in what entries did to lots.
 fn read_moves(history: &mut HashMap<Name, Vec<Entry>>) -> SpiResult<()> {
     let known = history.iter().filter(|(_, entries)| !entries.is_empty());
@@ -102,7 +98,7 @@ fn read_moves(history: &mut HashMap<Name, Vec<Entry>>) -> SpiResult<()> {
         return Ok(());
     }
     let moved = |row: Row<'_>| {
-        let claim: Claim = (row.name(0), row.name(1), row.name(2), row.line(3));
+        let claim: ledger::Claim = (row.name(0), row.name(1), row.name(2), row.line(3));
         let moved = LotMove {
             lot: row.name(4),
             on_hand: row.int(5),
@@ -111,13 +107,13 @@ fn read_moves(history: &mut HashMap<Name, Vec<Entry>>) -> SpiResult<()> {
         };
         (claim, moved)
     };
-    let mut moves: HashMap<Claim, Vec<LotMove>> = HashMap::new();
+    let mut moves: HashMap<ledger::Claim, Vec<LotMove>> = HashMap::new();
     for (claim, moved) in sql::HISTORY_LOTS.query_each(&[], &keys, moved)? {
         moves.entry(claim).or_default().push(moved);
     }
     if !moves.is_empty() {
         for entry in history.values_mut().flatten() {
-            entry.lots = moves.remove(&claim_of(entry)).unwrap_or_default();
+            entry.lots = moves.remove(&ledger::claim_of(entry)).unwrap_or_default();
         }
     }
     Ok(())
@@ -152,7 +148,10 @@ pub fn fill_in_queues(queues: &mut Queues, levels: &BTreeMap<LevelId, Level>) ->
 
 /// Writes down what entries that were just written did to lots; says how many moves there are, and
 /// how many were written.
-pub fn claim(effects: &Effects) -> SpiResult<(usize, usize)> {
+pub fn claim(access: &Access, effects: &Effects) -> SpiResult<(usize, usize)> {
+    if let Some(written) = access.claim_lots(&effects.entries) {
+        return Ok((written, written));
+    }
     let row = |entry: &Entry, moved: &LotMove| {
         [
             text(&entry.key),
@@ -177,9 +176,12 @@ pub fn track(effects: &Effects) -> SpiResult<()> {
 }
 
 /// Makes and changes lots; says how many were as they must be.
-pub fn change(effects: &Effects) -> SpiResult<usize> {
-    let (made, changed): (Vec<_>, Vec<_>) =
+pub fn change(access: &Access, effects: &Effects) -> SpiResult<usize> {
+    let (made, mut changed): (Vec<_>, Vec<_>) =
         effects.lots.iter().partition(|(_, change)| change.before.is_none());
+    let count = changed.len();
+    changed.retain(|((at, _), change)| access.change_lot(at, change).is_none());
+    let directly = count - changed.len();
     let made: Vec<_> = made.into_iter().map(|((at, _), change)| lot::row(at, change)).collect();
     let changed: Vec<Vec<Value>> = changed
         .into_iter()
@@ -190,22 +192,34 @@ pub fn change(effects: &Effects) -> SpiResult<usize> {
             row
         })
         .collect();
-    Ok(sql::MAKE_LOTS.execute_if_any(&made)? + sql::CHANGE_LOTS.execute_if_any(&changed)?)
+    Ok(directly
+        + sql::MAKE_LOTS.execute_if_any(&made)?
+        + sql::CHANGE_LOTS.execute_if_any(&changed)?)
 }
 
 /// Changes what holds have of lots; says how many were as they must be.
-pub fn bind(effects: &Effects) -> SpiResult<usize> {
-    let rows = |sign: i64| -> Vec<_> {
-        let changed = effects.held_lots.iter().filter(|(_, units)| **units * sign > 0);
-        changed
-            .map(|((key, number, lot), units)| {
-                [text(key), line(*number), text(lot), int(units * sign)]
-            })
-            .collect()
+pub fn bind(access: &Access, effects: &Effects) -> SpiResult<usize> {
+    type Changed<'e> = (&'e (Name, i32, Name), &'e i64);
+    let opened: HashSet<(&Name, i32)> =
+        effects.opened.iter().map(|hold| (&hold.key, hold.line)).collect();
+    let (new, known): (Vec<Changed>, Vec<Changed>) = effects
+        .held_lots
+        .iter()
+        .partition(|(place, units)| **units > 0 && opened.contains(&(&place.0, place.1)));
+    let rows = |changed: &[Changed], sign: i64| -> Vec<_> {
+        let changed = changed.iter().filter(|(_, units)| **units * sign > 0);
+        let row =
+            |((key, number, lot), units): &Changed| hold_lot::row(key, *number, lot, *units * sign);
+        changed.map(row).collect()
     };
-    let (more, fewer) = (rows(1), rows(-1));
+    let new = rows(&new, 1);
+    let bound = match access.bind_lots(&new) {
+        Some(()) => new.len(),
+        None => sql::BIND_NEW_LOTS.execute_if_any(&new)?,
+    };
+    let (more, fewer) = (rows(&known, 1), rows(&known, -1));
     // What is taken whole goes first: what is left of another may be as much.
     let freed = sql::FREE_LOTS.execute_if_any(&fewer)?;
     let shrunk = if freed < fewer.len() { sql::SHRINK_LOTS.execute_if_any(&fewer)? } else { 0 };
-    Ok(freed + shrunk + sql::BIND_LOTS.execute_if_any(&more)?)
+    Ok(bound + freed + shrunk + sql::BIND_LOTS.execute_if_any(&more)?)
 }

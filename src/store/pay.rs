@@ -85,7 +85,7 @@ fn pay_at(at: &LevelId) -> Result<Decision, Setback> {
     let access = Access::by_statements();
     let levels = access.levels(&BTreeSet::from([at.clone()]), ALWAYS)?.into_iter().collect();
     let mut facts = Facts { levels, ..load::moment() };
-    lots::fill_in(&mut facts, &[])?;
+    lots::fill_in(&access, &mut facts, &[])?;
     let decision = load::with_queues(&access, facts, decide_payment)?;
     write::locked(&Access::reach(), &decision.effects)?;
     Ok(decision)

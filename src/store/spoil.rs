@@ -145,7 +145,7 @@ fn book(levels: &BTreeSet<LevelId>) -> Result<Decision, Setback> {
     // What else is overdue on them is of no interest.
     let levels = access.levels(levels, ALWAYS)?.into_iter().collect();
     let mut facts = Facts { levels, ..load::moment() };
-    lots::fill_in(&mut facts, &[])?;
+    lots::fill_in(&access, &mut facts, &[])?;
     let decision = decide_spoil(facts)?;
     write::locked(&Access::reach(), &decision.effects)?;
     Ok(decision)

@@ -69,7 +69,7 @@ pub fn locked(access: &Access, effects: &Effects) -> Result<(), Setback> {
     change_holds_and_buyers(access, effects)?;
     change_places(access, effects)?;
     change_legs(access, effects)?;
-    change_lots(effects)?;
+    change_lots(access, effects)?;
     change_levels(access, effects, now)?;
     tell(effects)?;
     Ok(())
@@ -126,14 +126,18 @@ fn change_places(access: &Access, effects: &Effects) -> Result<(), Error> {
 }
 
 /// Changes lots and what holds have of them, which must be as the entries of their lines say.
-fn change_lots(effects: &Effects) -> Result<(), Error> {
+fn change_lots(access: &Access, effects: &Effects) -> Result<(), Error> {
     if effects.lots.is_empty() && effects.entries.iter().all(|entry| entry.lots.is_empty()) {
         return Ok(());
     }
-    let (moves, written) = lots::claim(effects)?;
+    let (moves, written) = lots::claim(access, effects)?;
     expect(written, moves, "the moves of lots could not be written")?;
-    expect(lots::change(effects)?, effects.lots.len(), "lots disagree with the ledger")?;
-    expect(lots::bind(effects)?, effects.held_lots.len(), "holds of lots disagree with the ledger")
+    expect(lots::change(access, effects)?, effects.lots.len(), "lots disagree with the ledger")?;
+    expect(
+        lots::bind(access, effects)?,
+        effects.held_lots.len(),
+        "holds of lots disagree with the ledger",
+    )
 }
 
 /// Changes goods on the road, which must be as their entries say.

@@ -41,6 +41,18 @@ pub const HOLD_DUE: Index = Index {
     columns: &[Key::Column("sku"), Key::Column("location"), Key::Column("expires_at")],
     is_unique: false,
 };
+/// Finds a lot.
+pub const LOT_KEY: Index = Index {
+    name: c"lot_pkey",
+    columns: &[Key::Column("sku"), Key::Column("location"), Key::Column("lot")],
+    is_unique: true,
+};
+/// Finds the lots of a level of which something is left.
+pub const LOT_PRESENT: Index = Index {
+    name: c"lot_present",
+    columns: &[Key::Column("sku"), Key::Column("location"), Key::Column("spent")],
+    is_unique: false,
+};
 /// Finds the entries of a key.
 pub const LEDGER_KEY: Index = Index {
     name: c"ledger_claim",
@@ -68,6 +80,8 @@ pub enum Condition<'n> {
     Text(&'n Name),
     /// This integer.
     Line(i32),
+    /// This boolean.
+    Flag(bool),
     /// A time that is not before this one.
     From(Micros),
 }
@@ -227,6 +241,12 @@ impl Condition<'_> {
                 pg_sys::InvalidOid,
                 pg_sys::F_INT4EQ,
                 line.into_datum(),
+            ),
+            Condition::Flag(flag) => (
+                pg_sys::BTEqualStrategyNumber,
+                pg_sys::InvalidOid,
+                pg_sys::F_BOOLEQ,
+                flag.into_datum(),
             ),
             Condition::From(time) => {
                 let greater_equal = pg_sys::BTGreaterEqualStrategyNumber;

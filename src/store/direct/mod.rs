@@ -42,13 +42,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-use pg_stock_core::decide::{Guard, HoldChange, LevelChange};
+use pg_stock_core::decide::{Guard, HoldChange, LevelChange, LotChange};
 use pg_stock_core::facts::NEVER;
-use pg_stock_core::{Level, LevelId, Micros, Name};
+use pg_stock_core::{Level, LevelId, Lot, Micros, Name};
 use pgrx::pg_sys::{self, ItemPointerData};
 use pgrx::prelude::*;
 
-use self::index::{Condition, HOLD_DUE, HOLD_KEY, LEDGER_KEY, LEVEL_KEY};
+use self::index::{Condition, HOLD_DUE, HOLD_KEY, LEDGER_KEY, LEVEL_KEY, LOT_KEY, LOT_PRESENT};
 use self::origin::Origin;
 use self::queue::Place;
 use self::shape::Deed;
@@ -58,8 +58,11 @@ use self::tuple::Tuple;
 use super::crowd;
 use super::datum::{Row, Value};
 use super::rows::hold::{self, HOLD};
+use super::rows::hold_lot::{self, HOLD_LOT};
 use super::rows::ledger::{self, LEDGER};
+use super::rows::ledger_lot::{self, LEDGER_LOT};
 use super::rows::level::{self, LEVEL};
+use super::rows::lot::{self, LOT};
 use super::rows::waiting::{self, WAITING};
 use crate::{citus, settings};
 
@@ -248,13 +251,61 @@ impl Tables {
         (is_as_before && found.delete(&snapshot)).then_some(())
     }
 
-    /// Writes ledger rows, which claim their keys, until a key is taken; says how many were
-    /// written.
-    pub fn claim(&self, rows: impl Iterator<Item = [Value; ledger::WIDTH]>) -> Option<usize> {
+    /// Writes ledger rows, which claim their keys, until a key is taken; gives the positions of those
+    /// that were written.
+    pub fn claim(&self, rows: impl Iterator<Item = [Value; ledger::WIDTH]>) -> Option<Vec<i64>> {
         let table = Table::open(&LEDGER, Deed::Insert)?;
         let origin = Origin::of_session(table.sequence());
-        let rows = rows.map(|row| ledger::with_defaults(row, origin.defaults()));
-        Some(write::insert_until_taken(&table, rows))
+        let mut positions = Vec::new();
+        let rows = rows.map(|row| {
+            let row = ledger::with_defaults(row, origin.defaults());
+            positions.push(ledger::position_of(&row));
+            row
+        });
+        let claimed = write::insert_until_taken(&table, rows);
+        positions.truncate(claimed);
+        Some(positions)
+    }
+
+    /// The lots of levels of which something is left.
+    pub fn lots(&self, levels: &BTreeSet<LevelId>) -> Option<Vec<(LevelId, Lot)>> {
+        let table = Table::open(&LOT, Deed::Read)?;
+        let snapshot = Snapshot::take();
+        let mut lots = Vec::new();
+        for at in levels {
+            let asked =
+                [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::Flag(false)];
+            lots.extend(table.find_all(&LOT_PRESENT, &asked, &snapshot, lot::lot)?);
+        }
+        Some(lots)
+    }
+
+    /// Changes a lot that has as many units as it must, of a level that is locked.
+    pub fn change_lot(&self, at: &LevelId, change: &LotChange) -> Option<()> {
+        let (before, after) = (change.before.as_ref()?, &change.after);
+        // A statement raises what the check of the table says.
+        let is_sound = 0 <= after.reserved && after.reserved <= after.on_hand;
+        let table = Table::open(&LOT, Deed::Update).filter(|_| is_sound)?;
+        let snapshot = Snapshot::take();
+        let asked =
+            [Condition::Text(&at.sku), Condition::Text(&at.location), Condition::Text(&after.name)];
+        let found = table.find(&LOT_KEY, &asked, &snapshot)??.tuple;
+        let (_, known) = lot::lot(found.row());
+        let is_as_before = (known.on_hand, known.reserved) == (before.on_hand, before.reserved);
+        let replaced = is_as_before && found.replace(&lot::row(at, change), &snapshot).is_some();
+        replaced.then_some(())
+    }
+
+    /// Binds lots to holds that have nothing of them yet.
+    pub fn bind_lots(&self, rows: impl Iterator<Item = [Value; hold_lot::WIDTH]>) -> Option<()> {
+        write::insert(&Table::open(&HOLD_LOT, Deed::Insert)?, rows);
+        Some(())
+    }
+
+    /// Writes down what ledger rows did to lots.
+    pub fn claim_lots(&self, rows: impl Iterator<Item = [Value; ledger_lot::WIDTH]>) -> Option<()> {
+        write::insert(&Table::open(&LEDGER_LOT, Deed::Insert)?, rows);
+        Some(())
     }
 
     /// Opens holds.
@@ -282,9 +333,9 @@ pub fn distributed() -> Option<&'static CStr> {
         WAITING.name,
         c"buyer_quantity",
         c"shipment",
-        c"lot",
-        c"hold_lot",
-        c"ledger_lot",
+        LOT.name,
+        HOLD_LOT.name,
+        LEDGER_LOT.name,
     ];
     tables.into_iter().find(|name| look_up(name).is_some_and(|(_, table)| citus::has(table)))
 }

@@ -115,6 +115,20 @@ pub fn position(row: Row<'_>) -> i64 {
     row.int(const { at("position") })
 }
 
+/// The position of a row that is about to be written.
+pub fn position_of(row: &[Value; WIDTH]) -> i64 {
+    row[const { at("position") }].map_or(0, |position| position.value() as i64)
+}
+
+/// What tells rows apart: key, operation, operation key, line.
+pub type Claim = (Name, Name, Name, i32);
+
+/// What tells the row of an entry apart.
+pub fn claim_of(entry: &Entry) -> Claim {
+    let operation = Name::from(entry.operation.word());
+    (entry.key.clone(), operation, entry.operation_key.clone(), entry.line)
+}
+
 /// The row of an entry, but for what is left to the defaults.
 pub fn row(entry: &Entry, context: &Context) -> [Value; WIDTH] {
     let mut row = [None; WIDTH];

@@ -10,7 +10,7 @@ pub static LOT: Shape = Shape {
     name: c"lot",
     columns: COLUMNS,
     check: Some("((reserved >= 0) AND (reserved <= on_hand))"),
-    constant: &[],
+    constant: &["best_before", "received_at", "sku", "location", "lot"],
 };
 const COLUMNS: &[Column] = &[
     bigint("on_hand"),

@@ -5,7 +5,9 @@
 //! a column is known by its name alone; a name that is none does not compile.
 
 pub mod hold;
+pub mod hold_lot;
 pub mod ledger;
+pub mod ledger_lot;
 pub mod level;
 pub mod lot;
 pub mod waiting;

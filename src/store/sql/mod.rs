@@ -75,6 +75,7 @@ pub static ALL: &[&Statement] = &[
     &MAKE_LOTS,
     &CHANGE_LOTS,
     &TRACK_HOLDS,
+    &BIND_NEW_LOTS,
     &BIND_LOTS,
     &FREE_LOTS,
     &SHRINK_LOTS,

@@ -3,6 +3,7 @@
 use super::statement::Statement;
 use super::{FLAG, INT, LINE, LOCATION, LOT_NAME, SKU, TEXT, TIME};
 use crate::store::rows::hold::HOLD;
+use crate::store::rows::hold_lot::HOLD_LOT;
 use crate::store::rows::ledger::LEDGER;
 use crate::store::rows::level::LEVEL;
 use crate::store::rows::lot::LOT;
@@ -373,6 +374,11 @@ pub static TRACK_HOLDS: Statement = Statement::new(
 )
 .each(&[SKU, LOCATION]);
 
+/// Binds lots to holds that were just opened.
+pub static BIND_NEW_LOTS: Statement =
+    Statement::new("INSERT INTO stock.hold_lot ({columns}) SELECT given.* FROM {given}", &[])
+        .each_of(&HOLD_LOT);
+
 /// Binds more units of lots to holds.
 pub static BIND_LOTS: Statement = Statement::new(
     "INSERT INTO stock.hold_lot AS bound ({columns}) SELECT given.* FROM {given}
@@ -380,7 +386,7 @@ pub static BIND_LOTS: Statement = Statement::new(
         SET quantity = bound.quantity + excluded.quantity",
     &[],
 )
-.each(&[("key", TEXT), ("line", LINE), LOT_NAME, ("quantity", INT)]);
+.each_of(&HOLD_LOT);
 
 /// Takes from holds all that they have of lots.
 pub static FREE_LOTS: Statement = Statement::new(
@@ -389,7 +395,7 @@ pub static FREE_LOTS: Statement = Statement::new(
         AND bound.quantity = given.quantity",
     &[],
 )
-.each(&[("key", TEXT), ("line", LINE), LOT_NAME, ("quantity", INT)]);
+.each_of(&HOLD_LOT);
 
 /// Takes from holds some of what they have of lots.
 pub static SHRINK_LOTS: Statement = Statement::new(
@@ -399,4 +405,4 @@ pub static SHRINK_LOTS: Statement = Statement::new(
         AND bound.quantity > given.quantity",
     &[],
 )
-.each(&[("key", TEXT), ("line", LINE), LOT_NAME, ("quantity", INT)]);
+.each_of(&HOLD_LOT);
