@@ -8,7 +8,8 @@ CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, a
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('doubtful_reservations', 'read'), ('worker_status', 'read'), ('changes_since', 'read'),
-       ('snapshot', 'read'), ('picks', 'read'),
+       ('snapshot', 'read'), ('picks', 'read'), ('write_position', 'read'), ('wait_for', 'read'),
+       ('staleness', 'read'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
        ('confirm_stock', 'operate'), ('try_confirm_stock', 'operate'),

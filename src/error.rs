@@ -30,6 +30,8 @@ pub enum Error {
     Written,
     /// The change feed is not to be had with a snapshot older than the cursor.
     OldSnapshot,
+    /// What a transaction shows is fixed by its snapshot.
+    FixedSnapshot,
     /// The wait for synchronous standbys was cut short.
     NotReplicated,
     /// Citus has one of our tables.
@@ -110,6 +112,12 @@ impl Error {
             )
             .detail("A standby does not know which transactions are still running.")
             .hint("Connect to the primary."),
+            Error::FixedSnapshot => Row::new(
+                ERRCODE_ACTIVE_SQL_TRANSACTION,
+                "what this transaction shows does not change by waiting",
+            )
+            .detail("Its isolation level keeps the snapshot that it began with.")
+            .hint("Wait before BEGIN, or use READ COMMITTED."),
             Error::ReadOnly => Row::new(
                 ERRCODE_READ_ONLY_SQL_TRANSACTION,
                 "stock cannot be changed on a standby",

@@ -10,6 +10,7 @@
 //! | `early` | lets go of locks before the commit is flushed |
 //! | `durable` | nothing is told before it is on disk |
 //! | `citus` | what Citus says of a table and of a transaction, where it is loaded |
+//! | `standby` | what this server shows of the log |
 //! | `board` | what backends and workers tell each other, in shared memory |
 //! | `latch` | sleep that anything may end |
 //! | `memory` | gives memory back after large work |
@@ -20,7 +21,7 @@
 //! | `fields` | errors of PostgreSQL keep all their fields on their way through Rust |
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
-//! grants.sql.
+//! standby.sql, grants.sql.
 
 mod api;
 mod board;
@@ -33,6 +34,7 @@ mod fields;
 mod latch;
 mod memory;
 mod settings;
+mod standby;
 mod store;
 mod worker;
 
@@ -45,6 +47,7 @@ extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["tab
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
 extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = ["views"]);
 extension_sql_file!("../sql/feed.sql", name = "feed", requires = ["maintenance"]);
+extension_sql_file!("../sql/standby.sql", name = "standby", requires = ["feed"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

@@ -1,11 +1,8 @@
 //! What a caller is told is true today, and what he sends is taken for what he sees.
 
-use pg_stock_tests::Cluster;
 use postgres::Client;
 
-use super::support::{
-    at_once, call, database, eventually, finish, outcome, raised, sqlstate, stocked, value,
-};
+use super::support::{at_once, call, database, finish, outcome, raised, sqlstate, stocked, value};
 
 #[test]
 fn whole_numbers_pass_and_names_are_what_is_seen_of_them() {
@@ -505,53 +502,6 @@ fn a_key_that_was_cancelled_by_mistake_can_be_had_again() {
         assert_eq!(value(&mut client, history), "cancel reopen cancel reopen reserve confirm");
         finish(database);
     }
-}
-
-/// A refusal or a repeat from a standby could be out of date; so nothing that changes stock is
-/// answered there.
-#[test]
-fn a_standby_answers_reads_alone() {
-    let primary = Cluster::start(&["fsync=off"]);
-    let database = primary.database();
-    let mut client = database.connect();
-    stocked(&mut client, "a", "m", 5);
-    outcome(&mut client, "reserve_stock('o', 'a', 'm', 1)");
-    let standby = primary.standby();
-    let mut reader = standby.connect(database.name());
-    eventually("it has caught up", || {
-        reader
-            .query_one("SELECT stock.available('a', 'm')", &[])
-            .is_ok_and(|row| row.get::<_, Option<i64>>(0) == Some(4))
-    });
-    let calls = [
-        "try_reserve_stock('o', 'a', 'm', 1)",
-        "try_reserve_stock('p', 'a', 'm', 9)",
-        "try_sell_stock('o', 'a', 'm', 1)",
-        "try_confirm_stock('unknown')",
-        "try_release_stock('o')",
-        "try_return_stock('o')",
-        "try_extend_reservation('o', '1 hour')",
-        "try_receive_stock('stock of a m', 'a', 'm', 5)",
-        "try_adjust_stock('g', 'a', 'm', -9, 'why')",
-        "try_set_stock('g', 'b', 'm', 1, 7)",
-        "try_transfer_stock('g', 'b', 'm', 'n', 1)",
-        "try_set_limits('g', 'b', 'm', 1)",
-        "try_freeze_level('g', 'b', 'm', 'why')",
-        "try_unfreeze_level('g', 'b', 'm', 'why')",
-        "try_reopen_key('o', 'why')",
-        r#"reserve_many('[{"key":"o","lines":[{"sku":"a","location":"m","quantity":1}]}]')"#,
-    ];
-    let others = ["expire_reservations(10)", r#"settle('[{"key":"o","status":"paid"}]')"#];
-    for text in calls.iter().chain(&others) {
-        let error = reader.simple_query(&format!("SELECT * FROM stock.{text}")).expect_err(text);
-        assert_eq!(sqlstate(&error), "25006", "{text}: {error:?}");
-        assert!(
-            error.as_db_error().unwrap().hint().unwrap().contains("primary"),
-            "{text}: {error:?}"
-        );
-    }
-    assert_eq!(value(&mut reader, "SELECT held FROM stock.reservation('o')"), "1");
-    assert_eq!(value(&mut reader, "SELECT count(*) FROM stock.verify()"), "0");
 }
 
 /// docs/operating.md: policies do not bind the functions, FORCE or not.

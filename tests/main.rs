@@ -32,6 +32,7 @@ mod schema;
 mod security;
 mod settle;
 mod setup;
+mod standby;
 mod support;
 mod surroundings;
 mod values;

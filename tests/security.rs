@@ -3,8 +3,12 @@
 use super::support::{call, cluster, database, finish, outcome, sqlstate, stocked, value};
 
 /// A call of each function that answers where it is allowed.
-const CALLS: &[(&str, &str)] = &[
+pub const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT stock.available('a', 'm')"),
+    ("read", "SELECT stock.available('a', 'm', 1, '0')"),
+    ("read", "SELECT stock.write_position()"),
+    ("read", "SELECT stock.wait_for('0/1')"),
+    ("read", "SELECT stock.staleness()"),
     ("read", "SELECT * FROM stock.reservation('k')"),
     ("read", "SELECT * FROM stock.verify()"),
     ("read", "SELECT * FROM stock.doubtful_reservations('1 day')"),

@@ -27,6 +27,8 @@ pub const BATCH_LINES_MAX: usize = 100_000;
 pub const JSON_BYTES_MAX: usize = 16 << 20;
 /// Microseconds in a second.
 pub const SECOND: Micros = 1_000_000;
+/// Longest time, in microseconds, that a call may wait: a day.
+pub const TIMEOUT_MAX: u64 = (24 * 3600 * SECOND) as u64;
 /// Longest life that may be demanded of a lot: 100 years.
 pub const SPAN_MAX: Micros = 36_525 * 24 * 3600 * SECOND;
 /// Longest time to live of a hold: 366 days.
@@ -264,6 +266,18 @@ pub fn span(path: impl Display + Copy, micros: i128) -> Result<Micros, Fault> {
         _ => Err(Fault::invalid(path, format!("{path} must be at least 0 and at most 100 years"))
             .hint("Give an interval, '3 days' say.")),
     }
+}
+
+/// Takes how long somebody may wait: at most a day.
+///
+/// # Errors
+/// Of a longer time.
+pub fn timeout(path: impl Display + Copy, micros: i128) -> Result<u64, Fault> {
+    let sound = u64::try_from(micros).ok().filter(|micros| *micros <= TIMEOUT_MAX);
+    sound.ok_or_else(|| {
+        Fault::invalid(path, format!("{path} must be at least 0 and at most a day"))
+            .hint("Give an interval, '1 second' say.")
+    })
 }
 
 /// Takes a sale window that ends after it opens.

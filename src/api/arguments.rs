@@ -1,6 +1,8 @@
 //! Reads the arguments of a call. PostgreSQL has checked their types; their values are checked
 //! here.
 
+use std::time::Duration;
+
 use pg_stock_core::limits;
 use pg_stock_core::parse::{self, Options};
 use pg_stock_core::{Fault, LevelId, Line, Load, Micros, Name};
@@ -126,6 +128,12 @@ impl Arguments {
     /// A span of time that may be NULL.
     pub fn opt_span(&self, place: usize, name: &str) -> Result<Option<Micros>, Fault> {
         self.datum(place).map(|datum| limits::span(name, span(datum))).transpose()
+    }
+
+    /// How long a call may wait.
+    pub fn timeout(&self, place: usize) -> Result<Duration, Fault> {
+        let timeout = self.datum(place).ok_or_else(|| missing("timeout"))?;
+        limits::timeout("timeout", span(timeout)).map(Duration::from_micros)
     }
 
     /// The lines of a dispatch, which must be given.

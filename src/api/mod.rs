@@ -11,6 +11,7 @@ mod reads;
 mod reservations;
 mod road;
 mod rows;
+mod standby;
 
 use pg_stock_core::answer::report;
 use pg_stock_core::{Action, Fault, Name, Request};

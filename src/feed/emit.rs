@@ -17,7 +17,7 @@ use crate::store::datum::{bytes, int, text, word};
 use crate::store::notify::{self, Channel};
 use crate::store::rows::level_id;
 use crate::store::{names, sql};
-use crate::{durable, memory, store};
+use crate::{durable, memory, standby, store};
 
 /// What an emission told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +40,7 @@ pub struct Emitted {
 /// Standbys are waited for before the first message: a commit that tells something holds a lock
 /// that every other one that does must take, in all databases, and should find them ready.
 pub fn emit(most: usize) -> Result<Emitted, Error> {
+    standby::refuse_changes()?;
     let Some(news) = look()? else { return Ok(Emitted::default()) };
     settings::commit_durably();
     durable::flush()?;

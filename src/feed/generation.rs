@@ -11,6 +11,7 @@ use pgrx::spi::SpiResult;
 use super::moment;
 use crate::error::Error;
 use crate::settings;
+use crate::standby;
 use crate::store::datum::{Row, Value, flag, int, word};
 use crate::store::sql;
 use crate::store::sql::Statement;
@@ -151,6 +152,7 @@ impl Generation {
 
 /// Begins a new generation, whatever there was: all cursors become invalid. Gives its name.
 pub fn begin() -> Result<String, Error> {
+    standby::refuse_changes()?;
     moment::check()?;
     Generation::begin(Beginning::Anew)?;
     Ok(Generation::current()?.map_or_else(|| NONE.to_owned(), |generation| generation.id))

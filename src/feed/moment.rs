@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 
 use crate::board;
 use crate::error::Error;
+use crate::standby::is_standby;
 use crate::store::sql;
 
 /// What the moment sees. The transaction that asks is still running.
@@ -24,8 +25,7 @@ pub fn now() -> Result<Snapshot, Error> {
 /// A standby's snapshots leave out running transactions: a cursor from there would skip what they
 /// commit.
 fn check_place() -> Result<(), Error> {
-    // SAFETY: asks for the state of the server.
-    if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::Standby) } else { Ok(()) }
+    if is_standby() { Err(Error::Standby) } else { Ok(()) }
 }
 
 /// Refuses where, besides, this transaction has written: its own rows are not to be seen before it

@@ -40,12 +40,12 @@ use super::clock::now;
 use super::datum::{Row, bytes, int, line, text, time, word};
 use super::notify::storable;
 use super::rows::{hold, level_id};
-use super::run::{refuse_on_standby, refuse_where_distributed};
+use super::run::refuse_where_distributed;
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
 use super::{load, lots, sql, write};
 use crate::error::Error;
-use crate::settings;
+use crate::{settings, standby};
 
 /// How often everything is looked at: a hold whose transaction took longer than its time to live
 /// lies below the mark.
@@ -108,7 +108,7 @@ thread_local! {
 /// `told` is for a caller who hears of every hold with an early deadline that is committed: the
 /// earliest of them since the last sweep ([`NEVER`]: none). Others pass `None`.
 pub fn expire(most: usize, told: Option<Micros>) -> Result<Swept, Error> {
-    refuse_on_standby()?;
+    standby::refuse_changes()?;
     refuse_where_distributed()?;
     watch_for_aborts();
     // Taken, and put back at the end only: after an error the next sweep looks at everything.

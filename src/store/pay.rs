@@ -18,11 +18,12 @@ use super::access::Access;
 use super::datum::bytes;
 use super::expire::{is_lasting, is_restoring, is_subscribed, wait_for};
 use super::rows::level_id;
-use super::run::{refuse_on_standby, refuse_where_distributed};
+use super::run::refuse_where_distributed;
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
 use super::{load, lots, sql, write};
 use crate::error::Error;
+use crate::standby;
 
 /// What one call did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +45,7 @@ thread_local! {
 
 /// Pays up to 10,000 lines at one level.
 pub fn pay() -> Result<Paid, Error> {
-    refuse_on_standby()?;
+    standby::refuse_changes()?;
     refuse_where_distributed()?;
     if is_restoring()? || is_subscribed()? {
         return Ok(Paid::default());

@@ -35,7 +35,6 @@
 use std::collections::BTreeSet;
 
 use pg_stock_core::{Action, Answer, Decision, Facts, LevelId, Request, decide, will_act};
-use pgrx::pg_sys;
 
 use super::access::Access;
 use super::clock::now;
@@ -43,7 +42,7 @@ use super::load::{self, Glance, History};
 use super::setback::Setback;
 use super::{direct, subtransaction, write};
 use crate::error::Error;
-use crate::{citus, durable, memory};
+use crate::{citus, durable, memory, standby};
 
 /// How often a call starts again because others changed what it had read; each time it sees more of
 /// what they did.
@@ -52,20 +51,13 @@ const ATTEMPTS_MAX: usize = 100;
 /// Answers requests in order, each all or nothing, and stores what they change. What an answer
 /// reports of earlier transactions is durable.
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
-    refuse_on_standby()?;
+    standby::refuse_changes()?;
     refuse_where_distributed()?;
     let answers = answers_to(requests)?;
     if answers.iter().any(Answer::reports_the_past) {
         durable::flush_before_an_answer()?;
     }
     Ok(answers)
-}
-
-/// A standby would refuse to write; but a refusal writes nothing, and would be judged from what may
-/// be out of date.
-pub fn refuse_on_standby() -> Result<(), Error> {
-    // SAFETY: reads the state of the server.
-    if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::ReadOnly) } else { Ok(()) }
 }
 
 /// Citus runs a statement on a distributed table on other nodes, one by one, and does not lock

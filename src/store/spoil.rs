@@ -19,12 +19,13 @@ use super::datum::{Row, int, text, time, word};
 use super::expire::{is_lasting, is_restoring, is_subscribed};
 use super::notify::Channel;
 use super::rows::level_id;
-use super::run::{refuse_on_standby, refuse_where_distributed};
+use super::run::refuse_where_distributed;
 use super::setback::Setback;
 use super::subtransaction::{self, Caught};
 use super::{load, lots, notify, sql, write};
 use crate::error::Error;
 use crate::settings::{self, Notify};
+use crate::standby;
 
 /// How long another session that tells of dates is waited for.
 const LOCK_WAIT_MAX_MS: i32 = 1_000;
@@ -44,7 +45,7 @@ pub struct Spoiled {
 
 /// Books the lots past their time of up to `most` levels, and tells of dates.
 pub fn spoil(most: usize) -> Result<Spoiled, Error> {
-    refuse_on_standby()?;
+    standby::refuse_changes()?;
     refuse_where_distributed()?;
     if is_restoring()? || is_subscribed()? {
         return Ok(Spoiled::default());
