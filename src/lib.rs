@@ -76,6 +76,7 @@ pub mod pg_test {
     /// No settings beyond PostgreSQL's own.
     #[must_use]
     pub fn postgresql_conf_options() -> Vec<&'static str> {
-        vec![]
+        // Tests let holds lapse at once.
+        vec!["pg_stock.min_ttl = 0"]
     }
 }

@@ -366,6 +366,18 @@ fn a_dba_bounds_how_long_units_are_held() {
     let database = database();
     let mut client = database.connect();
     stocked(&mut client, "a", "m", 10);
+    let unset = "SELECT set_config(name, boot_val || unit, false) FROM pg_settings
+                  WHERE name IN ('pg_stock.min_ttl', 'pg_stock.max_ttl')";
+    client.batch_execute(unset).unwrap();
+    for ttl in ["30 ms", "3600000", "32 days"] {
+        let text = format!("try_reserve_stock('unset', 'a', 'm', 1, '{ttl}')");
+        assert_eq!(raised(&mut client, &text), "22023", "{ttl}");
+    }
+    for (key, ttl) in [("a second", "1 s"), ("a month", "31 days")] {
+        let text = format!("reserve_stock('{key}', 'a', 'm', 1, '{ttl}')");
+        assert_eq!(outcome(&mut client, &text), "reserved");
+        outcome(&mut client, &format!("release_stock('{key}')"));
+    }
     client.batch_execute("SET pg_stock.min_ttl = '1 min'; SET pg_stock.max_ttl = '1 d'").unwrap();
     let json = r#"[{"sku":"a","location":"m","quantity":1}]"#;
     let calls = [

@@ -126,6 +126,9 @@ fn every_target_of_make_that_a_document_names_exists() {
 fn the_settings_are_those_of_the_reference() {
     let cluster = Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off"]);
     let mut client = cluster.connect("postgres");
+    let unset = "SELECT set_config(name, boot_val || unit, false) FROM pg_settings
+                  WHERE name IN ('pg_stock.min_ttl', 'pg_stock.max_ttl')";
+    client.batch_execute(unset).unwrap();
     let set_by = "CASE context WHEN 'user' THEN 'everybody' WHEN 'superuser' THEN 'superuser' WHEN \
                   'sighup' THEN 'reload' WHEN 'postmaster' THEN 'start' END";
     let asked = format!(

@@ -86,9 +86,9 @@ static MIN_TTL: Number = Number {
         name: c"pg_stock.min_ttl",
         meaning: c"The shortest time to live that a call may ask for.",
         more: c"A number without a unit is taken for seconds, in an interval too: this finds \
-                callers who meant minutes. 0: no limit.",
+                callers who meant minutes. A second unless set; 0: no limit.",
         by: By::Superuser,
-        value: GucSetting::<i32>::new(0),
+        value: GucSetting::<i32>::new(1_000),
     },
 };
 
@@ -102,9 +102,9 @@ static MAX_TTL: Number = Number {
     setting: Setting {
         name: c"pg_stock.max_ttl",
         meaning: c"The longest time to live that a call may ask for.",
-        more: c"At most 366 days. It finds callers who meant milliseconds.",
+        more: c"It finds callers who meant milliseconds. 31 days unless set, and 366 at most.",
         by: By::Superuser,
-        value: GucSetting::<i32>::new((TTL_MAX / SECOND) as i32),
+        value: GucSetting::<i32>::new(31 * 24 * 3600),
     },
 };
 
