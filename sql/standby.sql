@@ -12,9 +12,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.write_position() IS
-    'How far this server has written by now: asked after a write was committed, a standby for which '
-    'stock.wait_for(position) is true shows that write. Inside the transaction that writes it comes '
-    'too early. It holds until another server takes over. Locks nothing. 25006 on a standby.';
+    'How far this server has written by now: asked after a write was committed, a standby for '
+    'which stock.wait_for(position) is true shows that write. Inside the transaction that writes '
+    'it comes too early. It holds until another server takes over. Locks nothing. 25006 on a '
+    'standby.';
 
 CREATE FUNCTION stock.wait_for(write_position pg_lsn, timeout interval DEFAULT '1 second')
 RETURNS boolean LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -38,10 +39,10 @@ SELECT CASE WHEN NOT pg_is_in_recovery() THEN interval '0'
                             AND pg_last_wal_replay_lsn() >= r.latest_end_lsn)) AS at) seen
 $$;
 COMMENT ON FUNCTION stock.staleness() IS
-    'How old what this server shows is at most: 0 on a primary. On a standby that shows all that it '
-    'has heard of, the time since it last heard from its primary, which an idle one may let rise to '
-    'half its wal_sender_timeout; else the time since the newest commit that it shows. NULL where '
-    'neither is known. Locks nothing.';
+    'How old what this server shows is at most: 0 on a primary. On a standby that shows all that '
+    'it has heard of, the time since it last heard from its primary, which an idle one may let '
+    'rise to half its wal_sender_timeout; else the time since the newest commit that it shows. '
+    'NULL where neither is known. Locks nothing.';
 
 CREATE FUNCTION stock.available(
     sku text, location text, at_least_version bigint, timeout interval DEFAULT '1 second'
@@ -79,5 +80,6 @@ $$;
 COMMENT ON FUNCTION stock.available(text, text, bigint, interval) IS
     'As stock.available(sku, location), of a level that has reached at_least_version, that of an '
     'answer say: waits until this server shows it, for timeout at most (0 to a day), and raises '
-    '55000 where it does not. NULL for at_least_version: any. Under REPEATABLE READ and SERIALIZABLE '
-    'the transaction''s snapshot decides. Holds a snapshot meanwhile, as stock.wait_for does.';
+    '55000 where it does not. NULL for at_least_version: any. Under REPEATABLE READ and '
+    'SERIALIZABLE the transaction''s snapshot decides. Holds a snapshot meanwhile, as '
+    'stock.wait_for does.';

@@ -57,8 +57,8 @@ fn staleness(client: &mut Client) -> Duration {
     Duration::from_secs_f64(seconds.parse().expect("seconds"))
 }
 
-/// MISSION E4. Replay stands still, as behind a long query: what the standby shows grows old, and it
-/// says so; who waits for a write or a version waits until it comes, or is told that it did not.
+/// MISSION E4. Replay stands still, as behind a long query: what the standby shows grows old, and
+/// it says so; who waits for a write or a version waits until it comes, or is told that it did not.
 #[test]
 fn a_standby_says_how_old_it_is_and_waits_for_a_write() {
     let Pair { primary: _primary, standby, mut writer, mut reader, database } = Pair::start();

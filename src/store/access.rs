@@ -176,8 +176,8 @@ impl Access {
         Ok(claimed + sql::CLAIM.execute_each(&[], rest)?)
     }
 
-    /// Writes down what entries that were just claimed did to lots, where that is possible directly:
-    /// says how many moves there were.
+    /// Writes down what entries that were just claimed did to lots, where that is possible
+    /// directly: says how many moves there were.
     pub fn claim_lots(&self, entries: &[Entry]) -> Option<usize> {
         let positions = self.positions.borrow();
         let mut rows = Vec::new();

@@ -251,8 +251,8 @@ impl Tables {
         (is_as_before && found.delete(&snapshot)).then_some(())
     }
 
-    /// Writes ledger rows, which claim their keys, until a key is taken; gives the positions of those
-    /// that were written.
+    /// Writes ledger rows, which claim their keys, until a key is taken; gives the positions of
+    /// those that were written.
     pub fn claim(&self, rows: impl Iterator<Item = [Value; ledger::WIDTH]>) -> Option<Vec<i64>> {
         let table = Table::open(&LEDGER, Deed::Insert)?;
         let origin = Origin::of_session(table.sequence());
