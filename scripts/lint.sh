@@ -27,5 +27,7 @@ fi
     'stock.expire_all(batch_rows integer,INOUT holds_expired bigint,INOUT units_returned bigint)' \
     --proc-without-search-path \
     'stock.pay_waiting(INOUT lines_paid bigint,INOUT units_paid bigint)' \
+    --proc-without-search-path \
+    'stock.import(batch text,source regclass,mode text,chunk_rows integer,INOUT applied bigint,INOUT repeated bigint,INOUT refused bigint)' \
     "$script" || fail 'pgspot found something'
 exit $status

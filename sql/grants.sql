@@ -35,7 +35,8 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
        ('expire_lots', 'administer'), ('pay_queues', 'administer'), ('pay_waiting', 'administer'),
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'),
-       ('settle', 'administer')
+       ('settle', 'administer'), ('import', 'administer'), ('begin_import', 'administer'),
+       ('import_chunk', 'administer')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS
     'The access level that each function belongs to; what is not listed is for the owner alone.';
@@ -78,7 +79,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, '
                    'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker, '
                    'stock.shipments, stock.waiting_lines, stock.supplied, stock.lots, '
-                   'stock.expiring_lots, stock.lot_holds, stock.lot_moves TO %I', role);
+                   'stock.expiring_lots, stock.lot_holds, stock.lot_moves, '
+                   'stock.import_batch, stock.import_error, stock.import_progress TO %I', role);
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p
@@ -111,7 +113,8 @@ BEGIN
         EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, '
                        'stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, '
                        'stock.worker, stock.shipments, stock.waiting_lines, stock.supplied, '
-                       'stock.lots, stock.expiring_lots, stock.lot_holds, stock.lot_moves '
+                       'stock.lots, stock.expiring_lots, stock.lot_holds, stock.lot_moves, '
+                       'stock.import_batch, stock.import_error, stock.import_progress '
                        'FROM %I', role);
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);

@@ -1,5 +1,17 @@
 -- Reading elsewhere: how old what a standby shows may be, and waiting until it shows a write.
 
+CREATE FUNCTION stock.check_primary() RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction',
+            MESSAGE = 'stock cannot be changed on a standby',
+            HINT = 'Connect to the primary.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION stock.check_primary() IS 'Raises 25006 on a standby.';
+
 CREATE FUNCTION stock.write_position() RETURNS pg_lsn
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -21,7 +21,7 @@
 //! | `fields` | errors of PostgreSQL keep all their fields on their way through Rust |
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
-//! standby.sql, grants.sql.
+//! standby.sql, import.sql, grants.sql.
 
 mod api;
 mod board;
@@ -48,6 +48,7 @@ extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]
 extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = ["views"]);
 extension_sql_file!("../sql/feed.sql", name = "feed", requires = ["maintenance"]);
 extension_sql_file!("../sql/standby.sql", name = "standby", requires = ["feed"]);
+extension_sql_file!("../sql/import.sql", name = "import", requires = ["standby"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

@@ -16,6 +16,7 @@ mod feed_model;
 mod fields;
 mod foreign_keys;
 mod generation;
+mod import;
 mod interruptions;
 mod isolation;
 mod lots;

@@ -1,8 +1,8 @@
 //! `stock-bench flash-sale`: the demo. `stock-bench peers`: pg_stock beside its peers. `stock-bench
 //! expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
 //! `stock-bench batches`: what batches cost without statistics. `stock-bench queues`: what it costs
-//! to wait for what is not there yet. `stock-bench lots`: what lots cost. All run on a private
-//! throwaway PostgreSQL.
+//! to wait for what is not there yet. `stock-bench lots`: what lots cost. `stock-bench
+//! import`: what it takes to load a shop. All run on a private throwaway PostgreSQL.
 
 mod batches;
 mod cache;
@@ -10,6 +10,7 @@ mod connection;
 mod expiry;
 mod feed;
 mod flash_sale;
+mod import;
 mod lots;
 mod median;
 mod naive_sale;
@@ -48,6 +49,8 @@ enum What {
     Queues(queues::Queues),
     /// Measure what lots cost those who reserve.
     Lots(lots::Lots),
+    /// Measure what it takes to load a shop.
+    Import(import::Import),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         What::Batches(batches) => batches::run(&batches),
         What::Queues(queues) => queues::run(&queues),
         What::Lots(lots) => lots::run(&lots),
+        What::Import(import) => import::run(&import),
         What::Feed(feed) => feed::run(&feed),
     }
 }

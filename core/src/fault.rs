@@ -11,6 +11,16 @@ pub enum FaultKind {
     Overflow,
 }
 
+impl FaultKind {
+    /// Its SQLSTATE.
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            FaultKind::Invalid => "22023",
+            FaultKind::Overflow => "22003",
+        }
+    }
+}
+
 /// Bad input: always raised, never returned as a row. Says where the fault is and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

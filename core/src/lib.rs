@@ -16,6 +16,7 @@
 //! | [`outcome`], [`answer`] | the closed list of answers, their SQLSTATEs, and the row a caller gets |
 //! | [`mod@decide`] | the rules |
 //! | [`feed`] | the change feed: cursors, messages, alerts |
+//! | [`import`] | the rows of a shop's stock, and what became of each |
 //! | [`settle`] | what a shop says of its orders against what became of their reservations |
 //! | [`table`] | the table of outcome by operation and state, made by running the rules |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod decide;
 pub mod facts;
 pub mod fault;
 pub mod feed;
+pub mod import;
 pub mod limits;
 pub mod moment;
 pub mod name;

@@ -5,6 +5,9 @@ use jiff::civil::date;
 
 use crate::facts::Micros;
 
+/// The beginning of 1970, as PostgreSQL counts.
+pub const UNIX_EPOCH: Micros = -946_684_800_000_000;
+
 /// A moment as ISO 8601 has it, in UTC: `2026-11-27T09:00:00Z`; `None` outside the years 1970 to
 /// 9999.
 pub fn iso(at: Micros) -> Option<String> {

@@ -6,6 +6,7 @@
 mod arguments;
 mod feed;
 mod goods;
+mod import;
 mod maintenance;
 mod reads;
 mod reservations;

@@ -9,6 +9,7 @@
 //! | `pay` | gives what has come to those who wait, where one call could not |
 //! | `reads` | what callers ask without changing anything |
 //! | `sound` | a batch of which some requests meet damaged tables |
+//! | `import` | a batch of rows, of which some cannot be carried out |
 //! | `access` | what is done with the tables, verb by verb, either directly or by a statement |
 //! | `rows` | the tables, each said once |
 //! | `direct` | the way to the tables without SQL |
@@ -29,6 +30,7 @@ mod crowd;
 pub mod datum;
 mod direct;
 mod expire;
+mod import;
 mod load;
 mod lots;
 pub mod notify;
@@ -47,6 +49,7 @@ mod write;
 pub use access::names;
 pub use clock::now;
 pub use expire::{expire, forget, is_restoring, is_subscribed};
+pub use import::import;
 pub use pay::pay;
 pub use reads::{available, standing, standings};
 pub use run::run;

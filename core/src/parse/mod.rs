@@ -2,6 +2,7 @@
 
 mod loads;
 mod orders;
+mod stock;
 
 use std::collections::HashMap;
 use std::fmt::{self, Arguments};
@@ -10,6 +11,7 @@ pub use loads::loads;
 pub use orders::orders;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
+pub use stock::rows;
 
 use crate::facts::LevelId;
 use crate::fault::Fault;

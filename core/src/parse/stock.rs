@@ -1,0 +1,211 @@
+//! Reads the rows of an import.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use super::{Text, read};
+use crate::facts::LevelId;
+use crate::fault::Fault;
+use crate::import::Row;
+use crate::limits;
+use crate::moment::UNIX_EPOCH;
+use crate::name::Name;
+use crate::request::{Limits, NamedLot};
+
+/// A row, as the procedure that imports makes it of a row of the shop's: names as text, and any
+/// value where a number should be, so that no row can spoil the others.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRow {
+    /// What tells it from others.
+    id: Text,
+    /// How often the source has it.
+    times: i64,
+    sku: Option<Text>,
+    location: Option<Text>,
+    on_hand: Cell,
+    #[serde(default)]
+    safety_stock: Cell,
+    #[serde(default)]
+    buyer_limit: Cell,
+    #[serde(default)]
+    lot: Option<Text>,
+    /// In microseconds since 1970.
+    #[serde(default)]
+    best_before: Cell,
+}
+
+/// A value that should be a number.
+#[derive(Default)]
+enum Cell {
+    #[default]
+    Null,
+    Text(String),
+    Whole(i64),
+    Other(String),
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CellVisitor)
+    }
+}
+
+struct CellVisitor;
+
+impl Visitor<'_> for CellVisitor {
+    type Value = Cell;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Cell, E> {
+        Ok(Cell::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Cell, E> {
+        Ok(Cell::Other(value.to_string()))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Cell, E> {
+        Ok(Cell::Text(text.to_owned()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Cell, E> {
+        Ok(Cell::Whole(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Cell, E> {
+        Ok(i64::try_from(value).map_or_else(|_| Cell::Other(value.to_string()), Cell::Whole))
+    }
+
+    /// A numeric column shows its fraction where that is nothing, too.
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Cell, E> {
+        let is_whole = value.fract() == 0.0 && value.abs() <= limits::QUANTITY_MAX as f64;
+        Ok(if is_whole { Cell::Whole(value as i64) } else { Cell::Other(value.to_string()) })
+    }
+}
+
+impl Cell {
+    fn show(&self) -> String {
+        match self {
+            Cell::Null => "NULL".to_owned(),
+            Cell::Text(text) => format!("the text \"{text}\""),
+            Cell::Whole(value) => value.to_string(),
+            Cell::Other(value) => value.clone(),
+        }
+    }
+
+    fn whole(&self, path: &str) -> Result<i64, Fault> {
+        match self {
+            Cell::Whole(value) => Ok(*value),
+            _ => Err(Fault::invalid(path, format!("{path} must be an integer"))
+                .detail(format!("It is {}.", self.show()))
+                .hint("Give a whole number; a column of text can be cast.")),
+        }
+    }
+
+    /// `None` for NULL.
+    fn known(&self) -> Option<&Cell> {
+        Some(self).filter(|cell| !matches!(cell, Cell::Null))
+    }
+}
+
+/// Reads `[{"id": …, "times": …, "sku": …, "location": …, "on_hand": …}, …]`, row by row: what is
+/// wrong with one does not touch the others. The path of a fault is the column.
+///
+/// # Errors
+/// Where it is no array of such objects.
+pub fn rows(json: &[u8]) -> Result<Vec<Result<Row, Fault>>, Fault> {
+    let rows: Vec<RawRow> = read("rows", json)?;
+    Ok(rows.iter().map(row).collect())
+}
+
+fn row(raw: &RawRow) -> Result<Row, Fault> {
+    if raw.times > 1 {
+        return Err(Fault::invalid("sku", "the source has more than one row for this")
+            .detail(format!("It has {}; none of them was taken.", raw.times))
+            .hint("Give each level, or lot of a level, one row."));
+    }
+    let stock = |path: &str, cell: &Cell| limits::stock(path, cell.whole(path)?);
+    let limit = |path, cell: &Cell| cell.known().map(|cell| stock(path, cell)).transpose();
+    Ok(Row {
+        id: Name::from(raw.id.0.as_slice()),
+        at: LevelId {
+            sku: name("sku", raw.sku.as_ref())?,
+            location: name("location", raw.location.as_ref())?,
+        },
+        on_hand: stock("on_hand", &raw.on_hand)?,
+        lot: named_lot(raw.lot.as_ref(), &raw.best_before)?,
+        limits: Limits {
+            safety_stock: limit("safety_stock", &raw.safety_stock)?,
+            buyer_limit: limit("buyer_limit", &raw.buyer_limit)?,
+            ..Limits::default()
+        },
+    })
+}
+
+fn name(path: &str, given: Option<&Text>) -> Result<Name, Fault> {
+    let given = given.ok_or_else(|| {
+        Fault::invalid(path, format!("{path} must not be null"))
+            .hint("Name the SKU and the location.")
+    })?;
+    limits::name(path, &given.0)
+}
+
+fn named_lot(lot: Option<&Text>, date: &Cell) -> Result<Option<NamedLot>, Fault> {
+    let moment = |date: &Cell| {
+        let since_1970 = date.whole("best_before")?;
+        limits::date(since_1970.saturating_add(UNIX_EPOCH))
+    };
+    let best_before = date.known().map(moment).transpose()?;
+    let lot = lot.map(|lot| limits::lot("lot", &lot.0)).transpose()?;
+    match lot.filter(|name| !name.is_empty()) {
+        Some(name) => Ok(Some(NamedLot { name, best_before })),
+        None if best_before.is_none() => Ok(None),
+        None => Err(Fault::invalid("lot", "lot must be given where best_before is")
+            .hint("A date is that of a lot: give the lot a name, '2026-11-30' say.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_row_leaves_the_others_alone_and_names_its_column() {
+        let json = br#"[
+            {"id": "1", "times": 1, "sku": "a", "location": "m", "on_hand": 5.0},
+            {"id": "2", "times": 1, "sku": "b", "location": "m", "on_hand": -1},
+            {"id": "3", "times": 1, "sku": null, "location": "m", "on_hand": 1},
+            {"id": "4", "times": 1, "sku": "c", "location": "m", "on_hand": null},
+            {"id": "5", "times": 1, "sku": "c", "location": " m", "on_hand": 1},
+            {"id": "6", "times": 2, "sku": "d", "location": "m", "on_hand": 1},
+            {"id": "7", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "safety_stock": "2"},
+            {"id": "8", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "buyer_limit": 2},
+            {"id": "9", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "lot": null,
+             "best_before": 4000000000000000},
+            {"id": "10", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "lot": "l",
+             "best_before": "infinity"}]"#;
+        let paths: Vec<Option<String>> = rows(json)
+            .expect("an array")
+            .into_iter()
+            .map(|row| row.err().map(|f| f.path))
+            .collect();
+        let expected = [
+            None,
+            Some("on_hand"),
+            Some("sku"),
+            Some("on_hand"),
+            Some("location"),
+            Some("sku"),
+            Some("safety_stock"),
+            None,
+            Some("lot"),
+            Some("best_before"),
+        ];
+        assert_eq!(paths, expected.map(|path| path.map(str::to_owned)));
+    }
+}

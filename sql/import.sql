@@ -1,0 +1,305 @@
+-- Loading a shop: the rows of any table or view become levels, each once, in transactions of some
+-- thousand rows. A row's key is made of the batch and of what the row is about, so that a second
+-- call does only what is missing.
+
+CREATE TABLE stock.import_batch (
+    batch       text COLLATE "C" PRIMARY KEY,
+    source      text NOT NULL,
+    mode        text NOT NULL CHECK (mode IN ('set', 'receive')),
+    run         bigint NOT NULL,
+    rows        bigint,
+    applied     bigint NOT NULL,
+    repeated    bigint NOT NULL,
+    refused     bigint NOT NULL,
+    started_at  timestamptz NOT NULL,
+    finished_at timestamptz,
+    actor       text NOT NULL
+);
+COMMENT ON TABLE stock.import_batch IS 'What was imported, one row for each batch.';
+COMMENT ON COLUMN stock.import_batch.batch IS 'Its name: half of the key of its rows.';
+COMMENT ON COLUMN stock.import_batch.source IS 'The table or view that the last call read.';
+COMMENT ON COLUMN stock.import_batch.mode IS
+    'set: on_hand was counted; receive: so many units came.';
+COMMENT ON COLUMN stock.import_batch.run IS
+    'How many calls there were: one that has begun ends those before it.';
+COMMENT ON COLUMN stock.import_batch.rows IS
+    'Rows that the source had; NULL: the last call has not come so far.';
+COMMENT ON COLUMN stock.import_batch.applied IS 'Rows that took effect in the last call.';
+COMMENT ON COLUMN stock.import_batch.repeated IS
+    'Rows that the last call found to have taken effect before.';
+COMMENT ON COLUMN stock.import_batch.refused IS
+    'Rows that took no effect, or not all, see stock.import_error.';
+COMMENT ON COLUMN stock.import_batch.started_at IS 'When the last call began.';
+COMMENT ON COLUMN stock.import_batch.finished_at IS
+    'When the last call was through; NULL: it runs, or did not come so far.';
+COMMENT ON COLUMN stock.import_batch.actor IS 'Who made the last call.';
+COMMENT ON INDEX stock.import_batch_pkey IS 'One row for each batch.';
+
+CREATE TABLE stock.import_error (
+    batch       text COLLATE "C" NOT NULL,
+    number      bigint NOT NULL,
+    content     jsonb NOT NULL,
+    path        text NOT NULL,
+    outcome     text NOT NULL,
+    message     text NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    PRIMARY KEY (batch, number)
+);
+COMMENT ON TABLE stock.import_error IS
+    'Rows of imports that took no effect, or not all; a further call of the batch tries them again '
+    'and writes anew what is left.';
+COMMENT ON COLUMN stock.import_error.batch IS 'The batch.';
+COMMENT ON COLUMN stock.import_error.number IS
+    'The row, in the order of SKU, location and lot, from 1.';
+COMMENT ON COLUMN stock.import_error.content IS 'What the source said.';
+COMMENT ON COLUMN stock.import_error.path IS 'The column of the fault; empty: no single one.';
+COMMENT ON COLUMN stock.import_error.outcome IS
+    'The outcome of the refusal, or the SQLSTATE of the fault.';
+COMMENT ON COLUMN stock.import_error.message IS 'What is wrong, with the next step.';
+COMMENT ON COLUMN stock.import_error.recorded_at IS 'When it was tried.';
+COMMENT ON INDEX stock.import_error_pkey IS 'Finds the errors of a batch.';
+
+SELECT pg_catalog.pg_extension_config_dump('stock.import_batch', '');
+SELECT pg_catalog.pg_extension_config_dump('stock.import_error', '');
+
+CREATE VIEW stock.import_progress AS
+SELECT b.batch, b.source, b.mode, b.rows, b.applied + b.repeated + b.refused AS done,
+       CASE WHEN b.rows > 0
+            THEN pg_catalog.round(100.0 * (b.applied + b.repeated + b.refused) / b.rows, 1) END
+         AS percent,
+       b.refused, pg_catalog.clock_timestamp() - b.started_at AS running_for
+  FROM stock.import_batch b
+ WHERE b.finished_at IS NULL;
+COMMENT ON VIEW stock.import_progress IS
+    'Imports that run, or that were broken off: CALL stock.import again for what is missing.';
+COMMENT ON COLUMN stock.import_progress.batch IS 'The batch.';
+COMMENT ON COLUMN stock.import_progress.source IS 'What it reads.';
+COMMENT ON COLUMN stock.import_progress.mode IS 'set or receive.';
+COMMENT ON COLUMN stock.import_progress.rows IS 'Rows of the source; NULL: not known yet.';
+COMMENT ON COLUMN stock.import_progress.done IS 'Rows that are through.';
+COMMENT ON COLUMN stock.import_progress.percent IS 'That, of a hundred.';
+COMMENT ON COLUMN stock.import_progress.refused IS 'Rows among them that took no effect.';
+COMMENT ON COLUMN stock.import_progress.running_for IS 'For how long.';
+
+CREATE FUNCTION stock.import_rows(batch text, mode text, rows jsonb)
+RETURNS TABLE (
+    place bigint, applied boolean, repeated boolean, path text, outcome text, message text
+)
+LANGUAGE c VOLATILE ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'import_rows_wrapper';
+COMMENT ON FUNCTION stock.import_rows(text, text, jsonb) IS
+    'Carries out rows of an import in this transaction, and says what became of each. For '
+    'stock.import_chunk.';
+
+CREATE FUNCTION stock.import_query(source regclass, chunk_rows integer) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    fields text := '';
+    col record;
+    taken text;
+BEGIN
+    IF source IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'source must not be null',
+            HINT = 'Name a table or view, ''shop.goods'' say.';
+    END IF;
+    IF chunk_rows IS NULL OR chunk_rows NOT BETWEEN 1 AND 50000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'chunk_rows must be from 1 to 50000',
+            DETAIL = format('It is %s.', coalesce(chunk_rows::text, 'null')),
+            HINT = 'Leave it out for 5000 rows in each transaction.';
+    END IF;
+    FOR col IN
+        SELECT c.name, c.is_needed, format_type(a.atttypid, NULL) AS type
+          FROM (VALUES ('sku', true), ('location', true), ('on_hand', true),
+                       ('safety_stock', false), ('buyer_limit', false), ('lot', false),
+                       ('best_before', false)) AS c (name, is_needed)
+          LEFT JOIN pg_attribute a
+            ON a.attrelid = source AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped
+    LOOP
+        IF col.type IS NULL AND col.is_needed THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_column',
+                MESSAGE = format('%s has no column %s', source, col.name),
+                HINT = 'Name a table or view with the columns sku, location and on_hand; '
+                       'safety_stock, buyer_limit, lot and best_before may be there, too.';
+        END IF;
+        CONTINUE WHEN col.type IS NULL AND col.name <> 'lot';
+        IF col.name = 'best_before' THEN
+            IF col.type NOT IN ('date', 'timestamp without time zone',
+                                'timestamp with time zone') THEN
+                RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+                    MESSAGE = format('best_before of %s is of type %s', source, col.type),
+                    HINT = 'Cast it to timestamptz in a view.';
+            END IF;
+            taken := 'CASE WHEN pg_catalog.isfinite(s.best_before) THEN '
+                'pg_catalog.to_jsonb(pg_catalog.trunc(EXTRACT(epoch FROM '
+                's.best_before::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) 1000000)) '
+                'ELSE pg_catalog.to_jsonb(s.best_before::pg_catalog.text) END';
+        ELSIF col.type IS NULL THEN
+            taken := 'NULL::pg_catalog.text COLLATE pg_catalog."C"';
+        ELSIF col.name IN ('sku', 'location', 'lot') THEN
+            taken := format('s.%I::pg_catalog.text COLLATE pg_catalog."C"', col.name);
+        ELSE
+            taken := format('s.%I', col.name);
+        END IF;
+        fields := fields || format(', %s AS %I', taken, col.name);
+    END LOOP;
+    -- It runs with the rights and the search path of the caller.
+    RETURN format($query$
+        SELECT pg_catalog.min(r.number) AS first, pg_catalog.max(r.total) AS total,
+               pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)
+                   OPERATOR(pg_catalog.-) '{number,total}'::pg_catalog.text[]
+                   ORDER BY r.number) AS rows
+          FROM (SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(
+                           ROW (f.sku, f.location, f.lot)::pg_catalog.text)), 'hex') AS id,
+                       pg_catalog.count(*) OVER (PARTITION BY f.sku, f.location, f.lot) AS times,
+                       f.*,
+                       pg_catalog.row_number() OVER (
+                           ORDER BY f.sku, f.location, f.lot) AS number,
+                       pg_catalog.count(*) OVER () AS total
+                  FROM (SELECT %s FROM %s s) f) r
+         GROUP BY (r.number OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s
+         ORDER BY 1$query$, substr(fields, 3), source, chunk_rows);
+END
+$$;
+COMMENT ON FUNCTION stock.import_query(regclass, integer) IS
+    'The query that reads a source for stock.import, chunk_rows rows at a time, and tells each row '
+    'from the others. 42703 where a column is missing.';
+
+CREATE FUNCTION stock.begin_import(
+    batch text, source regclass, mode text, chunk_rows integer, OUT run bigint, OUT query text
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known stock.import_batch;
+BEGIN
+    PERFORM stock.check_primary();
+    query := stock.import_query(source, chunk_rows);
+    IF batch IS NULL OR octet_length(batch) NOT BETWEEN 1 AND 100
+       OR batch ~ '[[:cntrl:]]' OR batch <> btrim(batch) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'batch must be a name of 1 to 100 bytes, without blanks at its ends',
+            DETAIL = format('It is %s.', coalesce(quote_literal(batch), 'null')),
+            HINT = 'Name what is imported, ''first load'' say: the same name again does only what '
+                   'is missing.';
+    END IF;
+    IF mode IS NULL OR mode NOT IN ('set', 'receive') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'mode must be set or receive',
+            DETAIL = format('It is %s.', coalesce(quote_literal(mode), 'null')),
+            HINT = 'set: that many units are there; receive: that many more came.';
+    END IF;
+    SELECT * INTO known FROM stock.import_batch b WHERE b.batch = $1 FOR UPDATE;
+    IF known.mode <> mode THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('the batch "%s" was imported with the mode %s', batch, known.mode),
+            HINT = 'Give that mode again, or another batch a name of its own.';
+    END IF;
+    DELETE FROM stock.import_error e WHERE e.batch = $1;
+    INSERT INTO stock.import_batch AS b
+    VALUES ($1, $2::text, $3, 1, NULL, 0, 0, 0, clock_timestamp(), NULL,
+            coalesce(nullif(current_setting('role'), 'none'), session_user))
+    ON CONFLICT ON CONSTRAINT import_batch_pkey DO UPDATE
+       SET source = excluded.source, run = b.run + 1, rows = NULL, applied = 0, repeated = 0,
+           refused = 0, started_at = excluded.started_at, finished_at = NULL,
+           actor = excluded.actor
+    RETURNING b.run INTO run;
+END
+$$;
+COMMENT ON FUNCTION stock.begin_import(text, regclass, text, integer) IS
+    'Begins a call of stock.import: forgets the errors of the calls before it. Answers its number, '
+    'and the query that reads the rows.';
+
+CREATE FUNCTION stock.import_chunk(batch text, run bigint, first bigint, total bigint, rows jsonb)
+RETURNS stock.import_batch
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known stock.import_batch;
+BEGIN
+    PERFORM stock.check_primary();
+    SELECT * INTO known FROM stock.import_batch b WHERE b.batch = $1 FOR UPDATE;
+    IF known.run IS DISTINCT FROM run THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use',
+            MESSAGE = format('another call has begun to import the batch "%s"', batch),
+            DETAIL = 'What this call has done until now is kept; the other one does the rest.',
+            HINT = 'Wait for it: see stock.import_progress.';
+    END IF;
+    IF rows IS NOT NULL THEN
+        WITH verdict AS (
+            SELECT * FROM stock.import_rows(batch, known.mode, $5)
+        ), failed AS (
+            INSERT INTO stock.import_error
+            SELECT $1, first + v.place - 1,
+                   r.content - '{id,times}'::text[]
+                     || CASE WHEN jsonb_typeof(r.content -> 'best_before') = 'number'
+                             THEN jsonb_build_object('best_before', to_timestamp(
+                                      (r.content ->> 'best_before')::numeric / 1000000))
+                             ELSE '{}' END,
+                   v.path, v.outcome, v.message, clock_timestamp()
+              FROM verdict v
+             CROSS JOIN LATERAL (SELECT $5 -> (v.place - 1)::integer AS content) r
+             WHERE NOT v.applied AND NOT v.repeated
+        )
+        UPDATE stock.import_batch b
+           SET rows = total, applied = b.applied + done.applied,
+               repeated = b.repeated + done.repeated, refused = b.refused + done.refused
+          FROM (SELECT count(*) FILTER (WHERE v.applied) AS applied,
+                       count(*) FILTER (WHERE v.repeated) AS repeated,
+                       count(*) FILTER (WHERE NOT v.applied AND NOT v.repeated) AS refused
+                  FROM verdict v) done
+         WHERE b.batch = $1
+        RETURNING b.* INTO known;
+    ELSE
+        UPDATE stock.import_batch b SET rows = coalesce(b.rows, 0), finished_at = clock_timestamp()
+         WHERE b.batch = $1
+        RETURNING b.* INTO known;
+    END IF;
+    RETURN known;
+END
+$$;
+COMMENT ON FUNCTION stock.import_chunk(text, bigint, bigint, bigint, jsonb) IS
+    'Imports rows of a batch in this transaction; NULL for rows: the call is through. 55006 where '
+    'a further call has begun.';
+
+-- A procedure that commits can be neither SECURITY DEFINER nor carry SET: every name qualified. It
+-- reads the source with the rights of the caller.
+CREATE PROCEDURE stock.import(
+    batch text, source regclass, mode text DEFAULT 'set', chunk_rows integer DEFAULT 5000,
+    INOUT applied bigint DEFAULT 0, INOUT repeated bigint DEFAULT 0, INOUT refused bigint DEFAULT 0
+) LANGUAGE plpgsql AS $$
+DECLARE
+    this record;
+    part record;
+    so_far stock.import_batch;
+    told timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    SELECT * INTO this FROM stock.begin_import(batch, source, mode, chunk_rows);
+    COMMIT;
+    FOR part IN EXECUTE this.query LOOP
+        so_far := stock.import_chunk(batch, this.run, part.first, part.total, part.rows);
+        COMMIT;
+        IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) told
+           OPERATOR(pg_catalog.>=) '1 s'::pg_catalog.interval THEN
+            told := pg_catalog.clock_timestamp();
+            RAISE NOTICE 'import "%": % of % rows, % refused', batch,
+                so_far.applied OPERATOR(pg_catalog.+) so_far.repeated
+                    OPERATOR(pg_catalog.+) so_far.refused,
+                so_far.rows, so_far.refused;
+        END IF;
+    END LOOP;
+    so_far := stock.import_chunk(batch, this.run, NULL, NULL, NULL);
+    COMMIT;
+    applied := so_far.applied;
+    repeated := so_far.repeated;
+    refused := so_far.refused;
+END
+$$;
+COMMENT ON PROCEDURE stock.import(text, regclass, text, integer, bigint, bigint, bigint) IS
+    'Makes levels of the rows of a table or view with the columns sku, location, on_hand and, if '
+    'they are there, safety_stock, buyer_limit, lot and best_before. mode set: on_hand is what was '
+    'counted, as stock.set_stock; receive: what came, as stock.receive_stock. chunk_rows (1 to '
+    '50,000) in each transaction, whose levels are locked for that long. Each row takes effect '
+    'once under the name of the batch, which half of a broken off call keeps: again does what is '
+    'missing. Bad rows stop no good ones: they are in stock.import_error. Answers how many rows '
+    'took effect now, had taken effect before, were refused. Progress: stock.import_progress, and '
+    'a NOTICE each second. Not inside a transaction block.';
