@@ -1,15 +1,18 @@
--- Who may do what. PUBLIC gets nothing; three access levels, each with what the one before it has:
+-- Who may do what. PUBLIC gets nothing; four access levels, each with what the one before it has:
+-- - monitor: numbers, for those who watch: no key, no buyer, no row of the ledger
 -- - read: the views, and the functions that only look
 -- - operate: reserve, sell, confirm, release, return, extend
 -- - administer: receive, adjust, set, transfer, dispatch, arrive, lose, recall, limits, freeze,
---   lots, reopen, expire, pay queues, settle, emit changes
+--   lots, reopen, import, expire, pay queues, settle, emit changes
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
-       ('doubtful_reservations', 'read'), ('worker_status', 'read'), ('changes_since', 'read'),
+       ('stat_calls', 'monitor'), ('stat_quantile', 'monitor'), ('stat_hot_skus', 'monitor'),
+       ('stat_worker_counts', 'monitor'), ('stat_reset', 'administer'),
+       ('worker_status', 'monitor'), ('doubtful_reservations', 'read'), ('changes_since', 'read'),
        ('snapshot', 'read'), ('picks', 'read'), ('write_position', 'read'), ('wait_for', 'read'),
-       ('staleness', 'read'),
+       ('staleness', 'monitor'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
        ('confirm_stock', 'operate'), ('try_confirm_stock', 'operate'),
@@ -41,10 +44,26 @@ $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS
     'The access level that each function belongs to; what is not listed is for the owner alone.';
 
+CREATE FUNCTION stock.access_of_views() RETURNS TABLE (view_name text, access text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+VALUES ('stat', 'monitor'), ('stat_bucket', 'monitor'), ('stat_latency', 'monitor'),
+       ('stat_hot', 'monitor'), ('stat_worker', 'monitor'), ('worker', 'monitor'),
+       ('feed_lag', 'monitor'), ('alert', 'monitor'), ('levels', 'monitor'),
+       ('expiring_lots', 'monitor'), ('maintenance_run', 'monitor'),
+       ('holds', 'read'), ('ledger_rows', 'read'), ('overdue', 'read'), ('shipments', 'read'),
+       ('waiting_lines', 'read'), ('supplied', 'read'), ('lots', 'read'), ('lot_holds', 'read'),
+       ('lot_moves', 'read'), ('import_batch', 'read'), ('import_error', 'read'),
+       ('import_progress', 'read')
+$$;
+COMMENT ON FUNCTION stock.access_of_views() IS
+    'The access level that each view, and each table that may be read, belongs to; what is not '
+    'listed is for the owner alone.';
+
 CREATE FUNCTION stock.access_rank(access text) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN CASE access WHEN 'read' THEN 1 WHEN 'operate' THEN 2 WHEN 'administer' THEN 3 END;
+    RETURN CASE access WHEN 'monitor' THEN 1 WHEN 'read' THEN 2 WHEN 'operate' THEN 3
+                       WHEN 'administer' THEN 4 END;
 END
 $$;
 COMMENT ON FUNCTION stock.access_rank(text) IS
@@ -61,7 +80,7 @@ BEGIN
     IF stock.access_rank(access) IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('"%s" is not an access level', access),
-            HINT = 'The access levels are read, operate and administer.';
+            HINT = 'The access levels are monitor, read, operate and administer.';
     END IF;
 END
 $$;
@@ -72,15 +91,18 @@ CREATE FUNCTION stock.grant_access(role text, access text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     f regprocedure;
+    v text;
 BEGIN
     PERFORM stock.check_access(role, access);
     EXECUTE format('GRANT USAGE ON SCHEMA stock TO %I', role);
-    EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
-    EXECUTE format('GRANT SELECT ON stock.levels, stock.holds, stock.ledger_rows, stock.overdue, '
-                   'stock.maintenance_run, stock.feed_lag, stock.alert, stock.worker, '
-                   'stock.shipments, stock.waiting_lines, stock.supplied, stock.lots, '
-                   'stock.expiring_lots, stock.lot_holds, stock.lot_moves, '
-                   'stock.import_batch, stock.import_error, stock.import_progress TO %I', role);
+    IF access <> 'monitor' THEN
+        EXECUTE format('GRANT USAGE ON TYPE stock.answer TO %I', role);
+    END IF;
+    FOR v IN SELECT a.view_name FROM stock.access_of_views() a
+              WHERE stock.access_rank(a.access) <= stock.access_rank($2)
+    LOOP
+        EXECUTE format('GRANT SELECT ON stock.%I TO %I', v, role);
+    END LOOP;
     FOR f IN SELECT p.oid::regprocedure
                FROM stock.access_of_functions() a
                JOIN pg_proc p
@@ -92,13 +114,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.grant_access(text, text) IS
-    'Grants a role an access level (read, operate, administer) with all below it. Only for the '
-    'owner of the extension.';
+    'Grants a role an access level (monitor, read, operate, administer) with all below it. Only '
+    'for the owner of the extension.';
 
 CREATE FUNCTION stock.revoke_access(role text, access text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     f regprocedure;
+    v text;
 BEGIN
     PERFORM stock.check_access(role, access);
     FOR f IN SELECT p.oid::regprocedure
@@ -109,14 +132,15 @@ BEGIN
     LOOP
         EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %I', f, role);
     END LOOP;
-    IF access = 'read' THEN
-        EXECUTE format('REVOKE SELECT ON stock.levels, stock.holds, stock.ledger_rows, '
-                       'stock.overdue, stock.maintenance_run, stock.feed_lag, stock.alert, '
-                       'stock.worker, stock.shipments, stock.waiting_lines, stock.supplied, '
-                       'stock.lots, stock.expiring_lots, stock.lot_holds, stock.lot_moves, '
-                       'stock.import_batch, stock.import_error, stock.import_progress '
-                       'FROM %I', role);
+    FOR v IN SELECT a.view_name FROM stock.access_of_views() a
+              WHERE stock.access_rank(a.access) >= stock.access_rank($2)
+    LOOP
+        EXECUTE format('REVOKE SELECT ON stock.%I FROM %I', v, role);
+    END LOOP;
+    IF access IN ('monitor', 'read') THEN
         EXECUTE format('REVOKE USAGE ON TYPE stock.answer FROM %I', role);
+    END IF;
+    IF access = 'monitor' THEN
         EXECUTE format('REVOKE USAGE ON SCHEMA stock FROM %I', role);
     END IF;
 END

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32};
 
 use pg_stock_core::Micros;
 use pg_stock_core::facts::NEVER;
@@ -18,6 +18,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::settings;
+use crate::shared::{Piece, SharedText};
 
 /// In place of a process: the database wants a worker.
 const WANTED: i32 = 0;
@@ -57,8 +58,7 @@ struct Trouble {
     since: AtomicI64,
     /// How often it failed since.
     failures: AtomicI32,
-    length: AtomicU32,
-    text: [AtomicU8; ERROR_BYTES],
+    text: SharedText<ERROR_BYTES>,
 }
 
 /// The process of the launcher, and what its last probe found. The slots of the databases follow.
@@ -70,11 +70,8 @@ struct Board {
     room: usize,
 }
 
-/// Where the board is, in every process: set when the server starts, and again after a crash.
+/// Where the board is, in every process.
 static BOARD: AtomicPtr<Board> = AtomicPtr::new(null_mut());
-/// The hooks that were there before ours.
-static mut EARLIER_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut EARLIER_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 thread_local! {
     /// The earliest deadline of the holds that this transaction has opened.
@@ -85,43 +82,18 @@ thread_local! {
     static UNPAID: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Asks for the shared memory, while the library is preloaded.
-pub fn request() {
-    // SAFETY: hooks of the types that PostgreSQL asks for, put in place before it has shared
-    // memory.
-    unsafe {
-        EARLIER_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(reserve);
-        EARLIER_STARTUP = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(set_up);
-    }
-}
+/// Where it is kept.
+pub static PIECE: Piece = Piece { name: c"pg_stock board", size, set_up };
 
 fn size() -> usize {
     size_of::<Board>() + settings::max_databases() * size_of::<Slot>()
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn reserve() {
+unsafe fn set_up(place: *mut u8) {
+    let board: *mut Board = place.cast();
+    let room = settings::max_databases();
+    // SAFETY: there is room for the board and so many slots.
     unsafe {
-        if let Some(earlier) = EARLIER_REQUEST {
-            earlier();
-        }
-        pg_sys::RequestAddinShmemSpace(size());
-    }
-}
-
-/// Makes the board. Only the postmaster runs this; its children inherit the address.
-#[pg_guard]
-unsafe extern "C-unwind" fn set_up() {
-    unsafe {
-        if let Some(earlier) = EARLIER_STARTUP {
-            earlier();
-        }
-        let mut found = false;
-        let board: *mut Board =
-            pg_sys::ShmemInitStruct(c"pg_stock board".as_ptr(), size(), &mut found).cast();
-        let room = settings::max_databases();
         board.write(Board {
             launcher: AtomicI32::new(0),
             probed: AtomicU32::new(0),
@@ -130,8 +102,8 @@ unsafe extern "C-unwind" fn set_up() {
         });
         let slots = board.add(1).cast::<Slot>();
         (0..room).for_each(|place| slots.add(place).write(Slot::default()));
-        BOARD.store(board, SeqCst);
     }
+    BOARD.store(board, SeqCst);
 }
 
 impl Default for Slot {
@@ -147,8 +119,7 @@ impl Default for Slot {
             trouble: Trouble {
                 since: AtomicI64::new(NEVER),
                 failures: AtomicI32::new(0),
-                length: AtomicU32::new(0),
-                text: [const { AtomicU8::new(0) }; ERROR_BYTES],
+                text: SharedText::new(),
             },
         }
     }
@@ -239,14 +210,7 @@ impl Slot {
 impl Trouble {
     /// Notes what went wrong just now.
     fn begin(&self, error: &str, now: Micros) {
-        let length = error.floor_char_boundary(ERROR_BYTES);
-        self.length.store(0, SeqCst);
-        error
-            .bytes()
-            .take(length)
-            .zip(&self.text)
-            .for_each(|(byte, place)| place.store(byte, SeqCst));
-        self.length.store(length as u32, SeqCst);
+        self.text.set(&error.as_bytes()[..error.floor_char_boundary(ERROR_BYTES)]);
         self.failures.fetch_add(1, SeqCst);
         self.since.fetch_min(now, SeqCst);
     }
@@ -254,13 +218,11 @@ impl Trouble {
     fn end(&self) {
         self.since.store(NEVER, SeqCst);
         self.failures.store(0, SeqCst);
-        self.length.store(0, SeqCst);
+        self.text.set(b"");
     }
 
     fn text(&self) -> String {
-        let length = self.length.load(SeqCst) as usize;
-        let bytes: Vec<u8> = self.text.iter().take(length).map(|byte| byte.load(SeqCst)).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.text.get()).into_owned()
     }
 }
 

@@ -11,7 +11,9 @@
 //! | `durable` | nothing is told before it is on disk |
 //! | `citus` | what Citus says of a table and of a transaction, where it is loaded |
 //! | `standby` | what this server shows of the log |
+//! | `shared` | shared memory |
 //! | `board` | what backends and workers tell each other, in shared memory |
+//! | `stat` | what is counted of calls, and of the worker |
 //! | `latch` | sleep that anything may end |
 //! | `memory` | gives memory back after large work |
 //! | `feed` | what changed, for those who listen |
@@ -21,7 +23,8 @@
 //! | `fields` | errors of PostgreSQL keep all their fields on their way through Rust |
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
-//! standby.sql, import.sql, grants.sql.
+//! standby.sql, import.sql, stat.sql,
+//! grants.sql.
 
 mod api;
 mod board;
@@ -34,7 +37,9 @@ mod fields;
 mod latch;
 mod memory;
 mod settings;
+mod shared;
 mod standby;
+mod stat;
 mod store;
 mod worker;
 
@@ -49,6 +54,7 @@ extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = [
 extension_sql_file!("../sql/feed.sql", name = "feed", requires = ["maintenance"]);
 extension_sql_file!("../sql/standby.sql", name = "standby", requires = ["feed"]);
 extension_sql_file!("../sql/import.sql", name = "import", requires = ["standby"]);
+extension_sql_file!("../sql/stat.sql", name = "stat", requires = ["import"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.
@@ -61,6 +67,7 @@ pub extern "C-unwind" fn _PG_init() {
     board::hook();
     early::hook();
     memory::register();
+    stat::register();
     worker::register();
 }
 

@@ -34,6 +34,7 @@ mod security;
 mod settle;
 mod setup;
 mod standby;
+mod stat;
 mod support;
 mod surroundings;
 mod values;

@@ -8,29 +8,40 @@ pub const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT stock.available('a', 'm', 1, '0')"),
     ("read", "SELECT stock.write_position()"),
     ("read", "SELECT stock.wait_for('0/1')"),
-    ("read", "SELECT stock.staleness()"),
+    ("monitor", "SELECT stock.staleness()"),
+    ("monitor", "SELECT * FROM stock.stat"),
+    ("monitor", "SELECT * FROM stock.stat_calls()"),
+    ("monitor", "SELECT * FROM stock.stat_bucket"),
+    ("monitor", "SELECT * FROM stock.stat_latency"),
+    ("monitor", "SELECT stock.stat_quantile('{1,2}', 0.5)"),
+    ("monitor", "SELECT * FROM stock.stat_hot"),
+    ("monitor", "SELECT * FROM stock.stat_hot_skus()"),
+    ("monitor", "SELECT * FROM stock.stat_worker"),
+    ("monitor", "SELECT * FROM stock.stat_worker_counts()"),
+    ("administer", "SELECT stock.stat_reset()"),
+    ("owner", "SELECT stock.access_of_views()"),
     ("read", "SELECT * FROM stock.reservation('k')"),
     ("read", "SELECT * FROM stock.verify()"),
     ("read", "SELECT * FROM stock.doubtful_reservations('1 day')"),
     ("read", "SELECT * FROM stock.changes_since('stock1:g:1:')"),
     ("read", "SELECT * FROM stock.snapshot()"),
-    ("read", "SELECT * FROM stock.feed_lag"),
-    ("read", "SELECT * FROM stock.worker"),
-    ("read", "SELECT * FROM stock.worker_status()"),
-    ("read", "SELECT * FROM stock.alert"),
-    ("read", "SELECT * FROM stock.levels"),
+    ("monitor", "SELECT * FROM stock.feed_lag"),
+    ("monitor", "SELECT * FROM stock.worker"),
+    ("monitor", "SELECT * FROM stock.worker_status()"),
+    ("monitor", "SELECT * FROM stock.alert"),
+    ("monitor", "SELECT * FROM stock.levels"),
     ("read", "SELECT * FROM stock.holds"),
     ("read", "SELECT * FROM stock.ledger_rows"),
     ("read", "SELECT * FROM stock.shipments"),
     ("read", "SELECT * FROM stock.waiting_lines"),
     ("read", "SELECT * FROM stock.supplied"),
     ("read", "SELECT * FROM stock.lots"),
-    ("read", "SELECT * FROM stock.expiring_lots"),
+    ("monitor", "SELECT * FROM stock.expiring_lots"),
     ("read", "SELECT * FROM stock.lot_holds"),
     ("read", "SELECT * FROM stock.lot_moves"),
     ("read", "SELECT * FROM stock.picks('k')"),
     ("read", "SELECT * FROM stock.overdue"),
-    ("read", "SELECT * FROM stock.maintenance_run"),
+    ("monitor", "SELECT * FROM stock.maintenance_run"),
     ("operate", "SELECT * FROM stock.reserve_stock('k1', 'a', 'm', 1)"),
     (
         "operate",
@@ -161,7 +172,7 @@ pub const CALLS: &[(&str, &str)] = &[
 ];
 
 fn rank(access: &str) -> usize {
-    ["nothing", "read", "operate", "administer", "owner"]
+    ["nothing", "monitor", "read", "operate", "administer", "owner"]
         .iter()
         .position(|level| *level == access)
         .unwrap()
@@ -170,7 +181,7 @@ fn rank(access: &str) -> usize {
 #[test]
 fn each_access_level_may_do_what_it_should_and_no_more() {
     let mut admin = cluster().connect("postgres");
-    for access in ["nothing", "read", "operate", "administer"] {
+    for access in ["nothing", "monitor", "read", "operate", "administer"] {
         let database = database();
         let mut client = database.connect();
         let role = format!("may_{access}");
@@ -243,15 +254,18 @@ fn access_is_taken_back_from_the_top() {
         )
         .unwrap();
     stocked(&mut client, "a", "m", 10);
-    for (taken, read, operate, administer) in [
-        ("administer", true, true, false),
-        ("operate", true, false, false),
-        ("read", false, false, false),
+    for (taken, monitor, read, operate, administer) in [
+        ("administer", true, true, true, false),
+        ("operate", true, true, false, false),
+        ("read", true, false, false, false),
+        ("monitor", false, false, false, false),
     ] {
         value(&mut client, &format!("SELECT stock.revoke_access('clerk', '{taken}')"));
         client.batch_execute("SET ROLE clerk").unwrap();
         for (allowed, sql) in [
+            (monitor, "SELECT * FROM stock.levels"),
             (read, "SELECT stock.available('a', 'm')"),
+            (read, "SELECT * FROM stock.holds"),
             (operate, "SELECT stock.try_reserve_stock('k', 'a', 'm', 1)"),
             (administer, "SELECT stock.try_receive_stock('k', 'a', 'm', 1)"),
         ] {

@@ -7,6 +7,7 @@
 mod batches;
 mod cache;
 mod connection;
+mod counters;
 mod expiry;
 mod feed;
 mod flash_sale;
@@ -51,6 +52,8 @@ enum What {
     Lots(lots::Lots),
     /// Measure what it takes to load a shop.
     Import(import::Import),
+    /// Measure what it costs to count calls.
+    Counters(counters::Counters),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         What::Queues(queues) => queues::run(&queues),
         What::Lots(lots) => lots::run(&lots),
         What::Import(import) => import::run(&import),
+        What::Counters(counters) => counters::run(&counters),
         What::Feed(feed) => feed::run(&feed),
     }
 }

@@ -18,6 +18,7 @@
 //! | [`feed`] | the change feed: cursors, messages, alerts |
 //! | [`import`] | the rows of a shop's stock, and what became of each |
 //! | [`settle`] | what a shop says of its orders against what became of their reservations |
+//! | [`stat`] | what is counted of calls |
 //! | [`table`] | the table of outcome by operation and state, made by running the rules |
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -37,6 +38,7 @@ pub mod request;
 pub mod settle;
 pub mod shipment;
 pub mod standing;
+pub mod stat;
 pub mod table;
 pub mod units;
 

@@ -13,6 +13,7 @@ mod reservations;
 mod road;
 mod rows;
 mod standby;
+mod stat;
 
 use pg_stock_core::answer::report;
 use pg_stock_core::{Action, Fault, Name, Request};

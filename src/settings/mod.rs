@@ -27,7 +27,7 @@ pub fn define() {
         &EMIT_INTERVAL,
     ];
     numbers.into_iter().for_each(Number::define);
-    [&RETAKE_LAPSED, &DIRECT_ACCESS].into_iter().for_each(Setting::define_switch);
+    [&RETAKE_LAPSED, &DIRECT_ACCESS, &TRACK_CALLS].into_iter().for_each(Setting::define_switch);
     [&CONTEXT, &CHANNEL_PREFIX, &DATABASES].into_iter().for_each(Setting::define_text);
     NOTIFY.define_choice();
     EARLY_LOCK_RELEASE.define_choice();
@@ -212,6 +212,19 @@ static DIRECT_ACCESS: Switch = Setting {
 /// Whether rows may be read and written without SQL.
 pub fn direct_access() -> bool {
     DIRECT_ACCESS.value.get()
+}
+
+static TRACK_CALLS: Switch = Setting {
+    name: c"pg_stock.track_calls",
+    meaning: c"Whether calls are counted, for stock.stat.",
+    more: c"Only where the library is in shared_preload_libraries.",
+    by: By::Superuser,
+    value: GucSetting::<bool>::new(true),
+};
+
+/// Whether calls are counted.
+pub fn track_calls() -> bool {
+    TRACK_CALLS.value.get()
 }
 
 static EARLY_LOCK_RELEASE: Setting<EarlyLockRelease> = Setting {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pg_stock_core::LevelId;
 
-use crate::early;
+use crate::{early, stat};
 
 /// How long a crowd is taken to be there. A buyer in one of 100 comes back sooner.
 const CROWD_TIME: Duration = Duration::from_millis(100);
@@ -27,6 +27,7 @@ thread_local! {
 pub fn note(at: &LevelId, is_seen: bool) {
     if is_seen {
         remember(at);
+        stat::waited(&at.sku);
     }
     if is_seen || was_at(at) {
         early::wanted();

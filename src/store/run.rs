@@ -33,6 +33,7 @@
 //! connections, and 1.0 and 0.94 for batches of 200, by 1 and 8; by hand.)
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use pg_stock_core::{Action, Answer, Decision, Facts, LevelId, Request, decide, will_act};
 
@@ -42,7 +43,7 @@ use super::load::{self, Glance, History};
 use super::setback::Setback;
 use super::{direct, subtransaction, write};
 use crate::error::Error;
-use crate::{citus, durable, memory, standby};
+use crate::{citus, durable, memory, standby, stat};
 
 /// How often a call starts again because others changed what it had read; each time it sees more of
 /// what they did.
@@ -53,7 +54,9 @@ const ATTEMPTS_MAX: usize = 100;
 pub fn run(requests: &[Request]) -> Result<Vec<Answer>, Error> {
     standby::refuse_changes()?;
     refuse_where_distributed()?;
+    let begin = Instant::now();
     let answers = answers_to(requests)?;
+    stat::count(requests, &answers, begin.elapsed());
     if answers.iter().any(Answer::reports_the_past) {
         durable::flush_before_an_answer()?;
     }

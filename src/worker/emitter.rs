@@ -12,7 +12,8 @@ use super::process::{self, Failure};
 use crate::board::Post;
 use crate::error::or_raise;
 use crate::settings::{self, Notify};
-use crate::{durable, feed};
+use crate::stat::{self, WorkerCount};
+use crate::{durable, feed, store};
 
 /// Most ledger rows of one emission, about.
 const EMISSION_ROWS_MAX: usize = 5_000;
@@ -94,6 +95,7 @@ impl Emitter {
     }
 
     fn failed(&mut self, error: &str) {
+        stat::worker_failed(error, store::now());
         let pause =
             (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures.min(6))).min(FAILURE_PAUSE_MAX);
         self.failures += 1;
@@ -141,12 +143,14 @@ fn emit(may_tell: bool) -> Result<Sent, Failure> {
         if !database_is_free() || !extension_is_here() {
             return Sent::NotHere;
         }
-        Sent::Sent(
-            process::active(c"pg_stock: sending the change feed", || {
-                or_raise(feed::tell(&news, EMISSION_ROWS_MAX))
-            })
-            .more,
-        )
+        let emitted = process::active(c"pg_stock: sending the change feed", || {
+            or_raise(feed::tell(&news, EMISSION_ROWS_MAX))
+        });
+        if emitted.messages > 0 {
+            stat::worked(WorkerCount::Emissions, 1);
+            stat::worked(WorkerCount::Messages, emitted.messages as u64);
+        }
+        Sent::Sent(emitted.more)
     })
 }
 

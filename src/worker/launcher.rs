@@ -17,7 +17,7 @@ use super::{WORKER, process};
 use crate::board::{self, End};
 use crate::latch;
 use crate::settings::{self, Databases};
-use crate::store;
+use crate::{stat, store};
 
 /// How often the databases are listed.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
@@ -96,6 +96,7 @@ impl Launcher {
             |oid| existing.iter().any(|database| database.oid == oid),
             |oid| wanted.iter().any(|database| database.oid == oid),
         );
+        stat::tidy(|oid| existing.iter().any(|database| database.oid == oid));
         complain_of_unknown(&served, &existing);
         self.cares.retain(|oid, care| {
             let keep = wanted.iter().any(|database| database.oid == *oid);

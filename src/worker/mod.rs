@@ -41,6 +41,9 @@ use std::time::Duration;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys;
 
+use crate::shared::{self, Piece};
+use crate::{board, stat};
+
 /// The name under which all of it appears in pg_stat_activity.
 const LAUNCHER: &str = "pg_stock launcher";
 /// The kind of process that expires holds, in pg_stat_activity.
@@ -57,7 +60,8 @@ pub fn register() {
     if !wanted {
         return;
     }
-    crate::board::request();
+    static PIECES: [&Piece; 2] = [&board::PIECE, &stat::PIECE];
+    shared::request(&PIECES);
     BackgroundWorkerBuilder::new(LAUNCHER)
         .set_library("pg_stock")
         .set_function("pg_stock_launcher_main")

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::process::{self, text_of};
 use crate::board::Post;
 use crate::error::or_raise;
+use crate::stat::{self, WorkerCount};
 use crate::{settings, store};
 
 /// Pause before a level is tried again that somebody kept locked.
@@ -58,6 +59,9 @@ fn pay() -> Micros {
     let work = || process::active(c"pg_stock: paying those who wait", || or_raise(store::pay()));
     let paid = process::attempt(work);
     process::idle();
+    if let Ok(paid) = &paid {
+        stat::worked(WorkerCount::LinesPaid, paid.lines.unsigned_abs());
+    }
     match paid {
         Ok(paid) if paid.more && paid.lines > 0 => 0,
         Ok(paid) if paid.failed => TROUBLE_PAUSE,
@@ -65,6 +69,7 @@ fn pay() -> Micros {
         Ok(_) => look_interval(),
         Err(failure) => {
             let text = format!("pg_stock could not pay those who wait: {}", text_of(failure));
+            stat::worker_failed(&text, store::now());
             let hint = "It is tried again in a minute; nothing is lost.";
             ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
             TROUBLE_PAUSE

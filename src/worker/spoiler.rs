@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 use super::process::{self, text_of};
 use crate::error::or_raise;
+use crate::stat::{self, WorkerCount};
 use crate::{settings, store};
 
 /// At how many levels lots are booked in one transaction.
@@ -47,6 +48,9 @@ fn book() -> Micros {
     let work = || process::active(c"pg_stock: booking lots", || or_raise(store::spoil(LEVELS_MAX)));
     let spoiled = process::attempt(work);
     process::idle();
+    if let Ok(spoiled) = &spoiled {
+        stat::worked(WorkerCount::LotLevels, spoiled.levels.unsigned_abs());
+    }
     match spoiled {
         Ok(spoiled) if spoiled.more && spoiled.levels > 0 => 0,
         Ok(spoiled) if spoiled.failed > 0 => TROUBLE_PAUSE,
@@ -54,6 +58,7 @@ fn book() -> Micros {
         Ok(_) => look_interval(),
         Err(failure) => {
             let text = format!("pg_stock could not book lots: {}", text_of(failure));
+            stat::worker_failed(&text, store::now());
             let hint = "It is tried again in a minute; nothing is lost.";
             ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
             TROUBLE_PAUSE

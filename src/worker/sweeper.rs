@@ -12,6 +12,7 @@ use super::process::{self, text_of};
 use super::spoiler::Spoiler;
 use crate::board::{self, Pause, Post};
 use crate::error::or_raise;
+use crate::stat::{self, WorkerCount};
 use crate::{latch, settings, store};
 
 /// Holds that fall due within this are swept together.
@@ -142,6 +143,7 @@ fn look_around(post: Post, failures: &mut u32) -> Finding {
 /// Notes an error, and writes it into the log.
 fn complain(post: Post, error: &str, pause: Micros) {
     post.note_trouble(error, store::now());
+    stat::worker_failed(error, store::now());
     ereport!(
         PgLogLevel::WARNING,
         PgSqlErrorCode::ERRCODE_WARNING,
@@ -191,6 +193,11 @@ fn what_is_in_the_way() -> Pause {
 
 fn sweep(told: Micros) -> Finding {
     let swept = or_raise(store::expire(settings::expire_batch(), Some(told)));
+    if swept.holds > 0 {
+        stat::worked(WorkerCount::Batches, 1);
+        stat::worked(WorkerCount::Holds, swept.holds.unsigned_abs());
+        stat::worked(WorkerCount::Units, swept.units.unsigned_abs());
+    }
     let now = store::now();
     let due = match swept.next_due.min(swept.retry_at) {
         due if due > now => due,
