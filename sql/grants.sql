@@ -7,8 +7,12 @@
 
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'),
-       ('stat_calls', 'monitor'), ('stat_quantile', 'monitor'), ('stat_hot_skus', 'monitor'),
+VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('health', 'monitor'),
+       ('library_version', 'monitor'),
+       ('run_verification', 'administer'), ('schedule_job', 'administer'),
+       ('unschedule_job', 'administer'), ('schedule_verification', 'administer'),
+       ('unschedule_verification', 'administer'), ('stat_calls', 'monitor'),
+       ('stat_quantile', 'monitor'), ('stat_hot_skus', 'monitor'),
        ('stat_worker_counts', 'monitor'), ('stat_reset', 'administer'),
        ('worker_status', 'monitor'), ('doubtful_reservations', 'read'), ('changes_since', 'read'),
        ('snapshot', 'read'), ('picks', 'read'), ('write_position', 'read'), ('wait_for', 'read'),
@@ -49,7 +53,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('stat', 'monitor'), ('stat_bucket', 'monitor'), ('stat_latency', 'monitor'),
        ('stat_hot', 'monitor'), ('stat_worker', 'monitor'), ('worker', 'monitor'),
        ('feed_lag', 'monitor'), ('alert', 'monitor'), ('levels', 'monitor'),
-       ('expiring_lots', 'monitor'), ('maintenance_run', 'monitor'),
+       ('expiring_lots', 'monitor'), ('maintenance_run', 'monitor'), ('verification', 'monitor'),
        ('holds', 'read'), ('ledger_rows', 'read'), ('overdue', 'read'), ('shipments', 'read'),
        ('waiting_lines', 'read'), ('supplied', 'read'), ('lots', 'read'), ('lot_holds', 'read'),
        ('lot_moves', 'read'), ('import_batch', 'read'), ('import_error', 'read'),
@@ -153,3 +157,19 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON TYPE stock.answer FROM PUBLIC;
+
+-- -------------------------------------------------------------------------------------------------
+-- What does not happen by itself.
+
+DO $$
+BEGIN
+    IF NOT (SELECT w.preloaded FROM stock.worker_status() w) THEN
+        -- Inside an install script nothing below a warning is told else; it ends with the script.
+        PERFORM pg_catalog.set_config('client_min_messages', 'notice', true);
+        RAISE NOTICE 'pg_stock is not in shared_preload_libraries'
+            USING DETAIL = 'Nothing expires, notifies or counts by itself; everything else works.',
+                  HINT = 'Add it there and restart the server; or have a scheduler call '
+                         'stock.expire_all() and stock.emit_changes().';
+    END IF;
+END
+$$;

@@ -300,7 +300,7 @@ COMMENT ON FUNCTION stock.settle(jsonb) IS
 -- Expiry by pg_cron, where that is installed. Its functions are named in EXECUTE only: they need
 -- not exist. The caller owns the job and needs the rights that pg_cron asks for.
 
-CREATE FUNCTION stock.schedule_expiry(schedule text DEFAULT '* * * * *') RETURNS bigint
+CREATE FUNCTION stock.schedule_job(job_name text, command text, schedule text) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     job bigint;
@@ -310,22 +310,20 @@ BEGIN
             MESSAGE = 'pg_cron is not installed in this database',
             HINT = format('CREATE EXTENSION pg_cron here; or, where it lives in another database, '
                           'call there '
-                          'cron.schedule_in_database(%L, %L, ''CALL stock.expire_all()'', %L); '
-                          'or use the background worker.',
-                          'pg_stock expiry of ' || current_database(), '* * * * *',
+                          'cron.schedule_in_database(%L, %L, %L, %L); '
+                          'or use the background worker, or any other scheduler.',
+                          job_name || ' of ' || current_database(), schedule, command,
                           current_database());
     END IF;
-    EXECUTE 'SELECT cron.schedule(''pg_stock expiry'', $1, ''CALL stock.expire_all()'')'
-       INTO job USING schedule;
+    EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO job USING job_name, schedule, command;
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION stock.schedule_expiry(text) IS
-    'Has pg_cron call stock.expire_all() at each time of the schedule, as the role that calls '
-    'this; replaces the schedule that was set before. Answers the number of the job. 0A000 where '
-    'pg_cron is not in this database.';
+COMMENT ON FUNCTION stock.schedule_job(text, text, text) IS
+    'Has pg_cron run a command, as the role that calls this; replaces the schedule of a job of '
+    'that name. Answers its number. 0A000 where pg_cron is not in this database.';
 
-CREATE FUNCTION stock.unschedule_expiry() RETURNS boolean
+CREATE FUNCTION stock.unschedule_job(job_name text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     job bigint;
@@ -335,17 +333,33 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
             MESSAGE = 'pg_cron is not installed in this database',
             HINT = format('Where it lives in another database, call there cron.unschedule(%L).',
-                          'pg_stock expiry of ' || current_database());
+                          job_name || ' of ' || current_database());
     END IF;
-    EXECUTE 'SELECT j.jobid FROM cron.job j
-              WHERE j.jobname = ''pg_stock expiry'' AND j.username = current_user'
-       INTO job;
+    EXECUTE 'SELECT j.jobid FROM cron.job j WHERE j.jobname = $1 AND j.username = current_user'
+       INTO job USING job_name;
     IF job IS NULL THEN
         RETURN false;
     END IF;
     EXECUTE 'SELECT cron.unschedule($1)' INTO done USING job;
     RETURN done;
 END
+$$;
+COMMENT ON FUNCTION stock.unschedule_job(text) IS
+    'Takes a job from pg_cron; false where the role that calls this has none of that name. 0A000 '
+    'where pg_cron is not in this database.';
+
+CREATE FUNCTION stock.schedule_expiry(schedule text DEFAULT '* * * * *') RETURNS bigint
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT stock.schedule_job('pg_stock expiry', 'CALL stock.expire_all()', schedule)
+$$;
+COMMENT ON FUNCTION stock.schedule_expiry(text) IS
+    'Has pg_cron call stock.expire_all() at each time of the schedule, as the role that calls '
+    'this; replaces the schedule that was set before. Answers the number of the job. 0A000 where '
+    'pg_cron is not in this database.';
+
+CREATE FUNCTION stock.unschedule_expiry() RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT stock.unschedule_job('pg_stock expiry')
 $$;
 COMMENT ON FUNCTION stock.unschedule_expiry() IS
     'Takes the job of stock.schedule_expiry from pg_cron; false where the role that calls this '

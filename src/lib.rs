@@ -24,7 +24,7 @@
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
 //! standby.sql, import.sql, stat.sql,
-//! grants.sql.
+//! health.sql, grants.sql.
 
 mod api;
 mod board;
@@ -55,6 +55,7 @@ extension_sql_file!("../sql/feed.sql", name = "feed", requires = ["maintenance"]
 extension_sql_file!("../sql/standby.sql", name = "standby", requires = ["feed"]);
 extension_sql_file!("../sql/import.sql", name = "import", requires = ["standby"]);
 extension_sql_file!("../sql/stat.sql", name = "stat", requires = ["import"]);
+extension_sql_file!("../sql/health.sql", name = "health", requires = ["stat"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

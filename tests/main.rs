@@ -16,6 +16,7 @@ mod feed_model;
 mod fields;
 mod foreign_keys;
 mod generation;
+mod health;
 mod import;
 mod interruptions;
 mod isolation;

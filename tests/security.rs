@@ -9,6 +9,10 @@ pub const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT stock.write_position()"),
     ("read", "SELECT stock.wait_for('0/1')"),
     ("monitor", "SELECT stock.staleness()"),
+    ("monitor", "SELECT * FROM stock.health()"),
+    ("monitor", "SELECT stock.library_version()"),
+    ("monitor", "SELECT * FROM stock.verification"),
+    ("administer", "SELECT stock.run_verification()"),
     ("monitor", "SELECT * FROM stock.stat"),
     ("monitor", "SELECT * FROM stock.stat_calls()"),
     ("monitor", "SELECT * FROM stock.stat_bucket"),
@@ -148,6 +152,26 @@ pub const CALLS: &[(&str, &str)] = &[
     ("owner", "SELECT stock.import_query('stock.levels', 5)"),
     ("owner", "SELECT stock.check_primary()"),
     ("owner", "SELECT * FROM stock.import_rows('b3', 'set', '[]')"),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.schedule_verification(); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.unschedule_verification(); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.schedule_job('j', 'SELECT 1', '* * * * *'); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.unschedule_job('j'); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
     ("owner", "SELECT stock.grant_access('postgres', 'read')"),
     ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
     ("owner", "SELECT stock.access_of_functions()"),

@@ -34,6 +34,12 @@ fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     send(fcinfo, standing.lines.iter().map(columns).chain(cancelled));
 }
 
+/// `library_version()`
+#[pg_extern(sql = false)]
+fn library_version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
 fn columns(line: &LineStanding) -> [Value; 13] {
     [
         number(line.line),

@@ -34,14 +34,17 @@ pub struct Area {
     pub worker: WorkerCounters,
 }
 
-/// The counters of one operation and outcome.
+/// The counters of one operation and outcome. How many calls there were the buckets say; a call of
+/// one unit in one line changes no more than its bucket and the time: backends that sell one SKU
+/// share these lines of memory.
 struct Counter {
     /// Which; 0: none yet.
     pair: AtomicU32,
-    calls: AtomicU64,
     repeats: AtomicU64,
-    lines: AtomicU64,
-    units: AtomicU64,
+    /// Lines beyond one of each call.
+    more_lines: AtomicU64,
+    /// Units beyond one of each line; modulo 2^64, for there may be fewer.
+    more_units: AtomicU64,
     rolled_back: AtomicU64,
     micros: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
@@ -185,12 +188,11 @@ impl Area {
     pub fn count(&self, tally: &Tally, micros: u64) -> Option<usize> {
         let place = self.place(pair(tally.operation, tally.outcome))?;
         let counter = &self.cells[place];
-        counter.calls.fetch_add(1, Relaxed);
-        counter.repeats.fetch_add(u64::from(tally.is_repeat), Relaxed);
-        counter.lines.fetch_add(tally.lines, Relaxed);
-        counter.units.fetch_add(tally.units, Relaxed);
-        counter.micros.fetch_add(micros, Relaxed);
-        counter.buckets[bucket(micros)].fetch_add(1, Relaxed);
+        add(&counter.repeats, u64::from(tally.is_repeat));
+        add(&counter.more_lines, tally.lines.wrapping_sub(1));
+        add(&counter.more_units, tally.units.wrapping_sub(tally.lines));
+        add(&counter.micros, micros);
+        add(&counter.buckets[bucket(micros)], 1);
         Some(place)
     }
 
@@ -237,6 +239,12 @@ impl Area {
     }
 }
 
+fn add(counter: &AtomicU64, more: u64) {
+    if more != 0 {
+        counter.fetch_add(more, Relaxed);
+    }
+}
+
 /// A number for an operation and outcome; never 0.
 fn pair(operation: Operation, outcome: Outcome) -> u32 {
     1 + operation as u32 * Outcome::ALL.len() as u32 + outcome as u32
@@ -245,23 +253,26 @@ fn pair(operation: Operation, outcome: Outcome) -> u32 {
 impl Counter {
     fn read(&self) -> Option<Counted> {
         let pair = (self.pair.load(SeqCst) as usize).checked_sub(1)?;
-        let calls = self.calls.load(Relaxed);
+        let buckets = std::array::from_fn(|place| self.buckets[place].load(Relaxed));
+        let calls: u64 = buckets.iter().sum();
+        let lines = calls.wrapping_add(self.more_lines.load(Relaxed));
         (calls > 0).then(|| Counted {
             operation: Operation::ALL[pair / Outcome::ALL.len()],
             outcome: Outcome::ALL[pair % Outcome::ALL.len()],
             calls,
             repeats: self.repeats.load(Relaxed),
-            lines: self.lines.load(Relaxed),
-            units: self.units.load(Relaxed),
+            lines,
+            units: lines.wrapping_add(self.more_units.load(Relaxed)),
             rolled_back: self.rolled_back.load(Relaxed),
             micros: self.micros.load(Relaxed),
-            buckets: std::array::from_fn(|place| self.buckets[place].load(Relaxed)),
+            buckets,
         })
     }
 
     fn clear(&self) {
-        let Counter { pair: _, calls, repeats, lines, units, rolled_back, micros, buckets } = self;
-        [calls, repeats, lines, units, rolled_back, micros]
+        let Counter { pair: _, repeats, more_lines, more_units, rolled_back, micros, buckets } =
+            self;
+        [repeats, more_lines, more_units, rolled_back, micros]
             .into_iter()
             .chain(buckets)
             .for_each(|counter| counter.store(0, Relaxed));

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use pg_stock_core::Name;
 
@@ -16,8 +17,11 @@ use crate::shared::SharedText;
 const PLACES: usize = 32;
 /// The longest name of a SKU.
 const SKU_BYTES: usize = 200;
-/// How many SKUs a process keeps for itself while others write.
-const KEPT_MAX: usize = 8;
+/// How many SKUs, how often, and for how long a process keeps for itself what it notes: all write
+/// to the same lines of memory.
+const KEPT_SKUS_MAX: usize = 8;
+const KEPT_MAX: u64 = 64;
+const KEPT_TIME: Duration = Duration::from_millis(100);
 
 /// Why a SKU is noted.
 #[derive(Clone, Copy)]
@@ -60,30 +64,59 @@ pub struct Wanted {
     pub missed: u64,
 }
 
+/// What a process has noted and not written yet.
+struct Kept {
+    skus: Vec<(Name, [u64; CAUSES])>,
+    how_often: u64,
+    since: Option<Instant>,
+}
+
 thread_local! {
-    /// What could not be written at once.
-    static KEPT: RefCell<Vec<(Name, [u64; CAUSES])>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Kept> =
+        const { RefCell::new(Kept { skus: Vec::new(), how_often: 0, since: None }) };
+}
+
+impl Kept {
+    fn note(&mut self, sku: &Name, cause: Cause) {
+        let known = self.skus.iter().position(|(known, _)| known == sku);
+        let place = known.unwrap_or_else(|| {
+            self.skus.push((sku.clone(), [0; CAUSES]));
+            self.skus.len() - 1
+        });
+        self.skus[place].1[cause as usize] += 1;
+        self.how_often += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn is_full(&self) -> bool {
+        self.skus.len() >= KEPT_SKUS_MAX
+            || self.how_often >= KEPT_MAX
+            || self.since.is_some_and(|since| since.elapsed() >= KEPT_TIME)
+    }
 }
 
 impl Hot {
-    /// Notes a SKU. Nobody waits: what cannot be written at once is kept for the next time, and of
-    /// that no more than some SKUs.
+    /// Notes a SKU; the process may keep it for itself for a while.
     pub fn note(&self, sku: &Name, cause: Cause) {
         KEPT.with_borrow_mut(|kept| {
-            let place = kept.iter().position(|(known, _)| known == sku).or_else(|| {
-                (kept.len() < KEPT_MAX).then(|| {
-                    kept.push((sku.clone(), [0; CAUSES]));
-                    kept.len() - 1
-                })
-            });
-            if let Some(place) = place {
-                kept[place].1[cause as usize] += 1;
-            }
-            if self.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
-                kept.drain(..).for_each(|(sku, causes)| self.add(&sku, causes));
-                self.is_taken.store(false, Release);
+            kept.note(sku, cause);
+            if kept.is_full() {
+                self.write(kept);
             }
         });
+    }
+
+    /// Writes what was kept. Nobody waits: while another writes it is kept on, and what is too much
+    /// is forgotten.
+    fn write(&self, kept: &mut Kept) {
+        if self.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok() {
+            kept.skus.drain(..).for_each(|(sku, causes)| self.add(&sku, causes));
+            self.is_taken.store(false, Release);
+        } else {
+            kept.skus.truncate(KEPT_SKUS_MAX - 1);
+        }
+        kept.how_often = 0;
+        kept.since = None;
     }
 
     /// Adds to a SKU; nobody else writes.
@@ -107,6 +140,7 @@ impl Hot {
 
     /// The SKUs in it, the most wanted first.
     pub fn wanted(&self) -> Vec<Wanted> {
+        KEPT.with_borrow_mut(|kept| self.write(kept));
         let taken = self.places.iter().filter(|place| place.hash.load(Relaxed) != 0);
         let mut wanted: Vec<(u64, Wanted)> = taken
             .map(|place| {
