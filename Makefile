@@ -24,7 +24,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-feed lint install package clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-feed lint install package clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -33,7 +33,7 @@ help: ## list the targets
 demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold; ARGS=--show-sql shows the queries
 	cargo run --release -p pg_stock_bench -- flash-sale $(ARGS)
 
-test: rust no-skips test-packages test-core test-database test-outside test-settings test-cache ## all tests
+test: rust no-skips test-packages test-core test-database test-outside test-settings test-cache test-monitoring ## all tests
 	@echo 'All groups passed. What was skipped, and why:'
 	@cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 
@@ -61,6 +61,10 @@ test-settings: rust test-packages stage ## the promises of the core again, with 
 
 test-cache: rust test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)
+
+test-monitoring: rust stage ## Prometheus and its exporters on a live sale: each query of board and alerts is answered
+	scripts/setup.sh monitoring $(STAGE)/monitoring
+	PG_STOCK_MONITORING=$(STAGE)/monitoring/usr/bin cargo test -p pg_stock_tests --test monitoring
 
 bench: rust demo-packages stage-release ## pg_stock beside its peers, the short form (about a quarter of an hour); ARGS='--only hot' for less
 	cargo run --quiet --release -p pg_stock_bench -- peers $(ARGS)

@@ -3,6 +3,7 @@
 #   setup.sh packages PG        Debian packages: PostgreSQL PG, its headers, libclang, a C compiler
 #   setup.sh demo-packages      what the demo needs beside that: Redis
 #   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
+#   setup.sh monitoring DIR     Prometheus and its exporters below DIR: unpacked, for installed they would run
 #   setup.sh copy PG_CONFIG DIR a copy of that PostgreSQL below DIR: nothing is installed into the system's own
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
@@ -27,6 +28,17 @@ demo_packages() {
 test_packages() {
     demo_packages
     install_missing "postgresql-$1-cron" python3-psycopg2
+}
+
+monitoring() {
+    [ ! -x "$1/usr/bin/prometheus-sql-exporter" ] || return 0
+    mkdir -p "$1"
+    for package in prometheus prometheus-postgres-exporter prometheus-sql-exporter; do
+        apt-cache show "$package" >/dev/null 2>&1 || as_root apt-get update -q
+        (cd "$1" && apt-get download -q "$package")
+        dpkg-deb -x "$1/$package"_*.deb "$1"
+        rm "$1/$package"_*.deb
+    done
 }
 
 install_missing() {

@@ -76,6 +76,23 @@ COMMENT ON COLUMN stock.levels.version IS
     'Rises by one with each ledger row that changes the level.';
 COMMENT ON COLUMN stock.levels.updated_at IS 'When the level last changed.';
 
+CREATE VIEW stock.totals AS
+SELECT l.location, pg_catalog.count(*) AS levels, pg_catalog.sum(l.on_hand) AS on_hand,
+       pg_catalog.sum(l.reserved) AS reserved, pg_catalog.sum(l.waiting) AS waiting,
+       pg_catalog.sum(l.in_transit) AS in_transit, pg_catalog.sum(l.unsellable) AS unsellable
+  FROM stock.level l
+ GROUP BY l.location;
+COMMENT ON VIEW stock.totals IS
+    'Units by location, for gauges. Reads all levels: some hundredths of a second for 100,000.';
+COMMENT ON COLUMN stock.totals.location IS 'Where.';
+COMMENT ON COLUMN stock.totals.levels IS 'How many levels there are there.';
+COMMENT ON COLUMN stock.totals.on_hand IS 'Units physically there.';
+COMMENT ON COLUMN stock.totals.reserved IS 'Units there that are promised to open holds.';
+COMMENT ON COLUMN stock.totals.waiting IS 'Units promised that are not there yet.';
+COMMENT ON COLUMN stock.totals.in_transit IS 'Units on the road to there.';
+COMMENT ON COLUMN stock.totals.unsellable IS
+    'Units there, promised to nobody, that must not be sold.';
+
 CREATE VIEW stock.holds AS
 SELECT h.key, h.line, h.sku, h.location, h.quantity, coalesce(w.quantity, 0) AS waiting, h.buyer,
        h.reserved_at, h.expires_at, h.expires_at <= pg_catalog.clock_timestamp() AS overdue

@@ -11,7 +11,7 @@ use postgres::Client;
 use super::support::{database, value};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "docs/reference.md",
     "docs/goods.md",
@@ -19,6 +19,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/listening.md",
     "docs/settling.md",
     "cache-worker/README.md",
+    "monitoring/runbook.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "bench/README.md",

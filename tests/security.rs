@@ -13,6 +13,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("monitor", "SELECT stock.library_version()"),
     ("monitor", "SELECT * FROM stock.verification"),
     ("administer", "SELECT stock.run_verification()"),
+    ("monitor", "SELECT * FROM stock.totals"),
     ("monitor", "SELECT * FROM stock.stat"),
     ("monitor", "SELECT * FROM stock.stat_calls()"),
     ("monitor", "SELECT * FROM stock.stat_bucket"),
