@@ -66,7 +66,8 @@ COMMENT ON COLUMN stock.alert.sku IS 'The SKU.';
 COMMENT ON COLUMN stock.alert.location IS 'The location.';
 COMMENT ON COLUMN stock.alert.alert IS
     'sold_out: nothing may be promised. below_safety_stock: less than the safety stock is left '
-    'unpromised. lot_near_expiry, lot_expired: the date of the lot is near, or past.';
+    'unpromised. lot_near_expiry, lot_expired: the date of the lot is near, or past. '
+    'drift: a reconciliation found more than the tolerance between shop and stock.';
 COMMENT ON COLUMN stock.alert.lot IS 'The lot, where it is about one; else empty.';
 COMMENT ON COLUMN stock.alert.since IS 'When it was announced.';
 COMMENT ON CONSTRAINT alert_pkey ON stock.alert IS

@@ -9,7 +9,9 @@ CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, a
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('health', 'monitor'),
        ('library_version', 'monitor'),
-       ('run_verification', 'administer'), ('schedule_job', 'administer'),
+       ('run_verification', 'administer'), ('reconcile', 'administer'),
+       ('reconcile_source', 'administer'), ('schedule_reconciliation', 'administer'),
+       ('unschedule_reconciliation', 'administer'), ('schedule_job', 'administer'),
        ('unschedule_job', 'administer'), ('schedule_verification', 'administer'),
        ('unschedule_verification', 'administer'), ('stat_calls', 'monitor'),
        ('stat_quantile', 'monitor'), ('stat_hot_skus', 'monitor'),
@@ -57,7 +59,7 @@ VALUES ('stat', 'monitor'), ('stat_bucket', 'monitor'), ('stat_latency', 'monito
        ('holds', 'read'), ('ledger_rows', 'read'), ('overdue', 'read'), ('shipments', 'read'),
        ('waiting_lines', 'read'), ('supplied', 'read'), ('lots', 'read'), ('lot_holds', 'read'),
        ('lot_moves', 'read'), ('import_batch', 'read'), ('import_error', 'read'),
-       ('import_progress', 'read')
+       ('import_progress', 'read'), ('reconciliation', 'read'), ('reconciliation_line', 'read')
 $$;
 COMMENT ON FUNCTION stock.access_of_views() IS
     'The access level that each view, and each table that may be read, belongs to; what is not '

@@ -28,6 +28,7 @@ mod plans;
 mod queues;
 mod races;
 mod recipes;
+mod reconcile;
 mod road;
 mod schedule;
 mod schema;

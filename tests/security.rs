@@ -173,6 +173,25 @@ pub const CALLS: &[(&str, &str)] = &[
         "DO $$ BEGIN PERFORM stock.unschedule_job('j'); EXCEPTION \
          WHEN feature_not_supported THEN NULL; END $$",
     ),
+    ("administer", "SELECT * FROM stock.reconcile('[]')"),
+    ("administer", "SELECT * FROM stock.reconcile_source('stock.levels')"),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.schedule_reconciliation('stock.levels'); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.unschedule_reconciliation(); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    ("read", "SELECT * FROM stock.reconciliation"),
+    ("read", "SELECT * FROM stock.reconciliation_line"),
+    ("owner", "SELECT stock.send_alert('{}')"),
+    ("owner", "SELECT stock.check_shop('[]')"),
+    ("owner", "SELECT stock.is_units('1')"),
+    ("owner", "SELECT * FROM stock.compare_stock('[]', now(), now())"),
+    ("owner", "SELECT stock.alert_of_drift(1, 1)"),
     ("owner", "SELECT stock.grant_access('postgres', 'read')"),
     ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
     ("owner", "SELECT stock.access_of_functions()"),

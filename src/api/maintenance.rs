@@ -14,7 +14,7 @@ use crate::error::{Error, or_raise};
 use crate::fields::Call;
 use crate::store;
 use crate::store::datum::{self, Value};
-use crate::store::notify::storable;
+use crate::store::notify::{self, Channel, storable};
 
 /// Most holds of one call.
 const CALL_HOLDS_MAX: i64 = 100_000;
@@ -70,6 +70,15 @@ fn worker_status(fcinfo: pg_sys::FunctionCallInfo) {
         ],
     };
     rows::send(fcinfo, [row].into_iter());
+}
+
+/// `send_alert(message)`
+#[pg_extern(sql = false)]
+fn send_alert(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
+    let arguments = Arguments::of(fcinfo);
+    let message = arguments.bytes(0).unwrap_or_default();
+    or_raise(notify::send_text(Channel::Alert, message).map_err(Error::from));
 }
 
 fn most(args: &Arguments) -> Result<usize, Fault> {

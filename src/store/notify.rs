@@ -47,6 +47,15 @@ pub fn send(channel: Channel, messages: &[String]) -> SpiResult<usize> {
     Ok(messages.len())
 }
 
+/// Sends one that was made in SQL, in the encoding of the database, unless nobody is to send any.
+pub fn send_text(channel: Channel, message: &[u8]) -> SpiResult<()> {
+    if settings::notify() == Notify::Off {
+        return Ok(());
+    }
+    early::forbid();
+    sql::NOTIFY.execute(&[bytes(channel.name().as_bytes()), bytes(message)]).map(drop)
+}
+
 /// Tells of what this transaction changes, where the setting `pg_stock.notify` says that it does so
 /// itself.
 pub fn announce(effects: &Effects) -> SpiResult<()> {
