@@ -4,7 +4,7 @@
 -- (22023, 22003) is raised by both.
 --
 -- - holds: reserve_stock, sell_stock, confirm_stock, release_stock, return_stock,
---   extend_reservation, reserve_many
+--   extend_reservation, reserve_many, sell_many
 -- - goods: receive_stock, adjust_stock, set_stock, transfer_stock, set_limits, freeze_level,
 --   unfreeze_level
 -- - lots: track_lots, freeze_lot, unfreeze_lot, picks
@@ -145,6 +145,13 @@ COMMENT ON FUNCTION stock.reserve_many(jsonb) IS
     'Reserves for many orders in order, each all or nothing; returns refusals as rows. requests: '
     '[{"key": …, "lines": […], "ttl": …, "buyer": …, "min_life": …, "context": …}, …], at most '
     '10,000.';
+
+CREATE FUNCTION stock.sell_many(requests jsonb)
+RETURNS SETOF stock.answer
+LANGUAGE c ROWS 1000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sell_many_wrapper';
+COMMENT ON FUNCTION stock.sell_many(jsonb) IS
+    'Sells for many orders in order, as stock.reserve_many() reserves; there is no ttl.';
 
 -- -------------------------------------------------------------------------------------------------
 -- Takes held units out of the stock, because the order is paid.

@@ -21,6 +21,7 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('hea
        ('staleness', 'monitor'),
        ('reserve_stock', 'operate'), ('try_reserve_stock', 'operate'),
        ('sell_stock', 'operate'), ('try_sell_stock', 'operate'), ('reserve_many', 'operate'),
+       ('sell_many', 'operate'),
        ('confirm_stock', 'operate'), ('try_confirm_stock', 'operate'),
        ('release_stock', 'operate'), ('try_release_stock', 'operate'),
        ('return_stock', 'operate'), ('try_return_stock', 'operate'),

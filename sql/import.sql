@@ -5,7 +5,7 @@
 CREATE TABLE stock.import_batch (
     batch       text COLLATE "C" PRIMARY KEY,
     source      text NOT NULL,
-    mode        text NOT NULL CHECK (mode IN ('set', 'receive')),
+    mode        text NOT NULL CHECK (mode IN ('set', 'receive', 'hold')),
     run         bigint NOT NULL,
     rows        bigint,
     applied     bigint NOT NULL,
@@ -19,7 +19,7 @@ COMMENT ON TABLE stock.import_batch IS 'What was imported, one row for each batc
 COMMENT ON COLUMN stock.import_batch.batch IS 'Its name: half of the key of its rows.';
 COMMENT ON COLUMN stock.import_batch.source IS 'The table or view that the last call read.';
 COMMENT ON COLUMN stock.import_batch.mode IS
-    'set: on_hand was counted; receive: so many units came.';
+    'set: on_hand was counted; receive: so many units came; hold: orders hold them.';
 COMMENT ON COLUMN stock.import_batch.run IS
     'How many calls there were: one that has begun ends those before it.';
 COMMENT ON COLUMN stock.import_batch.rows IS
@@ -91,12 +91,61 @@ COMMENT ON FUNCTION stock.import_rows(text, text, jsonb) IS
     'Carries out rows of an import in this transaction, and says what became of each. For '
     'stock.import_chunk.';
 
-CREATE FUNCTION stock.import_query(source regclass, chunk_rows integer) RETURNS text
+CREATE FUNCTION stock.import_fields(source regclass, mode text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    fields text := '';
+    taken text := '';
     col record;
-    taken text;
+BEGIN
+    FOR col IN
+        SELECT c.name, c.kind, c.is_needed, format_type(a.atttypid, NULL) AS type
+          FROM (VALUES ('sku', 'name', true, 'all'), ('location', 'name', true, 'all'),
+                       ('on_hand', 'units', true, 'goods'),
+                       ('safety_stock', 'units', false, 'goods'),
+                       ('buyer_limit', 'units', false, 'goods'), ('lot', 'name', false, 'goods'),
+                       ('best_before', 'time', false, 'goods'),
+                       ('key', 'name', true, 'orders'), ('quantity', 'units', true, 'orders'),
+                       ('buyer', 'name', false, 'orders'), ('expires_at', 'time', true, 'orders'))
+                 AS c (name, kind, is_needed, of)
+          LEFT JOIN pg_attribute a
+            ON a.attrelid = source AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE c.of IN ('all', CASE mode WHEN 'hold' THEN 'orders' ELSE 'goods' END)
+    LOOP
+        IF col.type IS NULL AND col.is_needed THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_column',
+                MESSAGE = format('%s has no column %s', source, col.name),
+                HINT = CASE mode WHEN 'hold'
+                       THEN 'Name a table or view with the columns key, sku, location, quantity '
+                            'and expires_at; buyer may be there, too.'
+                       ELSE 'Name a table or view with the columns sku, location and on_hand; '
+                            'safety_stock, buyer_limit, lot and best_before may be there, too.' END;
+        ELSIF col.kind = 'time' AND col.type NOT IN ('date', 'timestamp without time zone',
+                                                     'timestamp with time zone') THEN
+            RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+                MESSAGE = format('%s of %s is of type %s', col.name, source, col.type),
+                HINT = 'Cast it to timestamptz in a view.';
+        END IF;
+        taken := taken || ', ' || format(CASE
+            WHEN col.type IS NULL THEN 'NULL::pg_catalog.text COLLATE pg_catalog."C"'
+            WHEN col.kind = 'name' THEN 's.%1$I::pg_catalog.text COLLATE pg_catalog."C"'
+            WHEN col.kind = 'units' THEN 's.%1$I'
+            -- in microseconds since 1970
+            ELSE 'CASE WHEN pg_catalog.isfinite(s.%1$I) THEN pg_catalog.to_jsonb(pg_catalog.trunc('
+                 'EXTRACT(epoch FROM s.%1$I::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) '
+                 '1000000)) ELSE pg_catalog.to_jsonb(s.%1$I::pg_catalog.text) END'
+            END || ' AS %1$I', col.name);
+    END LOOP;
+    RETURN substr(taken, 3);
+END
+$$;
+COMMENT ON FUNCTION stock.import_fields(regclass, text) IS
+    'The columns of a source that an import takes, as a query has them. 42703 where one is '
+    'missing, 42804 where a date is none.';
+
+CREATE FUNCTION stock.import_query(source regclass, mode text, chunk_rows integer) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    item text;
 BEGIN
     IF source IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -109,62 +158,38 @@ BEGIN
             DETAIL = format('It is %s.', coalesce(chunk_rows::text, 'null')),
             HINT = 'Leave it out for 5000 rows in each transaction.';
     END IF;
-    FOR col IN
-        SELECT c.name, c.is_needed, format_type(a.atttypid, NULL) AS type
-          FROM (VALUES ('sku', true), ('location', true), ('on_hand', true),
-                       ('safety_stock', false), ('buyer_limit', false), ('lot', false),
-                       ('best_before', false)) AS c (name, is_needed)
-          LEFT JOIN pg_attribute a
-            ON a.attrelid = source AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped
-    LOOP
-        IF col.type IS NULL AND col.is_needed THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_column',
-                MESSAGE = format('%s has no column %s', source, col.name),
-                HINT = 'Name a table or view with the columns sku, location and on_hand; '
-                       'safety_stock, buyer_limit, lot and best_before may be there, too.';
-        END IF;
-        CONTINUE WHEN col.type IS NULL AND col.name <> 'lot';
-        IF col.name = 'best_before' THEN
-            IF col.type NOT IN ('date', 'timestamp without time zone',
-                                'timestamp with time zone') THEN
-                RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
-                    MESSAGE = format('best_before of %s is of type %s', source, col.type),
-                    HINT = 'Cast it to timestamptz in a view.';
-            END IF;
-            taken := 'CASE WHEN pg_catalog.isfinite(s.best_before) THEN '
-                'pg_catalog.to_jsonb(pg_catalog.trunc(EXTRACT(epoch FROM '
-                's.best_before::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) 1000000)) '
-                'ELSE pg_catalog.to_jsonb(s.best_before::pg_catalog.text) END';
-        ELSIF col.type IS NULL THEN
-            taken := 'NULL::pg_catalog.text COLLATE pg_catalog."C"';
-        ELSIF col.name IN ('sku', 'location', 'lot') THEN
-            taken := format('s.%I::pg_catalog.text COLLATE pg_catalog."C"', col.name);
-        ELSE
-            taken := format('s.%I', col.name);
-        END IF;
-        fields := fields || format(', %s AS %I', taken, col.name);
-    END LOOP;
     -- It runs with the rights and the search path of the caller.
+    item := CASE mode WHEN 'hold' THEN $item$
+        SELECT f.key, pg_catalog.min(f.buyer) AS buyer,
+               (pg_catalog.array_agg(f.expires_at))[1] AS expires_at,
+               pg_catalog.count(DISTINCT (f.expires_at, f.buyer)) AS times,
+               pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                   'sku', f.sku, 'location', f.location, 'quantity', f.quantity)
+                   ORDER BY f.sku, f.location) AS lines,
+               pg_catalog.row_number() OVER (ORDER BY f.key) AS number,
+               pg_catalog.count(*) OVER () AS total
+          FROM (SELECT %1$s FROM %2$s s) f GROUP BY f.key$item$
+    ELSE $item$
+        SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(
+                   ROW (f.sku, f.location, f.lot)::pg_catalog.text)), 'hex') AS id,
+               pg_catalog.count(*) OVER (PARTITION BY f.sku, f.location, f.lot) AS times,
+               f.*,
+               pg_catalog.row_number() OVER (ORDER BY f.sku, f.location, f.lot) AS number,
+               pg_catalog.count(*) OVER () AS total
+          FROM (SELECT %1$s FROM %2$s s) f$item$ END;
     RETURN format($query$
         SELECT pg_catalog.min(r.number) AS first, pg_catalog.max(r.total) AS total,
                pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)
                    OPERATOR(pg_catalog.-) '{number,total}'::pg_catalog.text[]
                    ORDER BY r.number) AS rows
-          FROM (SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(
-                           ROW (f.sku, f.location, f.lot)::pg_catalog.text)), 'hex') AS id,
-                       pg_catalog.count(*) OVER (PARTITION BY f.sku, f.location, f.lot) AS times,
-                       f.*,
-                       pg_catalog.row_number() OVER (
-                           ORDER BY f.sku, f.location, f.lot) AS number,
-                       pg_catalog.count(*) OVER () AS total
-                  FROM (SELECT %s FROM %s s) f) r
-         GROUP BY (r.number OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %s
-         ORDER BY 1$query$, substr(fields, 3), source, chunk_rows);
+          FROM ($query$ || item || $query$) r
+         GROUP BY (r.number OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %3$s
+         ORDER BY 1$query$, stock.import_fields(source, mode), source, chunk_rows);
 END
 $$;
-COMMENT ON FUNCTION stock.import_query(regclass, integer) IS
-    'The query that reads a source for stock.import, chunk_rows rows at a time, and tells each row '
-    'from the others. 42703 where a column is missing.';
+COMMENT ON FUNCTION stock.import_query(regclass, text, integer) IS
+    'The query that reads a source for stock.import, chunk_rows rows, or orders, at a time, and '
+    'tells each from the others.';
 
 CREATE FUNCTION stock.begin_import(
     batch text, source regclass, mode text, chunk_rows integer, OUT run bigint, OUT query text
@@ -174,7 +199,6 @@ DECLARE
     known stock.import_batch;
 BEGIN
     PERFORM stock.check_primary();
-    query := stock.import_query(source, chunk_rows);
     IF batch IS NULL OR octet_length(batch) NOT BETWEEN 1 AND 100
        OR batch ~ '[[:cntrl:]]' OR batch <> btrim(batch) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -183,12 +207,14 @@ BEGIN
             HINT = 'Name what is imported, ''first load'' say: the same name again does only what '
                    'is missing.';
     END IF;
-    IF mode IS NULL OR mode NOT IN ('set', 'receive') THEN
+    IF mode IS NULL OR mode NOT IN ('set', 'receive', 'hold') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'mode must be set or receive',
+            MESSAGE = 'mode must be set, receive or hold',
             DETAIL = format('It is %s.', coalesce(quote_literal(mode), 'null')),
-            HINT = 'set: that many units are there; receive: that many more came.';
+            HINT = 'set: that many units are there; receive: that many more came; hold: orders '
+                   'hold them.';
     END IF;
+    query := stock.import_query(source, mode, chunk_rows);
     SELECT * INTO known FROM stock.import_batch b WHERE b.batch = $1 FOR UPDATE;
     IF known.mode <> mode THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -230,11 +256,11 @@ BEGIN
         ), failed AS (
             INSERT INTO stock.import_error
             SELECT $1, first + v.place - 1,
-                   r.content - '{id,times}'::text[]
-                     || CASE WHEN jsonb_typeof(r.content -> 'best_before') = 'number'
-                             THEN jsonb_build_object('best_before', to_timestamp(
-                                      (r.content ->> 'best_before')::numeric / 1000000))
-                             ELSE '{}' END,
+                   r.content - '{id,times}'::text[] || coalesce((
+                       SELECT jsonb_object_agg(f.key, to_timestamp(f.value::numeric / 1000000))
+                         FROM jsonb_each(r.content) f
+                        WHERE f.key IN ('best_before', 'expires_at')
+                          AND jsonb_typeof(f.value) = 'number'), '{}'),
                    v.path, v.outcome, v.message, clock_timestamp()
               FROM verdict v
              CROSS JOIN LATERAL (SELECT $5 -> (v.place - 1)::integer AS content) r
@@ -296,10 +322,12 @@ END
 $$;
 COMMENT ON PROCEDURE stock.import(text, regclass, text, integer, bigint, bigint, bigint) IS
     'Makes levels of the rows of a table or view with the columns sku, location, on_hand and, if '
-    'they are there, safety_stock, buyer_limit, lot and best_before. mode set: on_hand is what was '
-    'counted, as stock.set_stock; receive: what came, as stock.receive_stock. chunk_rows (1 to '
-    '50,000) in each transaction, whose levels are locked for that long. Each row takes effect '
-    'once under the name of the batch, which half of a broken off call keeps: again does what is '
+    'they are there, safety_stock, buyer_limit, lot and best_before; or reservations, of rows with '
+    'key, sku, location, quantity, expires_at and, if it is there, buyer. mode set: on_hand is '
+    'what was counted, as stock.set_stock; receive: what came, as stock.receive_stock; hold: what '
+    'open orders hold, as stock.reserve_stock, one for all rows of a key, until expires_at. '
+    'chunk_rows (1 to 50,000) in each transaction, whose levels are locked for that long. Each row '
+    'takes effect once under the name of the batch, an order under its key: again does what is '
     'missing. Bad rows stop no good ones: they are in stock.import_error. Answers how many rows '
     'took effect now, had taken effect before, were refused. Progress: stock.import_progress, and '
     'a NOTICE each second. Not inside a transaction block.';

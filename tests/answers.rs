@@ -516,6 +516,38 @@ fn a_key_that_was_cancelled_by_mistake_can_be_had_again() {
     }
 }
 
+/// A batch of sales: in order, each all or nothing, once, and without a ttl.
+#[test]
+fn many_orders_are_sold_in_one_call() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 3);
+    let order = |key: &str, units: i64, more: &str| {
+        format!(
+            r#"{{"key":"{key}","lines":[{{"sku":"a","location":"m","quantity":{units}}}]{more}}}"#
+        )
+    };
+    let batch = |orders: &[String]| format!("sell_many('[{}]')", orders.join(","));
+    let three = batch(&[order("o1", 2, ""), order("o2", 2, ""), order("o3", 1, "")]);
+    let outcomes = |client: &mut Client, text: &str| -> Vec<(String, bool)> {
+        let rows = call(client, text).unwrap();
+        rows.into_iter().map(|row| (row.outcome, row.replayed)).collect()
+    };
+    let expected = |replayed| {
+        [("sold", replayed), ("insufficient_stock", false), ("sold", replayed)]
+            .map(|(outcome, replayed)| (outcome.to_owned(), replayed))
+    };
+    assert_eq!(outcomes(&mut client, &three), expected(false));
+    assert_eq!(outcomes(&mut client, &three), expected(true));
+    assert_eq!(value(&mut client, "SELECT on_hand FROM stock.levels"), "0");
+    let held = batch(&[order("o4", 1, r#","ttl":"1 hour""#)]);
+    let error = call(&mut client, &held).expect_err("a sale has no ttl");
+    assert_eq!(sqlstate(&error), "22023");
+    assert!(error.as_db_error().unwrap().message().contains("requests[0].ttl"), "{error:?}");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+    finish(database);
+}
+
 /// docs/operating.md: policies do not bind the functions, FORCE or not.
 #[test]
 fn row_level_security_does_not_bind_the_functions() {

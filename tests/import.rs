@@ -3,7 +3,7 @@
 
 use postgres::Client;
 
-use super::support::{database, eventually, finish, outcome, sqlstate, stocked, value};
+use super::support::{call, database, eventually, finish, outcome, sqlstate, stocked, value};
 
 /// What the last call came to: rows, applied, repeated, refused, whether it is through.
 fn batch(client: &mut Client, name: &str) -> String {
@@ -134,6 +134,56 @@ fn what_comes_is_imported_with_its_lots() {
     finish(database);
 }
 
+/// Open carts and orders are held until their deadlines, under the keys with which they are
+/// confirmed.
+#[test]
+fn open_orders_are_imported_with_their_deadlines() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    stocked(&mut client, "b", "m", 10);
+    client
+        .batch_execute(
+            "CREATE TABLE carts (key text, sku text, location text, quantity int, buyer text,
+                                 expires_at timestamptz);
+             INSERT INTO carts VALUES
+               ('c1', 'a', 'm', 2, 'ann', now() + interval '1 hour'),
+               ('c1', 'b', 'm', 1, 'ann', now() + interval '1 hour'),
+               ('c1', 'a', 'm', 1, 'ann', now() + interval '1 hour'),
+               ('c2', 'a', 'm', 4, NULL, now() + interval '2 hours'),
+               ('greedy', 'b', 'm', 99, NULL, now() + interval '2 hours'),
+               ('late', 'a', 'm', 1, NULL, now() - interval '1 hour'),
+               ('never', 'a', 'm', 1, NULL, 'infinity'),
+               ('torn', 'a', 'm', 1, NULL, now() + interval '1 hour'),
+               ('torn', 'b', 'm', 1, NULL, now() + interval '2 hours'),
+               ('none', 'a', 'm', 0, NULL, now() + interval '1 hour'),
+               (NULL, 'a', 'm', 1, NULL, now() + interval '1 hour'),
+               ('pg_stock:x', 'a', 'm', 1, NULL, now() + interval '1 hour')",
+        )
+        .unwrap();
+    let import = "CALL stock.import('carts', 'carts', 'hold', 2)";
+    assert_eq!(value(&mut client, import), "2");
+    assert_eq!(batch(&mut client, "carts"), "9 2 0 7 t");
+    let bad = "SELECT string_agg(concat_ws(' ', content ->> 'key', nullif(path, ''), outcome), ', '
+                                 ORDER BY number) FROM stock.import_error";
+    assert_eq!(
+        value(&mut client, bad),
+        "greedy insufficient_stock, late expires_at 22023, never expires_at 22023, none quantity \
+         22023, pg_stock:x key 22023, torn key 22023, key 22023"
+    );
+    let held = "SELECT string_agg(concat_ws(' ', h.key, h.sku, h.quantity, h.buyer,
+                         h.expires_at - c.expires_at BETWEEN '0' AND '1 min'), ', '
+                         ORDER BY h.key, h.sku)
+                  FROM stock.holds h
+                  JOIN (SELECT DISTINCT key, expires_at FROM carts) c USING (key)";
+    assert_eq!(value(&mut client, held), "c1 a 3 ann t, c1 b 1 ann t, c2 a 4 t");
+    call(&mut client, "confirm_stock('c1')").unwrap();
+    assert_eq!(value(&mut client, import), "0");
+    assert_eq!(batch(&mut client, "carts"), "9 0 2 7 t");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+    finish(database);
+}
+
 /// A call that is cancelled keeps its whole chunks, says that it is not through, and is taken up
 /// again; one that a further call overtakes ends.
 #[test]
@@ -253,8 +303,9 @@ fn what_cannot_be_imported_is_told_so() {
         ("import('b', 'nowhere')", "42P01", "nowhere"),
         ("import('b', 'bare')", "42703", "no column on_hand"),
         ("import('b', 'dated')", "42804", "best_before"),
-        ("import('b', 'empty', 'add')", "22023", "mode must be set or receive"),
-        ("import('b', 'empty', NULL)", "22023", "mode must be set or receive"),
+        ("import('b', 'empty', 'add')", "22023", "mode must be set, receive or hold"),
+        ("import('b', 'empty', NULL)", "22023", "mode must be set, receive or hold"),
+        ("import('b', 'empty', 'hold')", "42703", "no column key"),
         ("import('b', 'empty', 'set', 0)", "22023", "chunk_rows must be"),
         ("import('b', 'empty', 'set', NULL)", "22023", "chunk_rows must be"),
     ] {

@@ -55,6 +55,10 @@ pub const CALLS: &[(&str, &str)] = &[
     ("operate", "SELECT * FROM stock.sell_stock('k3', 'a', 'm', 1)"),
     (
         "operate",
+        r#"SELECT * FROM stock.sell_many('[{"key":"k7","lines":[{"sku":"a","location":"m","quantity":1}]}]')"#,
+    ),
+    (
+        "operate",
         r#"SELECT * FROM stock.sell_stock('k4', '[{"sku":"a","location":"m","quantity":1}]')"#,
     ),
     (
@@ -150,7 +154,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("administer", "CALL stock.import('b1', 'stock.levels')"),
     ("administer", "SELECT stock.begin_import('b2', 'stock.levels', 'set', 10)"),
     ("administer", "SELECT stock.import_chunk('b2', 1, 1, 0, NULL)"),
-    ("owner", "SELECT stock.import_query('stock.levels', 5)"),
+    ("owner", "SELECT stock.import_query('stock.levels', 'set', 5)"),
+    ("owner", "SELECT stock.import_fields('stock.levels', 'set')"),
     ("owner", "SELECT stock.check_primary()"),
     ("owner", "SELECT * FROM stock.import_rows('b3', 'set', '[]')"),
     (

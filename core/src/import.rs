@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 use crate::answer::{Answer, report};
-use crate::facts::LevelId;
+use crate::facts::{LevelId, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
-use crate::request::{Action, Limits, NamedLot, Request};
+use crate::request::{Action, Limits, Line, NamedLot, Request};
 
 /// How the keys of imported rows begin.
 const KEY_PREFIX: &str = "pg_stock:import:";
@@ -18,6 +18,8 @@ pub enum Mode {
     Set,
     /// They came: that many more are there.
     Receive,
+    /// They are promised to orders: carts and orders that are open.
+    Hold,
 }
 
 impl Mode {
@@ -26,6 +28,7 @@ impl Mode {
         match word {
             b"set" => Some(Mode::Set),
             b"receive" => Some(Mode::Receive),
+            b"hold" => Some(Mode::Hold),
             _ => None,
         }
     }
@@ -77,7 +80,7 @@ impl Row {
                 let quantity = crate::limits::quantity("on_hand", self.on_hand)?;
                 Ok(Action::Receive { at, quantity, lot: self.lot.clone() })
             }
-            Mode::Set => {
+            Mode::Set | Mode::Hold => {
                 let lot = self.lot.as_ref();
                 if lot.is_some_and(|lot| lot.best_before.is_some()) {
                     let message = "best_before cannot be set by a count";
@@ -88,6 +91,42 @@ impl Row {
                 Ok(Action::Set { at, on_hand: self.on_hand, expected_version: None, lot })
             }
         }
+    }
+}
+
+/// An order that is open, of one row or of many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOrder {
+    /// Its key, with which it will be confirmed.
+    pub key: Name,
+    /// Its lines.
+    pub lines: Vec<Line>,
+    /// For whom.
+    pub buyer: Option<Name>,
+    /// Until when its units are held.
+    pub expires_at: Micros,
+}
+
+impl OpenOrder {
+    /// The reserve that it asks for, and how long from now on.
+    ///
+    /// # Errors
+    /// Where the deadline is past.
+    pub fn request(self, batch: &Name, number: i32, now: Micros) -> Result<Request, Fault> {
+        let ttl = self.expires_at.saturating_sub(now);
+        if ttl <= 0 {
+            return Err(Fault::invalid("expires_at", "expires_at must not be past")
+                .hint("Leave out what nobody holds any more."));
+        }
+        let OpenOrder { key, lines, buyer, .. } = self;
+        Ok(Request {
+            number,
+            key,
+            operation_key: Name::default(),
+            reason: Name::from(format!("import {batch}").as_str()),
+            context: Name::default(),
+            action: Action::Reserve { lines, ttl: Some(ttl), buyer, min_life: None },
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Loading a shop's stock. The procedure that goes through the rows stands in sql/import.sql.
 
-use pg_stock_core::import::{Mode, Verdict};
+use pg_stock_core::import::{Mode, OpenOrder, Row, Verdict};
 use pg_stock_core::{Fault, Name, Request, parse};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -9,6 +9,7 @@ use super::arguments::{Arguments, missing};
 use super::rows;
 use crate::error::{Error, or_raise};
 use crate::fields::Call;
+use crate::settings;
 use crate::store;
 use crate::store::datum::{self, Value};
 
@@ -24,14 +25,23 @@ fn import_rows(fcinfo: pg_sys::FunctionCallInfo) {
 fn asked(args: &Arguments) -> Result<Vec<Result<Vec<Request>, Fault>>, Fault> {
     let batch = args.name(0, "batch")?;
     let mode = Mode::from_word(args.bytes(1).unwrap_or_default()).ok_or_else(|| {
-        Fault::invalid("mode", "mode must be set or receive")
-            .hint("set: that many units are there; receive: that many more came.")
+        Fault::invalid("mode", "mode must be set, receive or hold").hint(
+            "set: that many units are there; receive: that many more came; hold: orders hold them.",
+        )
     })?;
-    let rows = parse::rows(&args.json(2, "rows")?.ok_or_else(|| missing("rows"))?)?;
-    let requests = |(place, row): (usize, Result<_, Fault>)| {
-        row.and_then(|row: pg_stock_core::import::Row| row.requests(&batch, mode, number_of(place)))
-    };
-    Ok(rows.into_iter().enumerate().map(requests).collect())
+    let json = args.json(2, "rows")?.ok_or_else(|| missing("rows"))?;
+    if mode == Mode::Hold {
+        let now = store::now();
+        let request = |(place, order): (usize, Result<OpenOrder, Fault>)| {
+            let order = order?;
+            settings::check_first_ttl("expires_at", order.expires_at.saturating_sub(now).max(1))?;
+            order.request(&batch, number_of(place), now).map(|request| vec![request])
+        };
+        return Ok(parse::open_orders(&json)?.into_iter().enumerate().map(request).collect());
+    }
+    let requests =
+        |(place, row): (usize, Result<Row, Fault>)| row?.requests(&batch, mode, number_of(place));
+    Ok(parse::rows(&json)?.into_iter().enumerate().map(requests).collect())
 }
 
 /// The number of the first request of a row, which may have two.

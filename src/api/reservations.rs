@@ -1,7 +1,7 @@
 //! Reserve, sell, confirm, release, return, extend.
 
-use pg_stock_core::parse;
-use pg_stock_core::{Action, Fault, Line, Request};
+use pg_stock_core::parse::{self, Options};
+use pg_stock_core::{Action, Fault, Line, Micros, Request};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -89,22 +89,42 @@ fn read_sell_lines(args: &Arguments) -> Result<Vec<Request>, Fault> {
 #[pg_extern(sql = false)]
 fn reserve_many(fcinfo: pg_sys::FunctionCallInfo) {
     answer(fcinfo, Form::Returning, |args| {
-        let json = args.json(0, "requests")?.ok_or_else(|| missing("requests"))?;
-        let batch = parse::requests(&json, settings::max_batch_lines())?;
-        let reserve = |(place, asked): (usize, parse::BatchRequest)| {
-            let ttl = Some(ttl_of(format_args!("requests[{place}].ttl"), &asked.options)?);
-            let path = format_args!("requests[{place}].min_life");
-            let min_life = min_life_of(path, &asked.options)?;
-            let (lines, buyer) = (asked.lines, asked.options.buyer);
-            let action = Action::Reserve { lines, ttl, buyer, min_life };
-            Ok(Request {
-                number: place as i32 + 1,
-                context: asked.options.context,
-                ..request(asked.key, action)
-            })
-        };
-        batch.into_iter().enumerate().map(reserve).collect()
+        read_many(args, |place, options| {
+            ttl_of(format_args!("requests[{place}].ttl"), options).map(Some)
+        })
     });
+}
+
+/// `sell_many(requests)`
+#[pg_extern(sql = false)]
+fn sell_many(fcinfo: pg_sys::FunctionCallInfo) {
+    answer(fcinfo, Form::Returning, |args| {
+        read_many(args, |place, options| match &options.ttl {
+            None => Ok(None),
+            Some(_) => Err(parse::no_ttl(format_args!("requests[{place}].ttl"))),
+        })
+    });
+}
+
+/// The requests of a batch, each with the time to live that `ttl` says; none for a sale.
+fn read_many(
+    args: &Arguments,
+    ttl: impl Fn(usize, &Options) -> Result<Option<Micros>, Fault>,
+) -> Result<Vec<Request>, Fault> {
+    let json = args.json(0, "requests")?.ok_or_else(|| missing("requests"))?;
+    let batch = parse::requests(&json, settings::max_batch_lines())?;
+    let reserve = |(place, asked): (usize, parse::BatchRequest)| {
+        let ttl = ttl(place, &asked.options)?;
+        let min_life = min_life_of(format_args!("requests[{place}].min_life"), &asked.options)?;
+        let (lines, buyer) = (asked.lines, asked.options.buyer);
+        let action = Action::Reserve { lines, ttl, buyer, min_life };
+        Ok(Request {
+            number: place as i32 + 1,
+            context: asked.options.context,
+            ..request(asked.key, action)
+        })
+    };
+    batch.into_iter().enumerate().map(reserve).collect()
 }
 
 /// `confirm_stock(key, lines, operation_key)`

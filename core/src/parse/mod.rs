@@ -11,7 +11,7 @@ pub use loads::loads;
 pub use orders::orders;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
-pub use stock::rows;
+pub use stock::{open_orders, rows};
 
 use crate::facts::LevelId;
 use crate::fault::Fault;
@@ -104,10 +104,15 @@ pub fn options(json: &[u8]) -> Result<Options, Fault> {
 pub fn options_of_sale(json: &[u8]) -> Result<Options, Fault> {
     let raw: RawOptions = read("options", json)?;
     if raw.ttl.is_some() {
-        return Err(Fault::invalid("options.ttl", "options.ttl is not allowed here")
-            .hint("What is sold at once is not held; leave ttl out."));
+        return Err(no_ttl(format_args!("options.ttl")));
     }
     check_options(format_args!("options"), raw)
+}
+
+/// The fault of a `ttl` that a sale is given.
+pub fn no_ttl(path: Arguments<'_>) -> Fault {
+    Fault::invalid(path, format!("{path} is not allowed here"))
+        .hint("What is sold at once is not held; leave ttl out.")
 }
 
 /// Reads `[{"key": …, "lines": […], "ttl": …, "buyer": …, "context": …}, …]`, of so many lines at

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::{Text, read};
+use super::{Text, check_count, read};
 use crate::facts::LevelId;
 use crate::fault::Fault;
-use crate::import::Row;
+use crate::import::{OpenOrder, Row};
 use crate::limits;
 use crate::moment::UNIX_EPOCH;
 use crate::name::Name;
-use crate::request::{Limits, NamedLot};
+use crate::request::{Limits, Line, NamedLot};
 
 /// A row, as the procedure that imports makes it of a row of the shop's: names as text, and any
 /// value where a number should be, so that no row can spoil the others.
@@ -145,6 +145,82 @@ fn row(raw: &RawRow) -> Result<Row, Fault> {
             ..Limits::default()
         },
     })
+}
+
+/// An order, as the procedure that imports makes it of the rows of its key.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOrder {
+    key: Option<Text>,
+    /// How many deadlines and buyers its rows name.
+    times: i64,
+    lines: Vec<RawOrderLine>,
+    #[serde(default)]
+    buyer: Option<Text>,
+    /// In microseconds since 1970.
+    expires_at: Cell,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOrderLine {
+    sku: Option<Text>,
+    location: Option<Text>,
+    quantity: Cell,
+}
+
+/// Reads `[{"key": …, "times": …, "lines": […], "buyer": …, "expires_at": …}, …]`, order by order,
+/// as [`rows`].
+///
+/// # Errors
+/// Where it is no array of such objects.
+pub fn open_orders(json: &[u8]) -> Result<Vec<Result<OpenOrder, Fault>>, Fault> {
+    let orders: Vec<RawOrder> = read("rows", json)?;
+    Ok(orders.iter().map(open_order).collect())
+}
+
+fn open_order(raw: &RawOrder) -> Result<OpenOrder, Fault> {
+    if raw.times > 1 {
+        return Err(Fault::invalid(
+            "key",
+            "the rows of this key have more than one deadline or buyer",
+        )
+        .hint("An order has one deadline and one buyer; give others keys of their own."));
+    }
+    let key = raw.key.as_ref().ok_or_else(|| {
+        Fault::invalid("key", "key must not be null").hint("Name the order that holds the units.")
+    })?;
+    Ok(OpenOrder {
+        key: limits::key("key", &key.0)?,
+        lines: order_lines(&raw.lines)?,
+        buyer: raw.buyer.as_ref().map(|buyer| limits::name("buyer", &buyer.0)).transpose()?,
+        expires_at: raw.expires_at.whole("expires_at")?.saturating_add(UNIX_EPOCH),
+    })
+}
+
+fn order_lines(raw: &[RawOrderLine]) -> Result<Vec<Line>, Fault> {
+    check_count("key", raw.len(), limits::LINES_MAX)?;
+    let mut lines: Vec<Line> = Vec::with_capacity(raw.len());
+    for (place, raw) in raw.iter().enumerate() {
+        let line = Line {
+            number: i32::try_from(place + 1).unwrap_or(i32::MAX),
+            at: LevelId {
+                sku: name("sku", raw.sku.as_ref())?,
+                location: name("location", raw.location.as_ref())?,
+            },
+            quantity: limits::quantity("quantity", raw.quantity.whole("quantity")?)?,
+            expected_version: None,
+            lot: None,
+        };
+        // The rows come in the order of their levels.
+        match lines.last_mut().filter(|last| last.at == line.at) {
+            Some(last) => {
+                last.quantity = limits::quantity("quantity", last.quantity + line.quantity)?;
+            }
+            None => lines.push(line),
+        }
+    }
+    Ok(lines)
 }
 
 fn name(path: &str, given: Option<&Text>) -> Result<Name, Fault> {
