@@ -8,8 +8,8 @@
 CREATE FUNCTION stock.access_of_functions() RETURNS TABLE (function_name text, access text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('health', 'monitor'),
-       ('library_version', 'monitor'),
-       ('run_verification', 'administer'), ('reconcile', 'administer'),
+       ('library_version', 'monitor'), ('run_verification', 'administer'),
+       ('erase_buyer', 'administer'), ('reconcile', 'administer'),
        ('reconcile_source', 'administer'), ('schedule_reconciliation', 'administer'),
        ('unschedule_reconciliation', 'administer'), ('schedule_job', 'administer'),
        ('unschedule_job', 'administer'), ('schedule_verification', 'administer'),

@@ -344,7 +344,7 @@ WITH entry AS (
            sum(g.on_hand_delta) OVER chain AS on_hand_sum,
            sum(g.reserved_delta) OVER chain AS reserved_sum
       FROM stock.ledger g
-     WHERE NOT (g.operation IN ('cancel', 'reopen')
+     WHERE NOT (g.operation IN ('cancel', 'reopen', 'erase')
                 OR g.operation = 'extend' AND g.reserved_delta = 0 AND g.waiting_delta IS NULL)
     WINDOW chain AS (PARTITION BY g.sku, g.location ORDER BY g.version, g.position)
 ), total AS (
@@ -539,7 +539,7 @@ SELECT g.sku, g.location, 'a ledger row contradicts itself',
   FROM stock.ledger g
  CROSS JOIN LATERAL (SELECT coalesce(g.waiting_delta, 0) AS waits,
                             coalesce(g.in_transit_delta, 0) AS moves) n
- WHERE g.operation NOT IN ('cancel', 'reopen')
+ WHERE g.operation NOT IN ('cancel', 'reopen', 'erase')
    AND NOT coalesce(CASE
        WHEN n.moves <> 0 AND g.operation NOT IN ('dispatch', 'arrive', 'lose', 'recall')
          OR n.waits <> 0 AND g.operation NOT IN ('reserve', 'confirm', 'release', 'expire',

@@ -24,7 +24,7 @@
 //!
 //! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
 //! standby.sql, import.sql, stat.sql,
-//! health.sql, reconcile.sql, grants.sql.
+//! health.sql, reconcile.sql, privacy.sql, grants.sql.
 
 mod api;
 mod board;
@@ -57,6 +57,7 @@ extension_sql_file!("../sql/import.sql", name = "import", requires = ["standby"]
 extension_sql_file!("../sql/stat.sql", name = "stat", requires = ["import"]);
 extension_sql_file!("../sql/health.sql", name = "health", requires = ["stat"]);
 extension_sql_file!("../sql/reconcile.sql", name = "reconcile", requires = ["health"]);
+extension_sql_file!("../sql/privacy.sql", name = "privacy", requires = ["reconcile"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

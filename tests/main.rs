@@ -25,6 +25,7 @@ mod notify;
 mod outcome_table;
 mod pairs;
 mod plans;
+mod privacy;
 mod queues;
 mod races;
 mod recipes;

@@ -237,3 +237,48 @@ fn look_ups_through_the_views_use_an_index() {
     }
     finish(database);
 }
+
+/// MISSION E6: each look-up that docs/operating.md names an index for uses it, through the views.
+#[test]
+fn each_index_that_is_offered_serves_its_look_up() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10_000);
+    outcome(&mut client, "reserve_stock('o', 'a', 'm', 1, '1 day', 'b')");
+    client
+        .batch_execute(
+            "SELECT count(*) FROM generate_series(1, 2000) n,
+               stock.reserve_stock('o' || n, 'a', 'm', 1, '1 day', 'b' || n); ANALYZE",
+        )
+        .unwrap();
+    let offered = include_str!("../docs/operating.md");
+    let indexes: Vec<&str> =
+        offered.lines().filter(|line| line.starts_with("CREATE INDEX ")).collect();
+    assert_eq!(indexes.len(), 3, "{indexes:?}");
+    indexes.iter().for_each(|index| client.batch_execute(index).unwrap());
+    client.batch_execute("SET enable_seqscan = off").unwrap();
+    for (index, look_up) in [
+        ("ledger_by_level", "ledger_rows WHERE sku = 'a' AND location = 'm' ORDER BY recorded_at"),
+        (
+            "ledger_by_buyer",
+            "ledger_rows WHERE buyer = 'b' AND recorded_at > now() - '1 d'::interval",
+        ),
+        ("hold_by_buyer", "holds WHERE buyer = 'b'"),
+        ("ledger_claim", "ledger_rows WHERE key = 'o'"),
+        ("hold_pkey", "holds WHERE key = 'o'"),
+    ] {
+        let sql = format!("EXPLAIN SELECT * FROM stock.{look_up}");
+        let plan: Vec<String> =
+            client.query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+        assert!(plan.iter().any(|line| line.contains(index)), "{look_up}: {plan:#?}");
+    }
+    // What sells writes into them, too.
+    for direct in ["on", "off"] {
+        client.batch_execute(&format!("SET pg_stock.direct_access = {direct}")).unwrap();
+        outcome(&mut client, &format!("reserve_stock('{direct}', 'a', 'm', 1, '1 day', 'b')"));
+    }
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.holds WHERE buyer = 'b'"), "3");
+    let entries = "SELECT count(*) FROM stock.ledger_rows WHERE buyer = 'b'";
+    assert_eq!(value(&mut client, entries), "3");
+    finish(database);
+}

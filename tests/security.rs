@@ -178,6 +178,7 @@ pub const CALLS: &[(&str, &str)] = &[
         "DO $$ BEGIN PERFORM stock.unschedule_job('j'); EXCEPTION \
          WHEN feature_not_supported THEN NULL; END $$",
     ),
+    ("administer", "SELECT stock.erase_buyer('nobody', 'somebody')"),
     ("administer", "SELECT * FROM stock.reconcile('[]')"),
     ("administer", "SELECT * FROM stock.reconcile_source('stock.levels')"),
     (

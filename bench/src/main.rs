@@ -2,7 +2,8 @@
 //! expiry`: what expiry costs. `stock-bench feed`: what notifications cost, and how soon they come.
 //! `stock-bench batches`: what batches cost without statistics. `stock-bench queues`: what it costs
 //! to wait for what is not there yet. `stock-bench lots`: what lots cost. `stock-bench
-//! import`: what it takes to load a shop. All run on a private throwaway PostgreSQL.
+//! import`: what it takes to load a shop. `stock-bench counters`: what it costs to count calls.
+//! `stock-bench indexes`: what further indexes cost. All run on a private throwaway PostgreSQL.
 
 mod batches;
 mod cache;
@@ -12,12 +13,14 @@ mod expiry;
 mod feed;
 mod flash_sale;
 mod import;
+mod indexes;
 mod lots;
 mod median;
 mod naive_sale;
 mod peers;
 mod pgbench;
 mod queues;
+mod sides;
 mod strawberries;
 mod tally;
 mod turns;
@@ -54,6 +57,8 @@ enum What {
     Import(import::Import),
     /// Measure what it costs to count calls.
     Counters(counters::Counters),
+    /// Measure what the indexes cost that docs/operating.md offers for look-ups.
+    Indexes(indexes::Indexes),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         What::Lots(lots) => lots::run(&lots),
         What::Import(import) => import::run(&import),
         What::Counters(counters) => counters::run(&counters),
+        What::Indexes(indexes) => indexes::run(&indexes),
         What::Feed(feed) => feed::run(&feed),
     }
 }

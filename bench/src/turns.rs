@@ -41,6 +41,12 @@ impl Kind {
         );
         Kind { name, script, beside }
     }
+
+    /// The same for one of many buyers.
+    pub fn for_buyers(self) -> Self {
+        let script = self.script.replace("'10 days')", "'10 days', 'buyer ' || :k % 100000)");
+        Kind { script, ..self }
+    }
 }
 
 /// The rates of each kind, in rounds, for each number of connections.

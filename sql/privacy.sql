@@ -1,0 +1,66 @@
+-- A buyer is forgotten: his name is replaced wherever it is kept. Better give a pseudonym in the
+-- first place.
+
+-- The past changes here alone, and nothing of it but this name: the triggers that forbid it are of
+-- the role origin, and so is what a shop has put on the tables.
+CREATE FUNCTION stock.erase_buyer(buyer text, pseudonym text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
+#variable_conflict use_column
+DECLARE
+    old constant text := $1;
+    new constant text := $2;
+    places bigint;
+    changed bigint := 0;
+BEGIN
+    PERFORM stock.check_primary();
+    IF old IS NULL OR new IS NULL OR old = new
+       OR octet_length(old) NOT BETWEEN 1 AND 200 OR octet_length(new) NOT BETWEEN 1 AND 200
+       OR new ~ '[[:cntrl:]]' OR new <> btrim(new) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'buyer and pseudonym must be two names of 1 to 200 bytes',
+            HINT = 'Give the buyer as the orders named him, and what shall stand in his place.';
+    END IF;
+    -- A hold, and what a buyer has of a level, is changed by whoever has locked the level.
+    PERFORM FROM stock.level l
+      WHERE (l.sku, l.location) IN (
+                SELECT h.sku, h.location FROM stock.hold h WHERE h.buyer = old
+                 UNION SELECT q.sku, q.location FROM stock.buyer_quantity q WHERE q.buyer = old)
+      ORDER BY l.sku, l.location
+        FOR NO KEY UPDATE;
+    UPDATE stock.hold h SET buyer = new WHERE h.buyer = old;
+    GET DIAGNOSTICS places = ROW_COUNT;
+    changed := changed + places;
+    WITH gone AS (
+        DELETE FROM stock.buyer_quantity q WHERE q.buyer = old RETURNING q.*
+    )
+    INSERT INTO stock.buyer_quantity AS q (quantity, sku, location, buyer)
+    SELECT g.quantity, g.sku, g.location, new FROM gone g
+        ON CONFLICT ON CONSTRAINT buyer_quantity_pkey DO UPDATE
+       SET quantity = q.quantity + excluded.quantity;
+    GET DIAGNOSTICS places = ROW_COUNT;
+    changed := changed + places;
+    UPDATE stock.ledger g SET buyer = new WHERE g.buyer = old;
+    GET DIAGNOSTICS places = ROW_COUNT;
+    changed := changed + places;
+    UPDATE stock.import_error e SET content = jsonb_set(e.content, '{buyer}', to_jsonb(new))
+     WHERE e.content ->> 'buyer' = old;
+    GET DIAGNOSTICS places = ROW_COUNT;
+    changed := changed + places;
+    IF changed > 0 THEN
+        -- That it happened, and not for whom.
+        INSERT INTO stock.ledger (recorded_at, key, operation, line, quantity, on_hand_delta,
+                                  reserved_delta, reason)
+        VALUES (clock_timestamp(), 'pg_stock:erase:' || gen_random_uuid(), 'erase', 1, 0, 0, 0,
+                format('a buyer was replaced in %s rows', changed));
+    END IF;
+    RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION stock.erase_buyer(text, text) IS
+    'Puts a pseudonym in the place of a buyer''s name: in the holds, in what buyers have of levels '
+    '(added to what the pseudonym has), in the ledger and in stock.import_error. One ledger row, '
+    'erase, says that it happened, not for whom. Answers how many rows were changed; again: 0, '
+    'unless the buyer has ordered since. A repeat of an earlier order under the old name is '
+    'key_conflict from then on. Locks the levels of what he holds and has bought until the '
+    'transaction ends; reads the ledger from its beginning to its end.';
