@@ -358,9 +358,9 @@ AS 'MODULE_PATHNAME', 'dispatch_wrapper';
 COMMENT ON FUNCTION stock.dispatch_stock(text, jsonb, text) IS
     'Sends goods to other locations: they leave the one level and are in_transit at the other, '
     'which is made if it is new; raises a refusal. lines: [{"sku": …, "from": …, "to": …, '
-    '"quantity": …, "lot": …}, …]; lot is optional, as in stock.transfer_stock. Never below what is '
-    'reserved; refused while a level that they leave is frozen. Answers two rows for each line: '
-    'from, to.';
+    '"quantity": …, "lot": …}, …]; lot is optional, as in stock.transfer_stock. Never below what '
+    'is reserved; refused while a level that they leave is frozen. Answers two rows for each '
+    'line: from, to.';
 COMMENT ON FUNCTION stock.try_dispatch_stock(text, jsonb, text) IS
     'As stock.dispatch_stock, but a refusal is returned as a row, and nothing is raised.';
 

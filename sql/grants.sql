@@ -56,7 +56,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 VALUES ('stat', 'monitor'), ('stat_bucket', 'monitor'), ('stat_latency', 'monitor'),
        ('stat_hot', 'monitor'), ('stat_worker', 'monitor'), ('worker', 'monitor'),
        ('feed_lag', 'monitor'), ('alert', 'monitor'), ('levels', 'monitor'), ('totals', 'monitor'),
-       ('expiring_lots', 'monitor'), ('maintenance_run', 'monitor'), ('verification', 'monitor'),
+       ('expiring_lots', 'monitor'), ('maintenance_run', 'read'), ('verification', 'monitor'),
        ('holds', 'read'), ('ledger_rows', 'read'), ('overdue', 'read'), ('shipments', 'read'),
        ('waiting_lines', 'read'), ('supplied', 'read'), ('lots', 'read'), ('lot_holds', 'read'),
        ('lot_moves', 'read'), ('import_batch', 'read'), ('import_error', 'read'),

@@ -50,7 +50,7 @@ COMMENT ON TABLE stock.import_error IS
     'and writes anew what is left.';
 COMMENT ON COLUMN stock.import_error.batch IS 'The batch.';
 COMMENT ON COLUMN stock.import_error.number IS
-    'The row, in the order of SKU, location and lot, from 1.';
+    'The row, in the order of SKU, location and lot, or the order, from 1.';
 COMMENT ON COLUMN stock.import_error.content IS 'What the source said.';
 COMMENT ON COLUMN stock.import_error.path IS 'The column of the fault; empty: no single one.';
 COMMENT ON COLUMN stock.import_error.outcome IS
@@ -74,7 +74,7 @@ COMMENT ON VIEW stock.import_progress IS
     'Imports that run, or that were broken off: CALL stock.import again for what is missing.';
 COMMENT ON COLUMN stock.import_progress.batch IS 'The batch.';
 COMMENT ON COLUMN stock.import_progress.source IS 'What it reads.';
-COMMENT ON COLUMN stock.import_progress.mode IS 'set or receive.';
+COMMENT ON COLUMN stock.import_progress.mode IS 'set, receive or hold.';
 COMMENT ON COLUMN stock.import_progress.rows IS 'Rows of the source; NULL: not known yet.';
 COMMENT ON COLUMN stock.import_progress.done IS 'Rows that are through.';
 COMMENT ON COLUMN stock.import_progress.percent IS 'That, of a hundred.';
@@ -127,12 +127,16 @@ BEGIN
         END IF;
         taken := taken || ', ' || format(CASE
             WHEN col.type IS NULL THEN 'NULL::pg_catalog.text COLLATE pg_catalog."C"'
-            WHEN col.kind = 'name' THEN 's.%1$I::pg_catalog.text COLLATE pg_catalog."C"'
-            WHEN col.kind = 'units' THEN 's.%1$I'
+            -- as text, and no more of it than shows that it is too long: a bad row stops no other
+            WHEN col.name = 'lot'
+            THEN 'nullif(pg_catalog.left(s.lot::pg_catalog.text, 300), '''') COLLATE pg_catalog."C"'
+            WHEN col.kind = 'name'
+            THEN 'pg_catalog.left(s.%1$I::pg_catalog.text, 300) COLLATE pg_catalog."C"'
+            WHEN col.kind = 'units' THEN 'pg_catalog.left(s.%1$I::pg_catalog.text, 50)'
             -- in microseconds since 1970
-            ELSE 'CASE WHEN pg_catalog.isfinite(s.%1$I) THEN pg_catalog.to_jsonb(pg_catalog.trunc('
-                 'EXTRACT(epoch FROM s.%1$I::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) '
-                 '1000000)) ELSE pg_catalog.to_jsonb(s.%1$I::pg_catalog.text) END'
+            ELSE 'CASE WHEN pg_catalog.isfinite(s.%1$I) THEN pg_catalog.trunc(EXTRACT(epoch FROM '
+                 's.%1$I::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) 1000000)'
+                 '::pg_catalog.text ELSE s.%1$I::pg_catalog.text END'
             END || ' AS %1$I', col.name);
     END LOOP;
     RETURN substr(taken, 3);
@@ -152,9 +156,9 @@ BEGIN
             MESSAGE = 'source must not be null',
             HINT = 'Name a table or view, ''shop.goods'' say.';
     END IF;
-    IF chunk_rows IS NULL OR chunk_rows NOT BETWEEN 1 AND 50000 THEN
+    IF chunk_rows IS NULL OR chunk_rows NOT BETWEEN 1 AND 10000 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'chunk_rows must be from 1 to 50000',
+            MESSAGE = 'chunk_rows must be from 1 to 10000',
             DETAIL = format('It is %s.', coalesce(chunk_rows::text, 'null')),
             HINT = 'Leave it out for 5000 rows in each transaction.';
     END IF;
@@ -163,27 +167,36 @@ BEGIN
         SELECT f.key, pg_catalog.min(f.buyer) AS buyer,
                (pg_catalog.array_agg(f.expires_at))[1] AS expires_at,
                pg_catalog.count(DISTINCT (f.expires_at, f.buyer)) AS times,
-               pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                   'sku', f.sku, 'location', f.location, 'quantity', f.quantity)
-                   ORDER BY f.sku, f.location) AS lines,
-               pg_catalog.row_number() OVER (ORDER BY f.key) AS number,
+               pg_catalog.count(*) AS rows,
+               CASE WHEN f.key IS NULL OR pg_catalog.count(*) OPERATOR(pg_catalog.>) 10000
+                    THEN '[]'
+                    ELSE pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                             'sku', f.sku, 'location', f.location, 'quantity', f.quantity)
+                             ORDER BY f.sku, f.location) END AS lines,
+               pg_catalog.row_number() OVER here AS number,
+               pg_catalog.sum(pg_catalog.count(*)) OVER here AS upto,
                pg_catalog.count(*) OVER () AS total
-          FROM (SELECT %1$s FROM %2$s s) f GROUP BY f.key$item$
+          FROM (SELECT %1$s FROM %2$s s) f
+         GROUP BY f.key
+        WINDOW here AS (ORDER BY pg_catalog.min(f.sku), f.key)$item$
     ELSE $item$
-        SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(
-                   ROW (f.sku, f.location, f.lot)::pg_catalog.text)), 'hex') AS id,
+        SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
+                   ROW (f.sku, f.location, f.lot)::pg_catalog.text,
+                   pg_catalog.getdatabaseencoding())), 'hex') AS id,
                pg_catalog.count(*) OVER (PARTITION BY f.sku, f.location, f.lot) AS times,
                f.*,
-               pg_catalog.row_number() OVER (ORDER BY f.sku, f.location, f.lot) AS number,
+               pg_catalog.row_number() OVER here AS number,
+               pg_catalog.row_number() OVER here AS upto,
                pg_catalog.count(*) OVER () AS total
-          FROM (SELECT %1$s FROM %2$s s) f$item$ END;
+          FROM (SELECT %1$s FROM %2$s s) f
+        WINDOW here AS (ORDER BY f.sku, f.location, f.lot)$item$ END;
     RETURN format($query$
         SELECT pg_catalog.min(r.number) AS first, pg_catalog.max(r.total) AS total,
                pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r)
-                   OPERATOR(pg_catalog.-) '{number,total}'::pg_catalog.text[]
+                   OPERATOR(pg_catalog.-) '{number,upto,total}'::pg_catalog.text[]
                    ORDER BY r.number) AS rows
           FROM ($query$ || item || $query$) r
-         GROUP BY (r.number OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) %3$s
+         GROUP BY pg_catalog.div(r.upto OPERATOR(pg_catalog.-) 1, %3$s)
          ORDER BY 1$query$, stock.import_fields(source, mode), source, chunk_rows);
 END
 $$;
@@ -215,13 +228,6 @@ BEGIN
                    'hold them.';
     END IF;
     query := stock.import_query(source, mode, chunk_rows);
-    SELECT * INTO known FROM stock.import_batch b WHERE b.batch = $1 FOR UPDATE;
-    IF known.mode <> mode THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = format('the batch "%s" was imported with the mode %s', batch, known.mode),
-            HINT = 'Give that mode again, or another batch a name of its own.';
-    END IF;
-    DELETE FROM stock.import_error e WHERE e.batch = $1;
     INSERT INTO stock.import_batch AS b
     VALUES ($1, $2::text, $3, 1, NULL, 0, 0, 0, clock_timestamp(), NULL,
             coalesce(nullif(current_setting('role'), 'none'), session_user))
@@ -229,7 +235,14 @@ BEGIN
        SET source = excluded.source, run = b.run + 1, rows = NULL, applied = 0, repeated = 0,
            refused = 0, started_at = excluded.started_at, finished_at = NULL,
            actor = excluded.actor
-    RETURNING b.run INTO run;
+    RETURNING b.* INTO known;
+    IF known.mode <> mode THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('the batch "%s" was imported with the mode %s', batch, known.mode),
+            HINT = 'Give that mode again, or another batch a name of its own.';
+    END IF;
+    DELETE FROM stock.import_error e WHERE e.batch = $1;
+    run := known.run;
 END
 $$;
 COMMENT ON FUNCTION stock.begin_import(text, regclass, text, integer) IS
@@ -256,11 +269,11 @@ BEGIN
         ), failed AS (
             INSERT INTO stock.import_error
             SELECT $1, first + v.place - 1,
-                   r.content - '{id,times}'::text[] || coalesce((
+                   r.content - '{id,times,rows}'::text[] || coalesce((
                        SELECT jsonb_object_agg(f.key, to_timestamp(f.value::numeric / 1000000))
-                         FROM jsonb_each(r.content) f
+                         FROM jsonb_each_text(r.content) f
                         WHERE f.key IN ('best_before', 'expires_at')
-                          AND jsonb_typeof(f.value) = 'number'), '{}'),
+                          AND f.value ~ '^-?[0-9]+$'), '{}'),
                    v.path, v.outcome, v.message, clock_timestamp()
               FROM verdict v
              CROSS JOIN LATERAL (SELECT $5 -> (v.place - 1)::integer AS content) r
@@ -326,7 +339,7 @@ COMMENT ON PROCEDURE stock.import(text, regclass, text, integer, bigint, bigint,
     'key, sku, location, quantity, expires_at and, if it is there, buyer. mode set: on_hand is '
     'what was counted, as stock.set_stock; receive: what came, as stock.receive_stock; hold: what '
     'open orders hold, as stock.reserve_stock, one for all rows of a key, until expires_at. '
-    'chunk_rows (1 to 50,000) in each transaction, whose levels are locked for that long. Each row '
+    'chunk_rows (1 to 10,000) in each transaction, whose levels are locked for that long. Each row '
     'takes effect once under the name of the batch, an order under its key: again does what is '
     'missing. Bad rows stop no good ones: they are in stock.import_error. Answers how many rows '
     'took effect now, had taken effect before, were refused. Progress: stock.import_progress, and '

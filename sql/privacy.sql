@@ -11,6 +11,7 @@ DECLARE
     old constant text := $1;
     new constant text := $2;
     places bigint;
+    locked bigint := -1;
     changed bigint := 0;
 BEGIN
     PERFORM stock.check_primary();
@@ -21,13 +22,19 @@ BEGIN
             MESSAGE = 'buyer and pseudonym must be two names of 1 to 200 bytes',
             HINT = 'Give the buyer as the orders named him, and what shall stand in his place.';
     END IF;
-    -- A hold, and what a buyer has of a level, is changed by whoever has locked the level.
-    PERFORM FROM stock.level l
-      WHERE (l.sku, l.location) IN (
-                SELECT h.sku, h.location FROM stock.hold h WHERE h.buyer = old
-                 UNION SELECT q.sku, q.location FROM stock.buyer_quantity q WHERE q.buyer = old)
-      ORDER BY l.sku, l.location
-        FOR NO KEY UPDATE;
+    -- A hold, and what a buyer has of a level, is changed by whoever has locked the level. He may
+    -- order at another one meanwhile.
+    LOOP
+        PERFORM FROM stock.level l
+          WHERE (l.sku, l.location) IN (
+                    SELECT h.sku, h.location FROM stock.hold h WHERE h.buyer = old
+                     UNION SELECT q.sku, q.location FROM stock.buyer_quantity q WHERE q.buyer = old)
+          ORDER BY l.sku, l.location
+            FOR NO KEY UPDATE;
+        SELECT count(*) INTO places FROM stock.buyer_quantity q WHERE q.buyer = old;
+        EXIT WHEN places = locked;
+        locked := places;
+    END LOOP;
     UPDATE stock.hold h SET buyer = new WHERE h.buyer = old;
     GET DIAGNOSTICS places = ROW_COUNT;
     changed := changed + places;

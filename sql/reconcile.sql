@@ -101,7 +101,7 @@ BEGIN
            THEN ' must say sold or on_hand'
            WHEN NOT stock.is_units(e.item -> 'sold') THEN '.sold must be a whole number'
            WHEN NOT stock.is_units(e.item -> 'on_hand') THEN '.on_hand must be a whole number'
-           WHEN count(*) OVER (PARTITION BY e.item -> 'sku', e.item -> 'location') > 1
+           WHEN count(*) OVER (PARTITION BY e.item ->> 'sku', e.item ->> 'location') > 1
            THEN ' names a level that another names, too' END AS fault
       FROM jsonb_array_elements(shop) WITH ORDINALITY AS e (item, place)
     ) c WHERE c.fault IS NOT NULL ORDER BY c.place LIMIT 1;
@@ -127,7 +127,8 @@ CREATE FUNCTION stock.compare_stock(shop jsonb, since timestamptz, until timesta
 RETURNS TABLE (sku text, location text, what text, expected numeric, actual numeric, mismatch text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 WITH said AS (
-    SELECT e.item ->> 'sku' AS sku, e.item ->> 'location' AS location,
+    SELECT (e.item ->> 'sku') COLLATE "C" AS sku,
+           (e.item ->> 'location') COLLATE "C" AS location,
            (e.item ->> 'sold')::numeric AS sold, (e.item ->> 'on_hand')::numeric AS on_hand
       FROM jsonb_array_elements($1) AS e (item)
 ), sale AS (
@@ -138,12 +139,15 @@ WITH said AS (
      GROUP BY g.sku, g.location
 ), named AS (
     -- what the shop says of each level, or of a SKU in all its locations
-    SELECT s.sku COLLATE "C" AS sku, s.location COLLATE "C" AS location, s.sold, s.on_hand,
-           (SELECT sum(a.units) FROM sale a
-             WHERE a.sku = s.sku AND (s.location IS NULL OR a.location = s.location)) AS was_sold,
-           (SELECT sum(l.on_hand) FROM stock.level l
-             WHERE l.sku = s.sku AND (s.location IS NULL OR l.location = s.location)) AS is_there
+    SELECT s.sku, s.location, s.sold, s.on_hand, coalesce(a.units, w.units) AS was_sold,
+           coalesce(l.on_hand, k.on_hand) AS is_there
       FROM said s
+      LEFT JOIN sale a ON a.sku = s.sku AND a.location = s.location
+      LEFT JOIN (SELECT a.sku, sum(a.units) AS units FROM sale a GROUP BY a.sku) w
+        ON w.sku = s.sku AND s.location IS NULL
+      LEFT JOIN stock.level l ON l.sku = s.sku AND l.location = s.location
+      LEFT JOIN (SELECT l.sku, sum(l.on_hand) AS on_hand FROM stock.level l GROUP BY l.sku) k
+        ON k.sku = s.sku AND s.location IS NULL
 )
 SELECT n.sku, coalesce(n.location, ''), w.what, w.expected, coalesce(w.actual, 0),
        CASE WHEN n.is_there IS NULL THEN 'unknown_level'
@@ -159,8 +163,8 @@ SELECT a.sku, a.location, 'sold', 0, a.units, 'sold_more'
   FROM sale a
  WHERE a.units <> 0
    AND (NOT EXISTS (SELECT FROM said) OR EXISTS (SELECT FROM said s WHERE s.sold IS NOT NULL))
-   AND NOT EXISTS (SELECT FROM said s WHERE s.sku = a.sku
-                      AND (s.location IS NULL OR s.location = a.location))
+   AND NOT EXISTS (SELECT FROM said s WHERE s.sku = a.sku AND s.location = a.location)
+   AND NOT EXISTS (SELECT FROM said s WHERE s.sku = a.sku AND s.location IS NULL)
 $$;
 COMMENT ON FUNCTION stock.compare_stock(jsonb, timestamptz, timestamptz) IS
     'What stock.reconcile() answers.';

@@ -13,16 +13,8 @@ $$;
 COMMENT ON FUNCTION stock.check_primary() IS 'Raises 25006 on a standby.';
 
 CREATE FUNCTION stock.write_position() RETURNS pg_lsn
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction',
-            MESSAGE = 'a standby has no position of writes',
-            HINT = 'Ask the primary, once the write is committed.';
-    END IF;
-    RETURN pg_current_wal_insert_lsn();
-END
-$$;
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'write_position_wrapper';
 COMMENT ON FUNCTION stock.write_position() IS
     'How far this server has written by now: asked after a write was committed, a standby for '
     'which stock.wait_for(position) is true shows that write. Inside the transaction that writes '
@@ -53,8 +45,8 @@ $$;
 COMMENT ON FUNCTION stock.staleness() IS
     'How old what this server shows is at most: 0 on a primary. On a standby that shows all that '
     'it has heard of, the time since it last heard from its primary, which an idle one may let '
-    'rise to half its wal_sender_timeout; else the time since the newest commit that it shows. '
-    'NULL where neither is known. Locks nothing.';
+    'rise to half of wal_receiver_timeout here; else the time since the newest commit that it '
+    'shows. NULL where neither is known. Locks nothing.';
 
 CREATE FUNCTION stock.available(
     sku text, location text, at_least_version bigint, timeout interval DEFAULT '1 second'

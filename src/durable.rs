@@ -29,7 +29,7 @@ pub fn flush() -> Result<(), Error> {
     // of a page. Interrupts are held off while a standby is waited for, as PostgreSQL does; it
     // looks for them itself.
     let arrived = unsafe {
-        let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
+        let end = written();
         pg_sys::XLogFlush(end);
         let level = pg_sys::synchronous_commit;
         let waits = waits_for_standbys(level);
@@ -51,7 +51,7 @@ pub fn flush_within(patience: Duration, level: i32) -> bool {
     let begin = Instant::now();
     // SAFETY: as in `flush`.
     let end = unsafe {
-        let end = end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64);
+        let end = written();
         pg_sys::XLogFlush(end);
         end
     };
@@ -178,6 +178,12 @@ pub unsafe fn flush_commit(end: u64) {
         pg_sys::XLogFlush(end);
         pg_sys::SyncRepWaitForLSN(end, true);
     }
+}
+
+/// Up to where this server has written its log, on disk or not. Outside recovery.
+pub fn written() -> u64 {
+    // SAFETY: reads a position in shared memory.
+    unsafe { end_of_log(pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size as u64) }
 }
 
 /// Where the log ends, given where it goes on. After a full page it goes on behind the header of

@@ -52,7 +52,7 @@ fn shown() -> u64 {
         if pg_sys::RecoveryInProgress() {
             pg_sys::GetXLogReplayRecPtr(std::ptr::null_mut())
         } else {
-            pg_sys::GetXLogInsertRecPtr()
+            crate::durable::written()
         }
     }
 }

@@ -43,6 +43,13 @@ fn a_buyer_who_is_erased_stands_nowhere() {
         ["buyer_quantity", "hold", "import_error", "ledger"]
     );
 
+    // What verify() says of him is kept without his name.
+    client.batch_execute("UPDATE stock.buyer_quantity SET quantity = quantity + 1").unwrap();
+    assert_ne!(value(&mut client, "SELECT stock.run_verification()"), "0");
+    client.batch_execute("UPDATE stock.buyer_quantity SET quantity = quantity - 1").unwrap();
+    let first = "SELECT first FROM stock.verification";
+    assert!(value(&mut client, first).starts_with("the count of a buyer differs"), "named");
+
     let before = value(&mut client, "SELECT count(*) FROM stock.ledger");
     assert_eq!(value(&mut client, "SELECT stock.erase_buyer('annika', 'p-7')"), "11");
     assert_eq!(tables_with(&mut client, "annika"), [""; 0]);
@@ -50,6 +57,9 @@ fn a_buyer_who_is_erased_stands_nowhere() {
     let entry = "SELECT concat_ws(' ', count(*), min(reason), bool_or(sku IS NOT NULL)) FROM
                    stock.ledger_rows WHERE operation = 'erase'";
     assert_eq!(value(&mut client, entry), "1 a buyer was replaced in 11 rows f");
+    let of_key = "SELECT count(*) FROM stock.ledger_rows g, stock.reservation(g.key)
+                   WHERE g.operation = 'erase'";
+    assert_eq!(value(&mut client, of_key), "0", "its key is none of a reservation");
     let after = "SELECT count(*) - 1 FROM stock.ledger";
     assert_eq!(value(&mut client, after), before);
     assert_eq!(value(&mut client, "SELECT stock.erase_buyer('annika', 'p-7')"), "0");
@@ -69,7 +79,16 @@ fn a_buyer_who_is_erased_stands_nowhere() {
     assert_eq!(value(&mut client, count), "p-7 3");
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
 
-    // The past is closed again, and who asks wrongly is told so.
+    finish(database);
+}
+
+#[test]
+fn the_past_is_closed_again_and_who_asks_wrongly_is_told_so() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 20);
+    outcome(&mut client, "sell_stock('o', 'a', 'm', 2, 'annika')");
+    value(&mut client, "SELECT stock.erase_buyer('annika', 'p-7')");
     let error = client.batch_execute("UPDATE stock.ledger SET buyer = 'x'").expect_err("closed");
     assert_eq!(super::support::sqlstate(&error), "42501");
     for call in ["NULL, 'p'", "'a', NULL", "'a', 'a'", "'a', ''", "'a', ' p'"] {

@@ -164,6 +164,11 @@ fn what_cannot_be_compared_is_told_so() {
         (r#"reconcile('[{"sku":"a","on_hand":1e30}]')"#, "22023", "shop[0].on_hand"),
         (r#"reconcile('[{"sku":"a","sold":1,"colour":1}]')"#, "22023", "colour"),
         (r#"reconcile('[{"sku":"a","sold":1},{"sku":"a","sold":1}]')"#, "22023", "another"),
+        (
+            r#"reconcile('[{"sku":"a","sold":1},{"sku":"a","location":null,"sold":1}]')"#,
+            "22023",
+            "another",
+        ),
         ("reconcile('[]', '2021-01-01', '2020-01-01')", "22023", "since must be before until"),
         ("reconcile('[]', NULL)", "22023", "since must be before until"),
         ("reconcile('[]', tolerance => -1)", "22023", "tolerance"),

@@ -46,7 +46,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT * FROM stock.lot_moves"),
     ("read", "SELECT * FROM stock.picks('k')"),
     ("read", "SELECT * FROM stock.overdue"),
-    ("monitor", "SELECT * FROM stock.maintenance_run"),
+    ("read", "SELECT * FROM stock.maintenance_run"),
     ("operate", "SELECT * FROM stock.reserve_stock('k1', 'a', 'm', 1)"),
     (
         "operate",

@@ -328,10 +328,11 @@ pub enum Operation {
     FreezeLot,
     UnfreezeLot,
     Spoil,
+    Erase,
 }
 
 /// Every operation and its word in the ledger.
-const WORDS: [(Operation, &str); 24] = [
+const WORDS: [(Operation, &str); 25] = [
     (Operation::Reserve, "reserve"),
     (Operation::Confirm, "confirm"),
     (Operation::Release, "release"),
@@ -356,6 +357,7 @@ const WORDS: [(Operation, &str); 24] = [
     (Operation::FreezeLot, "freeze_lot"),
     (Operation::UnfreezeLot, "unfreeze_lot"),
     (Operation::Spoil, "spoil"),
+    (Operation::Erase, "erase"),
 ];
 
 impl Operation {

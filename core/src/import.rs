@@ -6,6 +6,7 @@ use crate::answer::{Answer, report};
 use crate::facts::{LevelId, Micros};
 use crate::fault::Fault;
 use crate::name::Name;
+use crate::outcome::{Outcome, State};
 use crate::request::{Action, Limits, Line, NamedLot, Request};
 
 /// How the keys of imported rows begin.
@@ -160,7 +161,13 @@ impl Verdict {
 
     /// That of a row whose requests were answered so.
     pub fn of_answers(answers: &[Answer]) -> Verdict {
+        let has_ended = |answer: &Answer| {
+            matches!(answer.outcome, Outcome::ReservationExpired | Outcome::AlreadyReleased)
+                && answer.state != State::Cancelled
+        };
         match report(answers) {
+            // It was held once, and what became of it since is no matter of the import.
+            Some(_) if answers.iter().all(has_ended) => Verdict::Repeated,
             Some(report) => {
                 let refused = answers.iter().map(|answer| answer.outcome);
                 let worst = refused.filter(|outcome| outcome.is_refusal()).min();

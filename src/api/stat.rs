@@ -11,6 +11,7 @@ use crate::standby;
 use crate::stat::{self, Counted, Wanted, Worker};
 use crate::store;
 use crate::store::datum::{self, Value};
+use crate::store::notify::storable;
 
 /// `stat_calls()`: operation, outcome, calls, replays, lines, units, rolled_back, total_time,
 /// buckets, stats_reset.
@@ -58,7 +59,8 @@ fn stat_worker_counts(fcinfo: pg_sys::FunctionCallInfo) {
         let [batches, holds, units, paid, lots, emissions, messages] =
             worker.counts.map(|count| datum::int(count as i64));
         let (at, text) = worker.error.unzip();
-        let text = text.and_then(|text| datum::bytes(&text));
+        let text = text
+            .and_then(|text| datum::bytes(storable(&String::from_utf8_lossy(&text)).as_bytes()));
         let failures = datum::int(worker.failures as i64);
         [
             batches,

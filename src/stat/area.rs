@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
 
 use pg_stock_core::Micros;
 use pg_stock_core::facts::Operation;
@@ -25,6 +25,8 @@ const ERROR_BYTES: usize = 500;
 pub struct Area {
     /// Its oid; 0: nobody's.
     database: AtomicU32,
+    /// The last look at all databases did not find it.
+    is_missed: AtomicBool,
     /// Since when they count.
     since: AtomicI64,
     cells: [Counter; CELLS],
@@ -146,7 +148,10 @@ fn areas() -> &'static [Area] {
 pub fn tidy(exists: impl Fn(u32) -> bool) {
     for area in areas() {
         let database = area.database.load(SeqCst);
-        if database != 0 && !exists(database) {
+        let is_missing = database != 0 && !exists(database);
+        // A database that was made after the look began is found by the next one.
+        if area.is_missed.swap(is_missing, SeqCst) && is_missing {
+            area.is_missed.store(false, SeqCst);
             area.clear();
             area.database.store(0, SeqCst);
         }
@@ -157,9 +162,10 @@ impl Area {
     /// That of this database; `None` where the library was not preloaded, or there are more
     /// databases than pg_stock.max_databases.
     pub fn here() -> Option<&'static Area> {
-        HERE.get().or_else(|| {
-            // SAFETY: set when the process connected.
-            let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+        // SAFETY: set when the process connected.
+        let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+        let known = HERE.get().filter(|area| area.database.load(Relaxed) == database);
+        known.or_else(|| {
             let area = Area::of(database);
             HERE.set(area);
             area

@@ -141,6 +141,21 @@ impl Hot {
     /// The SKUs in it, the most wanted first.
     pub fn wanted(&self) -> Vec<Wanted> {
         KEPT.with_borrow_mut(|kept| self.write(kept));
+        self.take();
+        let wanted = self.read();
+        self.is_taken.store(false, Release);
+        wanted
+    }
+
+    /// Waits until nobody writes, and keeps others from it: nothing that takes long is done
+    /// meanwhile.
+    fn take(&self) {
+        while self.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn read(&self) -> Vec<Wanted> {
         let taken = self.places.iter().filter(|place| place.hash.load(Relaxed) != 0);
         let mut wanted: Vec<(u64, Wanted)> = taken
             .map(|place| {
@@ -158,9 +173,7 @@ impl Hot {
 
     /// Forgets all, once nobody writes.
     pub fn clear(&self) {
-        while self.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_err() {
-            std::thread::yield_now();
-        }
+        self.take();
         self.places.iter().for_each(Place::free);
         self.is_taken.store(false, Release);
     }

@@ -33,13 +33,16 @@ pub fn register() {
 /// Notes that a request was counted there.
 pub fn note(place: usize) {
     let depth = depth();
-    NOTED.with_borrow_mut(|noted| {
-        let is_alike = |known: &&mut Noted| (known.depth, known.place) == (depth, place);
-        match noted.iter_mut().rev().find(is_alike) {
-            Some(known) => known.how_often += 1,
-            None => noted.push(Noted { depth, place, how_often: 1 }),
-        }
-    });
+    NOTED.with_borrow_mut(|noted| add(noted, Noted { depth, place, how_often: 1 }));
+}
+
+/// Adds to what is noted, whose depths rise: those of one depth stand together, one for each place.
+fn add(noted: &mut Vec<Noted>, more: Noted) {
+    let own = noted.iter_mut().rev().take_while(|known| known.depth == more.depth);
+    match own.into_iter().find(|known| known.place == more.place) {
+        Some(known) => known.how_often += more.how_often,
+        None => noted.push(more),
+    }
 }
 
 fn depth() -> i32 {
@@ -49,18 +52,27 @@ fn depth() -> i32 {
 
 /// Counts what was noted from a depth on as undone.
 fn undo_from(depth: i32) {
-    let undone: Vec<Noted> = NOTED.with_borrow_mut(|noted| {
-        let (undone, kept) =
-            std::mem::take(noted).into_iter().partition(|known: &Noted| known.depth >= depth);
-        *noted = kept;
-        undone
-    });
+    let undone = NOTED.with_borrow_mut(|noted| noted.split_off(first_from(noted, depth)));
     if undone.is_empty() {
         return;
     }
     if let Some(area) = Area::here() {
         undone.into_iter().for_each(|known| area.undo(known.place, known.how_often));
     }
+}
+
+/// Where those begin that were noted from a depth on.
+fn first_from(noted: &[Noted], depth: i32) -> usize {
+    noted.len() - noted.iter().rev().take_while(|known| known.depth >= depth).count()
+}
+
+/// What was noted at a depth is its parent's now.
+fn hand_up(depth: i32) {
+    NOTED.with_borrow_mut(|noted| {
+        for own in noted.split_off(first_from(noted, depth)) {
+            add(noted, Noted { depth: depth - 1, ..own });
+        }
+    });
 }
 
 #[pg_guard]
@@ -84,14 +96,7 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
     match event {
         SUBXACT_EVENT_ABORT_SUB => undo_from(depth()),
-        // What it did is its parent's now.
-        SUBXACT_EVENT_COMMIT_SUB => NOTED.with_borrow_mut(|noted| {
-            let own = depth();
-            noted
-                .iter_mut()
-                .filter(|known| known.depth >= own)
-                .for_each(|known| known.depth = own - 1);
-        }),
+        SUBXACT_EVENT_COMMIT_SUB => hand_up(depth()),
         _ => {}
     }
 }

@@ -1,7 +1,7 @@
 //! The rows of an import: one batch, of which some rows cannot be carried out.
 
 use pg_stock_core::import::Verdict;
-use pg_stock_core::{Answer, Fault, Request};
+use pg_stock_core::{Answer, Request};
 
 use super::run::run;
 use crate::error::Error;
@@ -9,14 +9,20 @@ use crate::error::Error;
 /// A sound row: its place, and what it asks for.
 type Asked = (usize, Vec<Request>);
 
-/// Carries out what rows ask for, and says what became of each. A row at which the batch breaks,
-/// say because the level would hold too many units, is found by halves, and left out.
-pub fn import(rows: Vec<Result<Vec<Request>, Fault>>) -> Result<Vec<Verdict>, Error> {
+/// Carries out what rows ask for, and says what became of each; of some that was known before. A
+/// row at which the batch breaks, say because the level would hold too many units, is found by
+/// halves, and left out.
+pub fn import(rows: Vec<Result<Vec<Request>, Verdict>>) -> Result<Vec<Verdict>, Error> {
     let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(rows.len());
     let mut asked: Vec<Asked> = Vec::with_capacity(rows.len());
     for (place, row) in rows.into_iter().enumerate() {
-        verdicts.push(row.as_ref().err().map(Verdict::of_fault));
-        asked.extend(row.ok().map(|requests| (place, requests)));
+        match row {
+            Ok(requests) => {
+                verdicts.push(None);
+                asked.push((place, requests));
+            }
+            Err(verdict) => verdicts.push(Some(verdict)),
+        }
     }
     carry_out(&asked, &mut verdicts)?;
     Ok(verdicts.into_iter().flatten().collect())

@@ -39,6 +39,8 @@ const NO_SLOT_PAUSE: Duration = Duration::from_secs(10);
 struct Database {
     oid: u32,
     name: String,
+    /// One can connect to it, and it is no template.
+    is_open: bool,
 }
 
 /// What the launcher knows of a database.
@@ -89,14 +91,15 @@ impl Launcher {
     /// Looks after every database once; says when to do so again.
     fn round(&mut self) -> Duration {
         let served = settings::databases();
-        let existing = process::transaction(databases);
+        let all = process::transaction(databases);
+        stat::tidy(|oid| all.iter().any(|database| database.oid == oid));
+        let existing: Vec<Database> = all.into_iter().filter(|database| database.is_open).collect();
         let wanted: Vec<&Database> =
             existing.iter().filter(|database| served.contains(&database.name)).collect();
         board::tidy(
             |oid| existing.iter().any(|database| database.oid == oid),
             |oid| wanted.iter().any(|database| database.oid == oid),
         );
-        stat::tidy(|oid| existing.iter().any(|database| database.oid == oid));
         complain_of_unknown(&served, &existing);
         self.cares.retain(|oid, care| {
             let keep = wanted.iter().any(|database| database.oid == *oid);
@@ -299,13 +302,12 @@ fn databases() -> Vec<Database> {
             let body = row.t_data.cast::<u8>().add((*row.t_data).t_hoff as usize);
             let form = &*body.cast::<pg_sys::FormData_pg_database>();
             // -2 marks a database that a DROP DATABASE left half removed.
-            if form.datallowconn && !form.datistemplate && form.datconnlimit != -2 {
-                let name = std::ffi::CStr::from_ptr(form.datname.data.as_ptr());
-                found.push(Database {
-                    oid: form.oid.to_u32(),
-                    name: name.to_string_lossy().into_owned(),
-                });
-            }
+            let name = std::ffi::CStr::from_ptr(form.datname.data.as_ptr());
+            found.push(Database {
+                oid: form.oid.to_u32(),
+                name: name.to_string_lossy().into_owned(),
+                is_open: form.datallowconn && !form.datistemplate && form.datconnlimit != -2,
+            });
         }
         pg_sys::heap_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);

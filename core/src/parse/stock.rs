@@ -1,9 +1,5 @@
 //! Reads the rows of an import.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
-
 use super::{Text, check_count, read};
 use crate::facts::LevelId;
 use crate::fault::Fault;
@@ -13,8 +9,8 @@ use crate::moment::UNIX_EPOCH;
 use crate::name::Name;
 use crate::request::{Limits, Line, NamedLot};
 
-/// A row, as the procedure that imports makes it of a row of the shop's: names as text, and any
-/// value where a number should be, so that no row can spoil the others.
+/// A row, as the procedure that imports makes it of a row of the shop's: all as text, so that no
+/// row can spoil the others.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRow {
@@ -24,93 +20,29 @@ struct RawRow {
     times: i64,
     sku: Option<Text>,
     location: Option<Text>,
-    on_hand: Cell,
+    on_hand: Option<Text>,
     #[serde(default)]
-    safety_stock: Cell,
+    safety_stock: Option<Text>,
     #[serde(default)]
-    buyer_limit: Cell,
+    buyer_limit: Option<Text>,
     #[serde(default)]
     lot: Option<Text>,
     /// In microseconds since 1970.
     #[serde(default)]
-    best_before: Cell,
+    best_before: Option<Text>,
 }
 
-/// A value that should be a number.
-#[derive(Default)]
-enum Cell {
-    #[default]
-    Null,
-    Text(String),
-    Whole(i64),
-    Other(String),
-}
-
-impl<'de> Deserialize<'de> for Cell {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CellVisitor)
-    }
-}
-
-struct CellVisitor;
-
-impl Visitor<'_> for CellVisitor {
-    type Value = Cell;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Cell, E> {
-        Ok(Cell::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Cell, E> {
-        Ok(Cell::Other(value.to_string()))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Cell, E> {
-        Ok(Cell::Text(text.to_owned()))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Cell, E> {
-        Ok(Cell::Whole(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Cell, E> {
-        Ok(i64::try_from(value).map_or_else(|_| Cell::Other(value.to_string()), Cell::Whole))
-    }
-
-    /// A numeric column shows its fraction where that is nothing, too.
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Cell, E> {
-        let is_whole = value.fract() == 0.0 && value.abs() <= limits::QUANTITY_MAX as f64;
-        Ok(if is_whole { Cell::Whole(value as i64) } else { Cell::Other(value.to_string()) })
-    }
-}
-
-impl Cell {
-    fn show(&self) -> String {
-        match self {
-            Cell::Null => "NULL".to_owned(),
-            Cell::Text(text) => format!("the text \"{text}\""),
-            Cell::Whole(value) => value.to_string(),
-            Cell::Other(value) => value.clone(),
-        }
-    }
-
-    fn whole(&self, path: &str) -> Result<i64, Fault> {
-        match self {
-            Cell::Whole(value) => Ok(*value),
-            _ => Err(Fault::invalid(path, format!("{path} must be an integer"))
-                .detail(format!("It is {}.", self.show()))
-                .hint("Give a whole number; a column of text can be cast.")),
-        }
-    }
-
-    /// `None` for NULL.
-    fn known(&self) -> Option<&Cell> {
-        Some(self).filter(|cell| !matches!(cell, Cell::Null))
-    }
+/// Takes a whole number, which may show a fraction of nothing, as a numeric column does.
+fn whole(path: &str, given: Option<&Text>) -> Result<i64, Fault> {
+    let text = String::from_utf8_lossy(given.map(|text| text.0.as_slice()).unwrap_or_default());
+    let (digits, fraction) = text.split_once('.').unwrap_or((&text, "0"));
+    let is_whole = fraction.bytes().all(|byte| byte == b'0');
+    digits.parse().ok().filter(|_| is_whole).ok_or_else(|| {
+        let shown = if given.is_some() { format!("\"{text}\"") } else { "NULL".to_owned() };
+        Fault::invalid(path, format!("{path} must be an integer"))
+            .detail(format!("It is {shown}."))
+            .hint("Give a whole number.")
+    })
 }
 
 /// Reads `[{"id": …, "times": …, "sku": …, "location": …, "on_hand": …}, …]`, row by row: what is
@@ -129,19 +61,20 @@ fn row(raw: &RawRow) -> Result<Row, Fault> {
             .detail(format!("It has {}; none of them was taken.", raw.times))
             .hint("Give each level, or lot of a level, one row."));
     }
-    let stock = |path: &str, cell: &Cell| limits::stock(path, cell.whole(path)?);
-    let limit = |path, cell: &Cell| cell.known().map(|cell| stock(path, cell)).transpose();
+    let stock = |path: &str, given: Option<&Text>| limits::stock(path, whole(path, given)?);
+    let limit =
+        |path, given: Option<&Text>| given.map(|given| stock(path, Some(given))).transpose();
     Ok(Row {
         id: Name::from(raw.id.0.as_slice()),
         at: LevelId {
             sku: name("sku", raw.sku.as_ref())?,
             location: name("location", raw.location.as_ref())?,
         },
-        on_hand: stock("on_hand", &raw.on_hand)?,
-        lot: named_lot(raw.lot.as_ref(), &raw.best_before)?,
+        on_hand: stock("on_hand", raw.on_hand.as_ref())?,
+        lot: named_lot(raw.lot.as_ref(), raw.best_before.as_ref())?,
         limits: Limits {
-            safety_stock: limit("safety_stock", &raw.safety_stock)?,
-            buyer_limit: limit("buyer_limit", &raw.buyer_limit)?,
+            safety_stock: limit("safety_stock", raw.safety_stock.as_ref())?,
+            buyer_limit: limit("buyer_limit", raw.buyer_limit.as_ref())?,
             ..Limits::default()
         },
     })
@@ -154,11 +87,13 @@ struct RawOrder {
     key: Option<Text>,
     /// How many deadlines and buyers its rows name.
     times: i64,
+    /// How many rows it has; of too many there are no lines.
+    rows: i64,
     lines: Vec<RawOrderLine>,
     #[serde(default)]
     buyer: Option<Text>,
     /// In microseconds since 1970.
-    expires_at: Cell,
+    expires_at: Option<Text>,
 }
 
 #[derive(serde::Deserialize)]
@@ -166,7 +101,7 @@ struct RawOrder {
 struct RawOrderLine {
     sku: Option<Text>,
     location: Option<Text>,
-    quantity: Cell,
+    quantity: Option<Text>,
 }
 
 /// Reads `[{"key": …, "times": …, "lines": […], "buyer": …, "expires_at": …}, …]`, order by order,
@@ -187,6 +122,7 @@ fn open_order(raw: &RawOrder) -> Result<OpenOrder, Fault> {
         )
         .hint("An order has one deadline and one buyer; give others keys of their own."));
     }
+    check_count("key", usize::try_from(raw.rows).unwrap_or(usize::MAX), limits::LINES_MAX)?;
     let key = raw.key.as_ref().ok_or_else(|| {
         Fault::invalid("key", "key must not be null").hint("Name the order that holds the units.")
     })?;
@@ -194,12 +130,11 @@ fn open_order(raw: &RawOrder) -> Result<OpenOrder, Fault> {
         key: limits::key("key", &key.0)?,
         lines: order_lines(&raw.lines)?,
         buyer: raw.buyer.as_ref().map(|buyer| limits::name("buyer", &buyer.0)).transpose()?,
-        expires_at: raw.expires_at.whole("expires_at")?.saturating_add(UNIX_EPOCH),
+        expires_at: whole("expires_at", raw.expires_at.as_ref())?.saturating_add(UNIX_EPOCH),
     })
 }
 
 fn order_lines(raw: &[RawOrderLine]) -> Result<Vec<Line>, Fault> {
-    check_count("key", raw.len(), limits::LINES_MAX)?;
     let mut lines: Vec<Line> = Vec::with_capacity(raw.len());
     for (place, raw) in raw.iter().enumerate() {
         let line = Line {
@@ -208,7 +143,7 @@ fn order_lines(raw: &[RawOrderLine]) -> Result<Vec<Line>, Fault> {
                 sku: name("sku", raw.sku.as_ref())?,
                 location: name("location", raw.location.as_ref())?,
             },
-            quantity: limits::quantity("quantity", raw.quantity.whole("quantity")?)?,
+            quantity: limits::quantity("quantity", whole("quantity", raw.quantity.as_ref())?)?,
             expected_version: None,
             lot: None,
         };
@@ -231,12 +166,12 @@ fn name(path: &str, given: Option<&Text>) -> Result<Name, Fault> {
     limits::name(path, &given.0)
 }
 
-fn named_lot(lot: Option<&Text>, date: &Cell) -> Result<Option<NamedLot>, Fault> {
-    let moment = |date: &Cell| {
-        let since_1970 = date.whole("best_before")?;
+fn named_lot(lot: Option<&Text>, date: Option<&Text>) -> Result<Option<NamedLot>, Fault> {
+    let moment = |date| {
+        let since_1970 = whole("best_before", Some(date))?;
         limits::date(since_1970.saturating_add(UNIX_EPOCH))
     };
-    let best_before = date.known().map(moment).transpose()?;
+    let best_before = date.map(moment).transpose()?;
     let lot = lot.map(|lot| limits::lot("lot", &lot.0)).transpose()?;
     match lot.filter(|name| !name.is_empty()) {
         Some(name) => Ok(Some(NamedLot { name, best_before })),
@@ -253,17 +188,17 @@ mod tests {
     #[test]
     fn a_bad_row_leaves_the_others_alone_and_names_its_column() {
         let json = br#"[
-            {"id": "1", "times": 1, "sku": "a", "location": "m", "on_hand": 5.0},
-            {"id": "2", "times": 1, "sku": "b", "location": "m", "on_hand": -1},
-            {"id": "3", "times": 1, "sku": null, "location": "m", "on_hand": 1},
+            {"id": "1", "times": 1, "sku": "a", "location": "m", "on_hand": "5.0"},
+            {"id": "2", "times": 1, "sku": "b", "location": "m", "on_hand": "-1"},
+            {"id": "3", "times": 1, "sku": null, "location": "m", "on_hand": "1"},
             {"id": "4", "times": 1, "sku": "c", "location": "m", "on_hand": null},
-            {"id": "5", "times": 1, "sku": "c", "location": " m", "on_hand": 1},
-            {"id": "6", "times": 2, "sku": "d", "location": "m", "on_hand": 1},
-            {"id": "7", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "safety_stock": "2"},
-            {"id": "8", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "buyer_limit": 2},
-            {"id": "9", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "lot": null,
-             "best_before": 4000000000000000},
-            {"id": "10", "times": 1, "sku": "e", "location": "m", "on_hand": 1, "lot": "l",
+            {"id": "5", "times": 1, "sku": "c", "location": " m", "on_hand": "1"},
+            {"id": "6", "times": 2, "sku": "d", "location": "m", "on_hand": "1"},
+            {"id": "7", "times": 1, "sku": "e", "location": "m", "on_hand": "1", "safety_stock": "two"},
+            {"id": "8", "times": 1, "sku": "e", "location": "m", "on_hand": "1", "buyer_limit": "2"},
+            {"id": "9", "times": 1, "sku": "e", "location": "m", "on_hand": "1", "lot": null,
+             "best_before": "4000000000000000"},
+            {"id": "10", "times": 1, "sku": "e", "location": "m", "on_hand": "1", "lot": "l",
              "best_before": "infinity"}]"#;
         let paths: Vec<Option<String>> = rows(json)
             .expect("an array")
