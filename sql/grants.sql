@@ -46,7 +46,7 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('hea
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'),
        ('settle', 'administer'), ('import', 'administer'), ('begin_import', 'administer'),
-       ('import_chunk', 'administer')
+       ('import_chunk', 'administer'), ('full_name', 'read')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS
     'The access level that each function belongs to; what is not listed is for the owner alone.';

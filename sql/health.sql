@@ -80,9 +80,10 @@ DECLARE
     last record;
 BEGIN
     IF doubtful_after IS NULL OR transaction_age IS NULL
-       OR least(doubtful_after, transaction_age) < '0'::interval THEN
+       OR least(doubtful_after, transaction_age) < '0'::interval
+       OR greatest(doubtful_after, transaction_age) > '100 years'::interval THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'doubtful_after and transaction_age must be 0 or more',
+            MESSAGE = 'doubtful_after and transaction_age must be from 0 to 100 years',
             DETAIL = format('They are %s and %s.', coalesce(doubtful_after::text, 'null'),
                             coalesce(transaction_age::text, 'null')),
             HINT = 'Give intervals, ''1 day'' and ''1 hour'' say.';
@@ -179,8 +180,7 @@ BEGIN
      ORDER BY s.n_dead_tup DESC LIMIT 1;
     name := 'autovacuum';
     ok := last.relname IS NULL;
-    value := coalesce(format('%s dead rows in stock.%s', last.n_dead_tup, last.relname),
-                      'keeps up');
+    value := coalesce(last.n_dead_tup || ' dead rows in stock.' || last.relname, 'keeps up');
     "limit" := '50000 + the live ones';
     message := 'whether autovacuum keeps up with the tables of stock';
     hint := CASE WHEN NOT ok THEN 'VACUUM it; then look for what holds autovacuum back: an old '
@@ -198,9 +198,9 @@ BEGIN
     ok := coalesce(last.since <= transaction_age, true);
     value := coalesce(last.since, '0')::text;
     "limit" := transaction_age::text;
-    message := coalesce(format('the age of the oldest snapshot, that of process %s: what is dead '
-                               'since cannot be cleaned away', last.pid),
-                        'the age of the oldest snapshot');
+    message := 'the age of the oldest snapshot'
+               || coalesce(', that of process ' || last.pid, '')
+               || ': what is dead since cannot be cleaned away';
     hint := CASE WHEN NOT ok THEN 'End that transaction; idle_in_transaction_session_timeout '
                                   'bounds them.' END;
     RETURN NEXT;
@@ -222,7 +222,7 @@ BEGIN
     name := 'verification';
     ok := CASE WHEN last.finished_at IS NULL THEN NOT EXISTS (SELECT FROM stock.ledger)
                ELSE last.problems = 0 AND last.finished_at > moment - interval '8 days' END;
-    value := coalesce(format('%s problems at %s', last.problems, last.finished_at), 'never');
+    value := coalesce(last.problems || ' problems at ' || last.finished_at, 'never');
     "limit" := '0 problems within 8 days';
     message := coalesce(last.first, 'what the last run of stock.run_verification() found');
     hint := CASE WHEN NOT ok AND last.problems > 0

@@ -91,6 +91,14 @@ COMMENT ON FUNCTION stock.import_rows(text, text, jsonb) IS
     'Carries out rows of an import in this transaction, and says what became of each. For '
     'stock.import_chunk.';
 
+CREATE FUNCTION stock.full_name(source regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT format('%I.%I', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = source
+$$;
+COMMENT ON FUNCTION stock.full_name(regclass) IS
+    'The name of a table or view with its schema: the same on every search path.';
+
 CREATE FUNCTION stock.import_fields(source regclass, mode text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -134,8 +142,10 @@ BEGIN
             THEN 'pg_catalog.left(s.%1$I::pg_catalog.text, 300) COLLATE pg_catalog."C"'
             WHEN col.kind = 'units' THEN 'pg_catalog.left(s.%1$I::pg_catalog.text, 50)'
             -- in microseconds since 1970
-            ELSE 'CASE WHEN pg_catalog.isfinite(s.%1$I) THEN pg_catalog.trunc(EXTRACT(epoch FROM '
-                 's.%1$I::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) 1000000)'
+            ELSE 'CASE WHEN s.%1$I OPERATOR(pg_catalog.>=) ''0001-01-01'' AND '
+                 's.%1$I OPERATOR(pg_catalog.<) ''10000-01-01'' '
+                 'THEN pg_catalog.trunc(EXTRACT(epoch FROM s.%1$I::pg_catalog.timestamptz) '
+                 'OPERATOR(pg_catalog.*) 1000000)'
                  '::pg_catalog.text ELSE s.%1$I::pg_catalog.text END'
             END || ' AS %1$I', col.name);
     END LOOP;
@@ -197,7 +207,7 @@ BEGIN
                    ORDER BY r.number) AS rows
           FROM ($query$ || item || $query$) r
          GROUP BY pg_catalog.div(r.upto OPERATOR(pg_catalog.-) 1, %3$s)
-         ORDER BY 1$query$, stock.import_fields(source, mode), source, chunk_rows);
+         ORDER BY 1$query$, stock.import_fields(source, mode), stock.full_name(source), chunk_rows);
 END
 $$;
 COMMENT ON FUNCTION stock.import_query(regclass, text, integer) IS
@@ -212,11 +222,11 @@ DECLARE
     known stock.import_batch;
 BEGIN
     PERFORM stock.check_primary();
-    IF batch IS NULL OR octet_length(batch) NOT BETWEEN 1 AND 100
-       OR batch ~ '[[:cntrl:]]' OR batch <> btrim(batch) THEN
+    PERFORM stock.check_name('batch', batch);
+    IF octet_length(batch) > 100 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'batch must be a name of 1 to 100 bytes, without blanks at its ends',
-            DETAIL = format('It is %s.', coalesce(quote_literal(batch), 'null')),
+            MESSAGE = 'batch must have at most 100 bytes',
+            DETAIL = format('It has %s.', octet_length(batch)),
             HINT = 'Name what is imported, ''first load'' say: the same name again does only what '
                    'is missing.';
     END IF;
@@ -268,16 +278,19 @@ BEGIN
             SELECT * FROM stock.import_rows(batch, known.mode, $5)
         ), failed AS (
             INSERT INTO stock.import_error
-            SELECT $1, first + v.place - 1,
+            SELECT $1, least(greatest(coalesce($3, 1), 1), 1000000000000) + v.place - 1,
                    r.content - '{id,times,rows}'::text[] || coalesce((
                        SELECT jsonb_object_agg(f.key, to_timestamp(f.value::numeric / 1000000))
                          FROM jsonb_each_text(r.content) f
                         WHERE f.key IN ('best_before', 'expires_at')
-                          AND f.value ~ '^-?[0-9]+$'), '{}'),
+                          AND f.value ~ '^-?[0-9]{1,18}$'), '{}'),
                    v.path, v.outcome, v.message, clock_timestamp()
               FROM verdict v
              CROSS JOIN LATERAL (SELECT $5 -> (v.place - 1)::integer AS content) r
              WHERE NOT v.applied AND NOT v.repeated
+                ON CONFLICT ON CONSTRAINT import_error_pkey DO UPDATE
+               SET content = excluded.content, path = excluded.path, outcome = excluded.outcome,
+                   message = excluded.message, recorded_at = excluded.recorded_at
         )
         UPDATE stock.import_batch b
            SET rows = total, applied = b.applied + done.applied,

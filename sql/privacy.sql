@@ -10,46 +10,54 @@ SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS 
 DECLARE
     old constant text := $1;
     new constant text := $2;
+    skus text[];
+    locations text[];
     places bigint;
-    locked bigint := -1;
     changed bigint := 0;
+    before bigint;
 BEGIN
     PERFORM stock.check_primary();
-    IF old IS NULL OR new IS NULL OR old = new
-       OR octet_length(old) NOT BETWEEN 1 AND 200 OR octet_length(new) NOT BETWEEN 1 AND 200
-       OR new ~ '[[:cntrl:]]' OR new <> btrim(new) THEN
+    PERFORM stock.check_name('buyer', old);
+    PERFORM stock.check_name('pseudonym', new);
+    IF old = new THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'buyer and pseudonym must be two names of 1 to 200 bytes',
+            MESSAGE = 'pseudonym must be another name than buyer',
             HINT = 'Give the buyer as the orders named him, and what shall stand in his place.';
     END IF;
-    -- A hold, and what a buyer has of a level, is changed by whoever has locked the level. He may
-    -- order at another one meanwhile.
+    -- He may order meanwhile, so that one statement sees what another did not: until all of them
+    -- find nothing more.
     LOOP
-        PERFORM FROM stock.level l
-          WHERE (l.sku, l.location) IN (
-                    SELECT h.sku, h.location FROM stock.hold h WHERE h.buyer = old
-                     UNION SELECT q.sku, q.location FROM stock.buyer_quantity q WHERE q.buyer = old)
-          ORDER BY l.sku, l.location
-            FOR NO KEY UPDATE;
-        SELECT count(*) INTO places FROM stock.buyer_quantity q WHERE q.buyer = old;
-        EXIT WHEN places = locked;
-        locked := places;
+        before := changed;
+        -- A hold, and what a buyer has of a level, is changed by whoever has locked the level.
+        SELECT array_agg(b.sku), array_agg(b.location) INTO skus, locations FROM (
+            SELECT l.sku, l.location FROM stock.level l
+             WHERE (l.sku, l.location) IN (
+                       SELECT h.sku, h.location FROM stock.hold h WHERE h.buyer = old
+                        UNION
+                       SELECT q.sku, q.location FROM stock.buyer_quantity q WHERE q.buyer = old)
+             ORDER BY l.sku, l.location
+               FOR NO KEY UPDATE) b;
+        UPDATE stock.hold h SET buyer = new
+          FROM unnest(skus, locations) AS b (sku, location)
+         WHERE h.buyer = old AND h.sku = b.sku AND h.location = b.location;
+        GET DIAGNOSTICS places = ROW_COUNT;
+        changed := changed + places;
+        WITH gone AS (
+            DELETE FROM stock.buyer_quantity q USING unnest(skus, locations) AS b (sku, location)
+             WHERE q.buyer = old AND q.sku = b.sku AND q.location = b.location
+            RETURNING q.quantity, q.sku, q.location
+        )
+        INSERT INTO stock.buyer_quantity AS q (quantity, sku, location, buyer)
+        SELECT g.quantity, g.sku, g.location, new FROM gone g
+            ON CONFLICT ON CONSTRAINT buyer_quantity_pkey DO UPDATE
+           SET quantity = q.quantity + excluded.quantity;
+        GET DIAGNOSTICS places = ROW_COUNT;
+        changed := changed + places;
+        UPDATE stock.ledger g SET buyer = new WHERE g.buyer = old;
+        GET DIAGNOSTICS places = ROW_COUNT;
+        changed := changed + places;
+        EXIT WHEN changed = before;
     END LOOP;
-    UPDATE stock.hold h SET buyer = new WHERE h.buyer = old;
-    GET DIAGNOSTICS places = ROW_COUNT;
-    changed := changed + places;
-    WITH gone AS (
-        DELETE FROM stock.buyer_quantity q WHERE q.buyer = old RETURNING q.*
-    )
-    INSERT INTO stock.buyer_quantity AS q (quantity, sku, location, buyer)
-    SELECT g.quantity, g.sku, g.location, new FROM gone g
-        ON CONFLICT ON CONSTRAINT buyer_quantity_pkey DO UPDATE
-       SET quantity = q.quantity + excluded.quantity;
-    GET DIAGNOSTICS places = ROW_COUNT;
-    changed := changed + places;
-    UPDATE stock.ledger g SET buyer = new WHERE g.buyer = old;
-    GET DIAGNOSTICS places = ROW_COUNT;
-    changed := changed + places;
     UPDATE stock.import_error e SET content = jsonb_set(e.content, '{buyer}', to_jsonb(new))
      WHERE e.content ->> 'buyer' = old;
     GET DIAGNOSTICS places = ROW_COUNT;
@@ -70,4 +78,4 @@ COMMENT ON FUNCTION stock.erase_buyer(text, text) IS
     'erase, says that it happened, not for whom. Answers how many rows were changed; again: 0, '
     'unless the buyer has ordered since. A repeat of an earlier order under the old name is '
     'key_conflict from then on. Locks the levels of what he holds and has bought until the '
-    'transaction ends; reads the ledger from its beginning to its end.';
+    'transaction ends; reads the ledger from its beginning to its end, at least twice.';

@@ -125,7 +125,9 @@ COMMENT ON FUNCTION stock.is_units(jsonb) IS
 
 CREATE FUNCTION stock.compare_stock(shop jsonb, since timestamptz, until timestamptz)
 RETURNS TABLE (sku text, location text, what text, expected numeric, actual numeric, mismatch text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+-- Nothing is known of what the shop says: as many rows on both sides, and no loop in a loop.
+SET enable_nestloop = off AS $$
 WITH said AS (
     SELECT (e.item ->> 'sku') COLLATE "C" AS sku,
            (e.item ->> 'location') COLLATE "C" AS location,
@@ -191,6 +193,8 @@ BEGIN
                             coalesce(until::text, 'null'), coalesce(tolerance::text, 'null')),
             HINT = 'Leave out what does not matter.';
     END IF;
+    -- One at a time: they would meet at the alerts of their levels.
+    LOCK TABLE stock.reconciliation IN SHARE ROW EXCLUSIVE MODE;
     INSERT INTO stock.reconciliation
            (started_at, finished_at, since, until, tolerance, lines, mismatches, above_tolerance,
             sold_expected, sold_actual, actor)
@@ -209,7 +213,8 @@ BEGIN
                    coalesce(sum(l.actual) FILTER (WHERE l.what = 'sold'), 0) AS actual
               FROM stock.reconciliation_line l WHERE l.reconciliation = own) s
      WHERE r.reconciliation = own;
-    PERFORM stock.alert_of_drift(own, tolerance);
+    PERFORM stock.alert_of_drift(own, tolerance,
+                                 said = '[]' OR jsonb_path_exists(said, '$[*].sold'));
     DELETE FROM stock.reconciliation_line l
      WHERE l.reconciliation < own AND (l.mismatch IS NULL OR l.reconciliation <= own - 100);
     DELETE FROM stock.reconciliation r WHERE r.reconciliation <= own - 100;
@@ -231,35 +236,49 @@ COMMENT ON FUNCTION stock.reconcile(jsonb, timestamptz, timestamptz, bigint) IS
     'difference above the tolerance raises the alert drift, whose end the first comparison tells '
     'that finds it within. Changes no stock. Reads the ledger from its beginning to its end.';
 
-CREATE FUNCTION stock.alert_of_drift(own bigint, tolerance bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION stock.alert_of_drift(own bigint, tolerance bigint, of_sales boolean)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $$
 BEGIN
     WITH compared AS (
         SELECT l.sku, l.location, bool_or(abs(l.actual - l.expected) > tolerance) AS drifts,
                jsonb_object_agg(l.what, l.actual - l.expected) AS differences
           FROM stock.reconciliation_line l WHERE l.reconciliation = own
          GROUP BY l.sku, l.location
+    ), latest AS (
+        -- what was wrong last with levels that are not compared now
+        SELECT DISTINCT ON (l.sku, l.location) l.sku, l.location, l.what
+          FROM stock.reconciliation_line l
+         WHERE of_sales AND l.mismatch IS NOT NULL AND l.reconciliation < own
+         ORDER BY l.sku, l.location, l.reconciliation DESC, l.what
     ), begun AS (
         INSERT INTO stock.alert (sku, location, alert, since)
         SELECT c.sku, c.location, 'drift', clock_timestamp() FROM compared c WHERE c.drifts
             ON CONFLICT DO NOTHING
         RETURNING alert.sku, alert.location, 'drift' AS alert
+    ), over AS (
+        SELECT c.sku, c.location FROM compared c WHERE NOT c.drifts
+         UNION ALL
+        -- of which nothing was sold in this time, and the shop says nothing: they agree
+        SELECT t.sku, t.location FROM latest t
+          LEFT JOIN compared c ON c.sku = t.sku AND c.location = t.location
+         WHERE t.what = 'sold' AND c.sku IS NULL
     ), ended AS (
-        DELETE FROM stock.alert a USING compared c
-         WHERE a.sku = c.sku AND a.location = c.location AND a.alert = 'drift' AND a.lot = ''
-           AND NOT c.drifts
+        DELETE FROM stock.alert a USING over o
+         WHERE a.sku = o.sku AND a.location = o.location AND a.alert = 'drift' AND a.lot = ''
         RETURNING a.sku, a.location, 'drift_ended' AS alert
     ), told AS (
         SELECT * FROM begun UNION ALL SELECT * FROM ended ORDER BY sku, location LIMIT 1000
     )
     SELECT count(stock.send_alert(jsonb_build_object('alerts', jsonb_build_array(
                jsonb_build_object('alert', t.alert, 'sku', t.sku, 'location', t.location)
-                 || c.differences))::text))
-      FROM told t JOIN compared c ON c.sku = t.sku AND c.location = t.location INTO own;
+                 || coalesce(c.differences, '{}')))::text))
+      FROM told t LEFT JOIN compared c ON c.sku = t.sku AND c.location = t.location INTO own;
 END
 $$;
-COMMENT ON FUNCTION stock.alert_of_drift(bigint, bigint) IS
-    'Begins and ends the alerts of a comparison, and tells of up to 1,000 of them.';
+COMMENT ON FUNCTION stock.alert_of_drift(bigint, bigint, boolean) IS
+    'Begins and ends the alerts of a comparison, of sales or not, and tells of up to 1,000 of '
+    'them.';
 
 CREATE FUNCTION stock.reconcile_source(
     source regclass, since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',
@@ -290,14 +309,14 @@ BEGIN
                    'location and one of the last two may be missing.';
     END IF;
     EXECUTE format('SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(%s))) FROM %s s',
-                   fields, source)
+                   fields, stock.full_name(source))
        INTO said;
     RETURN QUERY SELECT * FROM stock.reconcile(said, since, until, tolerance);
 END
 $$;
 COMMENT ON FUNCTION stock.reconcile_source(regclass, timestamptz, timestamptz, bigint) IS
     'As stock.reconcile(), of the rows of a table or view with the columns sku, location, sold and '
-    'on_hand, which is read with the rights of the caller.';
+    'on_hand, which is read with the rights of the caller, and with the search path pg_catalog.';
 
 CREATE FUNCTION stock.schedule_reconciliation(
     source regclass, span interval DEFAULT '1 day', tolerance bigint DEFAULT 0,

@@ -12,6 +12,13 @@ END
 $$;
 COMMENT ON FUNCTION stock.check_primary() IS 'Raises 25006 on a standby.';
 
+CREATE FUNCTION stock.check_name(path text, name text) RETURNS void
+LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_name_wrapper';
+COMMENT ON FUNCTION stock.check_name(text, text) IS
+    'Raises 22023 unless it is a name as every call takes it: 1 to 200 bytes, without control '
+    'characters, and without blanks at its ends.';
+
 CREATE FUNCTION stock.write_position() RETURNS pg_lsn
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'write_position_wrapper';
@@ -53,7 +60,7 @@ CREATE FUNCTION stock.available(
 ) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    deadline timestamptz := clock_timestamp() + timeout;
+    deadline timestamptz;
     seen bigint;
 BEGIN
     IF timeout IS NULL OR timeout NOT BETWEEN interval '0' AND interval '1 day' THEN
@@ -62,6 +69,10 @@ BEGIN
             DETAIL = format('It is %s.', coalesce(timeout::text, 'null')),
             HINT = 'Give an interval, ''1 second'' say.';
     END IF;
+    IF sku IS NULL OR location IS NULL THEN
+        RETURN NULL;
+    END IF;
+    deadline := clock_timestamp() + timeout;
     LOOP
         SELECT l.version INTO seen
           FROM stock.level l WHERE l.sku = available.sku AND l.location = available.location;

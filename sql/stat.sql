@@ -100,8 +100,9 @@ COMMENT ON FUNCTION stock.stat_hot_skus() IS 'The rows of the view stock.stat_ho
 CREATE VIEW stock.stat_hot AS
 SELECT h.sku, h.waits, h.version_conflicts, h.refusals, h.missed FROM stock.stat_hot_skus() h;
 COMMENT ON VIEW stock.stat_hot IS
-    'The up to 32 SKUs that others were at, or that were refused, most; the first first. A sketch: '
-    'a number may be too low by what was missed.';
+    'The up to 32 SKUs that others were at, or that were refused, most; the first first. A '
+    'sketch: a number may be too low by what was missed, and by what processes keep to tell '
+    'together: up to 64 each, which one that ends takes along.';
 COMMENT ON COLUMN stock.stat_hot.sku IS 'Which.';
 COMMENT ON COLUMN stock.stat_hot.waits IS 'Calls that found others at a level of it.';
 COMMENT ON COLUMN stock.stat_hot.version_conflicts IS 'Lines refused as version_conflict.';

@@ -195,8 +195,8 @@ COMMENT ON COLUMN stock.ledger.operation IS
     'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, '
     'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose, recall, supply (what was '
     'waited for has come: it is reserved, or, where it is sold, leaves the stock), track_lots, '
-    'freeze_lot, unfreeze_lot or spoil (what lots have of free units past their time is '
-    'unsellable).';
+    'freeze_lot, unfreeze_lot, spoil (what lots have of free units past their time is unsellable) '
+    'or erase (a buyer was replaced by a pseudonym).';
 COMMENT ON COLUMN stock.ledger.operation_key IS
     'Tells several operations of one kind under one key apart; empty unless given. Those that '
     'begin with pg_stock: are made by pg_stock.';
@@ -204,9 +204,9 @@ COMMENT ON COLUMN stock.ledger.line IS
     'The line of the request, counted from 1 among what it took; of an expire and a supply, the '
     'line of the reservation.';
 COMMENT ON COLUMN stock.ledger.sku IS
-    'What changed; NULL where a key is cancelled or opened again.';
+    'What changed; NULL where a key is cancelled or opened again, and in an erase.';
 COMMENT ON COLUMN stock.ledger.location IS
-    'Where it changed; NULL where a key is cancelled or opened again.';
+    'Where it changed; NULL where a key is cancelled or opened again, and in an erase.';
 COMMENT ON COLUMN stock.ledger.quantity IS
     'Units asked; of an adjust the difference, of a set the units counted.';
 COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';

@@ -151,12 +151,23 @@ fn odd_columns_and_clients_change_nothing_for_others() {
                CREATE TABLE wide AS SELECT 'w' || n AS sku, 'm' AS location,
                  CASE n WHEN 1 THEN float8 'infinity' WHEN 2 THEN 'nan' ELSE n END AS on_hand
                  FROM generate_series(1, 5) n;
+               CREATE TABLE far AS SELECT 'f' || n AS sku, 'm' AS location, 1 AS on_hand,
+                 'l' AS lot,
+                 CASE n WHEN 1 THEN date '300000-01-01' WHEN 2 THEN '4712-01-01 BC'
+                        ELSE '2060-01-01' END AS best_before FROM generate_series(1, 3) n;
+               CREATE TEMP TABLE wide AS SELECT 'temp' AS sku, 'm' AS location, 1 AS on_hand;
                CREATE TABLE nested AS SELECT 'n' AS sku, 'm' AS location, ARRAY[1, 2] AS on_hand"#,
         )
         .unwrap();
     assert_eq!(value(&mut client, "CALL stock.import('odd', 'odd', 'receive')"), "3");
     assert_eq!(batch(&mut client, "odd"), "10 3 0 7 t");
-    assert_eq!(value(&mut client, "CALL stock.import('wide', 'wide')"), "3");
+    assert_eq!(value(&mut client, "CALL stock.import('wide', 'public.wide')"), "3");
+    client.batch_execute("SET search_path = public, pg_temp").unwrap();
+    assert_eq!(value(&mut client, "CALL stock.import('temporary', 'pg_temp.wide')"), "1");
+    let temporary = "SELECT count(*) FROM stock.levels WHERE sku = 'temp'";
+    assert_eq!(value(&mut client, temporary), "1", "the table that was named");
+    assert_eq!(value(&mut client, "CALL stock.import('far', 'far', 'receive')"), "1");
+    assert_eq!(batch(&mut client, "far"), "3 1 0 2 t");
     assert_eq!(value(&mut client, "CALL stock.import('nested', 'nested')"), "0");
     assert_eq!(batch(&mut client, "nested"), "1 0 0 1 t");
     client.batch_execute("SET client_encoding = 'LATIN1'").unwrap();
@@ -340,10 +351,10 @@ fn what_cannot_be_imported_is_told_so() {
         )
         .unwrap();
     for (call, code, what) in [
-        ("import(NULL, 'empty')", "22023", "batch must be a name"),
-        ("import('', 'empty')", "22023", "batch must be a name"),
-        ("import(' b', 'empty')", "22023", "batch must be a name"),
-        ("import(repeat('b', 101), 'empty')", "22023", "batch must be a name"),
+        ("import(NULL, 'empty')", "22023", "batch must not be null"),
+        ("import('', 'empty')", "22023", "batch"),
+        ("import(' b', 'empty')", "22023", "batch must not begin or end with a blank"),
+        ("import(repeat('b', 101), 'empty')", "22023", "batch must have at most 100 bytes"),
         ("import('b', NULL)", "22023", "source must not be null"),
         ("import('b', 'nowhere')", "42P01", "nowhere"),
         ("import('b', 'bare')", "42703", "no column on_hand"),

@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-use super::support::{call, database, finish, outcome, raised, stocked, value};
+use super::support::{at_once, call, database, finish, outcome, raised, stocked, value};
 
 /// The tables of stock in which a text stands somewhere.
 fn tables_with(client: &mut Client, text: &str) -> Vec<String> {
@@ -96,5 +96,38 @@ fn the_past_is_closed_again_and_who_asks_wrongly_is_told_so() {
             client.simple_query(&format!("SELECT stock.erase_buyer({call})")).expect_err(call);
         assert_eq!(super::support::sqlstate(&error), "22023", "{call}");
     }
+    finish(database);
+}
+
+/// He orders while he is erased: whatever of it is seen, the books agree, and what was ordered
+/// before the call is erased whole.
+#[test]
+fn a_buyer_who_orders_meanwhile_is_erased_order_by_order() {
+    let database = database();
+    let mut client = database.connect();
+    for sku in 0..10 {
+        stocked(&mut client, &format!("s{sku}"), "m", 1_000);
+    }
+    let problems = at_once(database, 5, |number, client| {
+        let mut problems = 0;
+        for round in 0..20 {
+            if number == 0 {
+                value(client, "SELECT stock.erase_buyer('bob', 'p-8')");
+                let found = value(client, "SELECT count(*) FROM stock.verify()");
+                problems += found.parse::<i64>().expect("a number");
+            } else {
+                let sku = (number * 3 + round) % 10;
+                let order = format!("'o{number} {round}', 's{sku}', 'm', 1, '1 day', 'bob'");
+                outcome(client, &format!("reserve_stock({order})"));
+            }
+        }
+        problems
+    });
+    assert_eq!(problems.iter().sum::<i64>(), 0);
+    value(&mut client, "SELECT stock.erase_buyer('bob', 'p-8')");
+    assert_eq!(tables_with(&mut client, "bob"), [""; 0]);
+    let held = "SELECT count(*) FROM stock.holds WHERE buyer = 'p-8'";
+    assert_eq!(value(&mut client, held), "80");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
     finish(database);
 }

@@ -138,6 +138,10 @@ fn a_drift_raises_an_alert_that_ends() {
     assert_eq!(compared(&mut client, "reconcile('[]')"), ["a m sold 0 3 sold_more"]);
     assert_eq!(compared(&mut client, "reconcile(NULL)"), ["a m sold 0 3 sold_more"]);
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+    // The drift of what the shop did not name ends once nothing more is sold of it.
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.alert WHERE sku = 'a'"), "1");
+    compared(&mut client, "reconcile('[]', now(), 'infinity')");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.alert WHERE sku = 'a'"), "0");
     // A hundred comparisons are kept.
     client.batch_execute("SELECT stock.reconcile('[]') FROM generate_series(1, 120)").unwrap();
     let kept = "SELECT concat_ws(' ', (SELECT count(*) FROM stock.reconciliation),

@@ -178,6 +178,7 @@ pub const CALLS: &[(&str, &str)] = &[
         "DO $$ BEGIN PERFORM stock.unschedule_job('j'); EXCEPTION \
          WHEN feature_not_supported THEN NULL; END $$",
     ),
+    ("read", "SELECT stock.full_name('stock.levels')"),
     ("administer", "SELECT stock.erase_buyer('nobody', 'somebody')"),
     ("administer", "SELECT * FROM stock.reconcile('[]')"),
     ("administer", "SELECT * FROM stock.reconcile_source('stock.levels')"),
@@ -197,7 +198,8 @@ pub const CALLS: &[(&str, &str)] = &[
     ("owner", "SELECT stock.check_shop('[]')"),
     ("owner", "SELECT stock.is_units('1')"),
     ("owner", "SELECT * FROM stock.compare_stock('[]', now(), now())"),
-    ("owner", "SELECT stock.alert_of_drift(1, 1)"),
+    ("owner", "SELECT stock.alert_of_drift(1, 1, true)"),
+    ("owner", "SELECT stock.check_name('a', 'b')"),
     ("owner", "SELECT stock.grant_access('postgres', 'read')"),
     ("owner", "SELECT stock.revoke_access('nobody', 'read')"),
     ("owner", "SELECT stock.access_of_functions()"),

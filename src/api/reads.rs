@@ -34,6 +34,15 @@ fn reservation(fcinfo: pg_sys::FunctionCallInfo) {
     send(fcinfo, standing.lines.iter().map(columns).chain(cancelled));
 }
 
+/// `check_name(path, name)`
+#[pg_extern(sql = false)]
+fn check_name(fcinfo: pg_sys::FunctionCallInfo) {
+    let _call = Call::begin();
+    let arguments = Arguments::of(fcinfo);
+    let path = String::from_utf8_lossy(arguments.bytes(0).unwrap_or_default()).into_owned();
+    or_raise(arguments.name(1, &path).map(drop).map_err(Error::from));
+}
+
 /// `library_version()`
 #[pg_extern(sql = false)]
 fn library_version() -> &'static str {

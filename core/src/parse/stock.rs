@@ -1,7 +1,7 @@
 //! Reads the rows of an import.
 
 use super::{Text, check_count, read};
-use crate::facts::LevelId;
+use crate::facts::{LevelId, Micros};
 use crate::fault::Fault;
 use crate::import::{OpenOrder, Row};
 use crate::limits;
@@ -43,6 +43,16 @@ fn whole(path: &str, given: Option<&Text>) -> Result<i64, Fault> {
             .detail(format!("It is {shown}."))
             .hint("Give a whole number.")
     })
+}
+
+/// Takes a moment of the years 1 to 9999, in microseconds since 1970.
+fn moment(path: &str, given: Option<&Text>) -> Result<Micros, Fault> {
+    let since_1970 = whole(path, given).map_err(|fault| Fault {
+        message: format!("{path} must be a moment of the years 1 to 9999"),
+        hint: Some("Give a date or a time.".to_owned()),
+        ..fault
+    })?;
+    Ok(since_1970.saturating_add(UNIX_EPOCH))
 }
 
 /// Reads `[{"id": …, "times": …, "sku": …, "location": …, "on_hand": …}, …]`, row by row: what is
@@ -130,7 +140,7 @@ fn open_order(raw: &RawOrder) -> Result<OpenOrder, Fault> {
         key: limits::key("key", &key.0)?,
         lines: order_lines(&raw.lines)?,
         buyer: raw.buyer.as_ref().map(|buyer| limits::name("buyer", &buyer.0)).transpose()?,
-        expires_at: whole("expires_at", raw.expires_at.as_ref())?.saturating_add(UNIX_EPOCH),
+        expires_at: moment("expires_at", raw.expires_at.as_ref())?,
     })
 }
 
@@ -167,10 +177,7 @@ fn name(path: &str, given: Option<&Text>) -> Result<Name, Fault> {
 }
 
 fn named_lot(lot: Option<&Text>, date: Option<&Text>) -> Result<Option<NamedLot>, Fault> {
-    let moment = |date| {
-        let since_1970 = whole("best_before", Some(date))?;
-        limits::date(since_1970.saturating_add(UNIX_EPOCH))
-    };
+    let moment = |date| limits::date(moment("best_before", Some(date))?);
     let best_before = date.map(moment).transpose()?;
     let lot = lot.map(|lot| limits::lot("lot", &lot.0)).transpose()?;
     match lot.filter(|name| !name.is_empty()) {
