@@ -126,8 +126,9 @@ COMMENT ON FUNCTION stock.is_units(jsonb) IS
 CREATE FUNCTION stock.compare_stock(shop jsonb, since timestamptz, until timestamptz)
 RETURNS TABLE (sku text, location text, what text, expected numeric, actual numeric, mismatch text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
--- Nothing is known of what the shop says: as many rows on both sides, and no loop in a loop.
-SET enable_nestloop = off AS $$
+-- Nothing is known of what the shop says: as many rows on both sides, and no loop in a loop. What
+-- such a plan is taken to cost would have it compiled, each time.
+SET enable_nestloop = off SET jit = off AS $$
 WITH said AS (
     SELECT (e.item ->> 'sku') COLLATE "C" AS sku,
            (e.item ->> 'location') COLLATE "C" AS location,
@@ -238,7 +239,8 @@ COMMENT ON FUNCTION stock.reconcile(jsonb, timestamptz, timestamptz, bigint) IS
 
 CREATE FUNCTION stock.alert_of_drift(own bigint, tolerance bigint, of_sales boolean)
 RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = off SET jit = off AS $$
 BEGIN
     WITH compared AS (
         SELECT l.sku, l.location, bool_or(abs(l.actual - l.expected) > tolerance) AS drifts,

@@ -336,7 +336,9 @@ $$;
 
 CREATE FUNCTION stock.verify()
 RETURNS TABLE (sku text, location text, problem text, expected text, found text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- To compile it takes longer than to run it, but for very large stocks.
+SET jit = off AS $$
 WITH entry AS (
     -- what changed a level, with the running sums of its changes
     SELECT g.*,
