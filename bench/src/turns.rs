@@ -44,7 +44,7 @@ impl Kind {
 
     /// The same for one of many buyers.
     pub fn for_buyers(self) -> Self {
-        let script = self.script.replace("'10 days')", "'10 days', 'buyer ' || :k % 100000)");
+        let script = self.script.replace("'10 days')", "'10 days', 'buyer ' || (:k::bigint % 100000))");
         Kind { script, ..self }
     }
 }
