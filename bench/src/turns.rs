@@ -44,7 +44,8 @@ impl Kind {
 
     /// The same for one of many buyers.
     pub fn for_buyers(self) -> Self {
-        let script = self.script.replace("'10 days')", "'10 days', 'buyer ' || (:k::bigint % 100000))");
+        let buyer = "'10 days', 'buyer ' || (:k::bigint % 100000))";
+        let script = self.script.replace("'10 days')", buyer);
         Kind { script, ..self }
     }
 }
