@@ -14,7 +14,7 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('hea
        ('unschedule_reconciliation', 'administer'), ('schedule_job', 'administer'),
        ('unschedule_job', 'administer'), ('schedule_verification', 'administer'),
        ('unschedule_verification', 'administer'), ('stat_calls', 'monitor'),
-       ('stat_quantile', 'monitor'), ('stat_hot_skus', 'monitor'),
+       ('stat_quantile', 'monitor'), ('stat_bound', 'monitor'), ('stat_hot_skus', 'monitor'),
        ('stat_worker_counts', 'monitor'), ('stat_reset', 'administer'),
        ('worker_status', 'monitor'), ('doubtful_reservations', 'read'), ('changes_since', 'read'),
        ('snapshot', 'read'), ('picks', 'read'), ('write_position', 'read'), ('wait_for', 'read'),

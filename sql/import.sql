@@ -13,7 +13,9 @@ CREATE TABLE stock.import_batch (
     refused     bigint NOT NULL,
     started_at  timestamptz NOT NULL,
     finished_at timestamptz,
-    actor       text NOT NULL
+    actor       text NOT NULL DEFAULT
+                CASE current_setting('role') WHEN 'none' THEN session_user::text
+                     ELSE current_setting('role') END
 );
 COMMENT ON TABLE stock.import_batch IS 'What was imported, one row for each batch.';
 COMMENT ON COLUMN stock.import_batch.batch IS 'Its name: half of the key of its rows.';
@@ -239,8 +241,7 @@ BEGIN
     END IF;
     query := stock.import_query(source, mode, chunk_rows);
     INSERT INTO stock.import_batch AS b
-    VALUES ($1, $2::text, $3, 1, NULL, 0, 0, 0, clock_timestamp(), NULL,
-            coalesce(nullif(current_setting('role'), 'none'), session_user))
+    VALUES ($1, $2::text, $3, 1, NULL, 0, 0, 0, clock_timestamp(), NULL, DEFAULT)
     ON CONFLICT ON CONSTRAINT import_batch_pkey DO UPDATE
        SET source = excluded.source, run = b.run + 1, rows = NULL, applied = 0, repeated = 0,
            refused = 0, started_at = excluded.started_at, finished_at = NULL,

@@ -12,7 +12,9 @@ CREATE TABLE stock.reconciliation (
     above_tolerance bigint      NOT NULL,
     sold_expected   numeric     NOT NULL,
     sold_actual     numeric     NOT NULL,
-    actor           text        NOT NULL,
+    actor           text        NOT NULL DEFAULT
+                                CASE current_setting('role') WHEN 'none' THEN session_user::text
+                                     ELSE current_setting('role') END,
     CONSTRAINT reconciliation_pkey PRIMARY KEY (reconciliation)
 );
 COMMENT ON TABLE stock.reconciliation IS
@@ -198,9 +200,8 @@ BEGIN
     LOCK TABLE stock.reconciliation IN SHARE ROW EXCLUSIVE MODE;
     INSERT INTO stock.reconciliation
            (started_at, finished_at, since, until, tolerance, lines, mismatches, above_tolerance,
-            sold_expected, sold_actual, actor)
-    VALUES (clock_timestamp(), clock_timestamp(), since, until, tolerance, 0, 0, 0, 0, 0,
-            coalesce(nullif(current_setting('role'), 'none'), session_user))
+            sold_expected, sold_actual)
+    VALUES (clock_timestamp(), clock_timestamp(), since, until, tolerance, 0, 0, 0, 0, 0)
     RETURNING reconciliation INTO own;
     INSERT INTO stock.reconciliation_line
     SELECT own, c.sku, c.location, c.what, c.expected, c.actual, c.mismatch

@@ -37,10 +37,17 @@ COMMENT ON COLUMN stock.stat.total_ms IS
 COMMENT ON COLUMN stock.stat.mean_ms IS 'The same for each.';
 COMMENT ON COLUMN stock.stat.stats_reset IS 'Since when it is counted.';
 
+CREATE FUNCTION stock.stat_bound(place bigint) RETURNS numeric
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN place = 0 THEN 0 WHEN place < 21 THEN 0.000016 * 2::numeric ^ (place - 1)
+            ELSE 'Infinity' END
+$$;
+COMMENT ON FUNCTION stock.stat_bound(bigint) IS
+    'Up to how many seconds the calls took of the bucket at a place, from 1, of the 21 that there '
+    'are; 0: where the first begins.';
+
 CREATE VIEW stock.stat_bucket AS
-SELECT c.operation, c.outcome,
-       CASE WHEN b.place < 21 THEN 0.000016 * 2::numeric ^ (b.place - 1)
-            ELSE 'Infinity' END AS le,
+SELECT c.operation, c.outcome, stock.stat_bound(b.place) AS le,
        pg_catalog.sum(b.count) OVER (PARTITION BY c.operation, c.outcome ORDER BY b.place)::bigint
          AS calls
   FROM stock.stat_calls() c
@@ -59,8 +66,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 -- Even inside a bucket, as histogram_quantile of Prometheus takes it; beyond the last bound: that.
 WITH bucket AS (
     SELECT b.place, b.count, sum(b.count) OVER (ORDER BY b.place) AS upto,
-           CASE WHEN b.place = 1 THEN 0 ELSE 0.016 * 2.0 ^ (b.place - 2) END AS from_ms,
-           0.016 * 2.0 ^ (least(b.place, 20) - 1) AS to_ms
+           1000 * stock.stat_bound(b.place - 1) AS from_ms,
+           1000 * stock.stat_bound(least(b.place, cardinality(buckets) - 1)) AS to_ms
       FROM unnest(buckets) WITH ORDINALITY AS b (count, place)
 ), wanted AS (
     SELECT share * sum(b.count) AS rank FROM bucket b

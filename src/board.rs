@@ -18,7 +18,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::settings;
-use crate::shared::{Piece, SharedText};
+use crate::shared::{Piece, SharedText, find_or_take};
 
 /// In place of a process: the database wants a worker.
 const WANTED: i32 = 0;
@@ -210,7 +210,7 @@ impl Slot {
 impl Trouble {
     /// Notes what went wrong just now.
     fn begin(&self, error: &str, now: Micros) {
-        self.text.set(&error.as_bytes()[..error.floor_char_boundary(ERROR_BYTES)]);
+        self.text.set_text(error);
         self.failures.fetch_add(1, SeqCst);
         self.since.fetch_min(now, SeqCst);
     }
@@ -218,11 +218,7 @@ impl Trouble {
     fn end(&self) {
         self.since.store(NEVER, SeqCst);
         self.failures.store(0, SeqCst);
-        self.text.set(b"");
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.text.get()).into_owned()
+        self.text.set_text("");
     }
 }
 
@@ -238,13 +234,7 @@ impl Board {
 
     /// The slot of a database, made if there is none; `None` if all are taken.
     fn slot_or_new(&self, database: u32) -> Option<&Slot> {
-        let take = |slot: &&Slot| match slot.database.compare_exchange(0, database, SeqCst, SeqCst)
-        {
-            Ok(_) => true,
-            // Somebody else was faster, with the same database perhaps.
-            Err(found) => found == database,
-        };
-        self.slot(database).or_else(|| self.slots().iter().find(take))
+        find_or_take(self.slots(), |slot| &slot.database, database).map(|(slot, _)| slot)
     }
 
     fn tell(&self, database: u32, deadline: Micros, changed: bool) {
@@ -526,7 +516,7 @@ pub fn status() -> Option<Status> {
         (Some(_), _) => "working",
     };
     let since = slot.trouble.since.load(SeqCst);
-    let trouble =
-        (since < NEVER).then(|| (since, slot.trouble.failures.load(SeqCst), slot.trouble.text()));
+    let trouble = (since < NEVER)
+        .then(|| (since, slot.trouble.failures.load(SeqCst), slot.trouble.text.text()));
     Some(Status { process, state, trouble })
 }

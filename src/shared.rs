@@ -21,6 +21,7 @@ pub struct Piece {
 
 /// All of them.
 static PIECES: OnceLock<&'static [&'static Piece]> = OnceLock::new();
+
 fn pieces() -> &'static [&'static Piece] {
     PIECES.get().copied().unwrap_or_default()
 }
@@ -31,7 +32,7 @@ static mut EARLIER_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 /// Asks for pieces of shared memory, while the library is preloaded; once.
 pub fn request(pieces: &'static [&'static Piece]) {
-    PIECES.set(pieces).unwrap_or_else(|_| unreachable!("the library is loaded once"));
+    PIECES.get_or_init(|| pieces);
     // SAFETY: hooks of the types that PostgreSQL asks for, put in place before it has shared
     // memory.
     unsafe {
@@ -66,6 +67,26 @@ unsafe extern "C-unwind" fn set_up() {
     }
 }
 
+/// The place of a database among those that databases take without a lock, taken if it has none
+/// (the other value); `None` where all are taken. `owner` is the oid of whose place it is, 0 of
+/// nobody's.
+pub fn find_or_take<T>(
+    places: &[T],
+    owner: impl Fn(&T) -> &AtomicU32,
+    database: u32,
+) -> Option<(&T, bool)> {
+    let known = places.iter().find(|place| owner(place).load(SeqCst) == database);
+    known.map(|place| (place, false)).or_else(|| {
+        places.iter().find_map(|place| {
+            match owner(place).compare_exchange(0, database, SeqCst, SeqCst) {
+                Ok(_) => Some((place, true)),
+                // Somebody else was faster, with the same database perhaps.
+                Err(found) => (found == database).then_some((place, false)),
+            }
+        })
+    })
+}
+
 /// A text in shared memory, cut to so many bytes. Who reads while somebody writes may see a
 /// mixture.
 pub struct SharedText<const BYTES: usize> {
@@ -77,6 +98,16 @@ impl<const BYTES: usize> SharedText<BYTES> {
     /// An empty one.
     pub const fn new() -> Self {
         SharedText { length: AtomicU32::new(0), bytes: [const { AtomicU8::new(0) }; BYTES] }
+    }
+
+    /// Puts a text in the place of what it was.
+    pub fn set_text(&self, text: &str) {
+        self.set(&text.as_bytes()[..text.floor_char_boundary(BYTES)]);
+    }
+
+    /// The text that it is.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.get()).into_owned()
     }
 
     /// Puts bytes in the place of what it was.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use crate::error::Error;
-use crate::latch;
+use crate::{durable, latch};
 
 /// How long a look at what is replayed is put off.
 const PAUSE_MS: i64 = 5;
@@ -47,12 +47,10 @@ pub fn wait_for(position: u64, timeout: Duration) -> Result<bool, Error> {
 
 /// The position up to which this server shows the log.
 fn shown() -> u64 {
-    // SAFETY: reads positions in shared memory.
-    unsafe {
-        if pg_sys::RecoveryInProgress() {
-            pg_sys::GetXLogReplayRecPtr(std::ptr::null_mut())
-        } else {
-            crate::durable::written()
-        }
+    if is_standby() {
+        // SAFETY: reads a position in shared memory.
+        unsafe { pg_sys::GetXLogReplayRecPtr(std::ptr::null_mut()) }
+    } else {
+        durable::written()
     }
 }

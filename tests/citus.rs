@@ -12,20 +12,7 @@ use pg_stock_tests::{Cluster, Database};
 use postgres::Client;
 
 use super::early::{committed, held_at_a_wanted_level, is_unlocked, waiting};
-use super::support::{backend, finish, outcome, sqlstate, stocked, value, wait_for_lock};
-
-/// The tables that must be on one node.
-const TABLES: [&str; 9] = [
-    "level",
-    "hold",
-    "ledger",
-    "buyer_quantity",
-    "waiting",
-    "shipment",
-    "lot",
-    "hold_lot",
-    "ledger_lot",
-];
+use super::support::{TABLES, backend, finish, outcome, sqlstate, stocked, value, wait_for_lock};
 
 /// A server with a library called citus, whose sessions wait for a standby that never comes, if
 /// they ask for it.

@@ -1,7 +1,7 @@
 //! Backup: what is dumped and restored into a new cluster is all there, and the next reservation
 //! works.
 
-use super::support::{call, cluster, outcome, sqlstate, value};
+use super::support::{TABLES, call, cluster, outcome, sqlstate, value};
 use pg_stock_tests::{Cluster, invariants};
 use postgres::Client;
 
@@ -57,17 +57,7 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
             _ => new.run("pg_restore", &["--exit-on-error", "-d", &into, &file]),
         };
         let mut restored = new.connect(&into);
-        for table in [
-            "level",
-            "hold",
-            "ledger",
-            "buyer_quantity",
-            "waiting",
-            "shipment",
-            "lot",
-            "hold_lot",
-            "ledger_lot",
-        ] {
+        for table in TABLES {
             let content = format!(
                 "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t"
             );

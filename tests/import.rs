@@ -57,7 +57,7 @@ fn a_shop_is_loaded_once_and_bad_rows_stop_no_good_ones() {
             " blank sku 22023",
             "half on_hand 22023",
             "held below_reserved",
-            "huge on_hand 22023",
+            "huge on_hand 22003",
             "minus on_hand 22023",
             "twice sku 22023",
             "twice sku 22023",

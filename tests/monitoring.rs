@@ -123,6 +123,30 @@ fn promtool_passes_the_rules_and_each_alert_fires_and_ends() {
     }
 }
 
+/// The queries of both exporters are the same, but for how they are indented.
+#[test]
+fn both_exporters_ask_the_same() {
+    let monitoring = Monitoring::new();
+    let queries = |name: &str| -> Vec<String> {
+        let text = monitoring.read(name);
+        let blocks = text.split("query: |\n").skip(1);
+        let is_of_query = |line: &&str| {
+            let line = line.trim();
+            !line.is_empty() && !line.ends_with("metrics:") && !line.starts_with("- ")
+        };
+        let sql = |block: &str| {
+            let lines = block.lines().take_while(is_of_query).map(str::trim);
+            lines.collect::<Vec<_>>().join(" ")
+        };
+        let mut queries: Vec<String> = blocks.map(sql).collect();
+        queries.sort();
+        queries
+    };
+    let of_one = queries("postgres_exporter.yml");
+    assert_eq!(of_one.len(), 8, "{of_one:#?}");
+    assert_eq!(of_one, queries("sql_exporter.yml"));
+}
+
 /// MISSION B3, C9: a live sale is scraped, and every query has an answer.
 #[test]
 fn every_query_of_the_board_and_of_the_alerts_has_an_answer() {

@@ -4,7 +4,7 @@
 
 use postgres::Client;
 
-use super::support::{database, finish, outcome, raised, stocked, value};
+use super::support::{TABLES, database, finish, outcome, raised, stocked, value};
 
 /// How often a table that grows was read from end to end, and rows that were read so.
 const SCANS: &str = "SELECT coalesce(string_agg(relname || ' ' || seq_scan, ', ' ORDER BY relname),
@@ -34,17 +34,7 @@ fn batch(number: usize, orders: usize) -> String {
 }
 
 fn unanalysed(client: &mut Client) {
-    for table in [
-        "level",
-        "hold",
-        "ledger",
-        "buyer_quantity",
-        "waiting",
-        "shipment",
-        "lot",
-        "hold_lot",
-        "ledger_lot",
-    ] {
+    for table in TABLES {
         client
             .batch_execute(&format!("ALTER TABLE stock.{table} SET (autovacuum_enabled = off)"))
             .unwrap();

@@ -7,20 +7,8 @@ use std::fmt::Write;
 use postgres::{Client, SimpleQueryMessage};
 
 use super::support::{
-    backend, database, eventually, finish, outcome, stocked, value, wait_for_lock,
+    TABLES, backend, database, eventually, finish, outcome, stocked, value, wait_for_lock,
 };
-
-const TABLES: [&str; 9] = [
-    "level",
-    "hold",
-    "ledger",
-    "buyer_quantity",
-    "waiting",
-    "shipment",
-    "lot",
-    "hold_lot",
-    "ledger_lot",
-];
 
 /// What is done after each change; each call by itself, so that one that fails spoils no other.
 const CALLS: [&str; 25] = [

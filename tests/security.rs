@@ -18,6 +18,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("monitor", "SELECT * FROM stock.stat_calls()"),
     ("monitor", "SELECT * FROM stock.stat_bucket"),
     ("monitor", "SELECT * FROM stock.stat_latency"),
+    ("monitor", "SELECT stock.stat_bound(1)"),
     ("monitor", "SELECT stock.stat_quantile('{1,2}', 0.5)"),
     ("monitor", "SELECT * FROM stock.stat_hot"),
     ("monitor", "SELECT * FROM stock.stat_hot_skus()"),

@@ -1,5 +1,6 @@
 //! What is counted (MISSION C9): each call once, whatever became of it.
 
+use pg_stock_core::stat::{BUCKETS, bucket};
 use pg_stock_tests::{Cluster, Database};
 use postgres::Client;
 
@@ -57,6 +58,28 @@ fn each_call_is_counted_once() {
     client.batch_execute("SET pg_stock.track_calls = off").unwrap();
     outcome(&mut client, "try_reserve_stock('uncounted', 'a', 'm', 1)");
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.stat"), "0");
+}
+
+/// What the views say of the buckets is what they are.
+#[test]
+fn the_bounds_of_the_histogram_are_those_that_calls_are_counted_by() {
+    let cluster = counting();
+    let mut client = cluster.database().connect();
+    for place in 1..BUCKETS {
+        let sql = format!("SELECT (1000000 * stock.stat_bound({place}))::bigint");
+        let bound: u64 = value(&mut client, &sql).parse().unwrap();
+        assert_eq!((bucket(bound), bucket(bound + 1)), (place - 1, place), "{bound}");
+    }
+    let last = format!("SELECT stock.stat_bound({BUCKETS})");
+    assert_eq!(value(&mut client, &last), "Infinity");
+    outcome(&mut client, "try_reserve_stock('k', 'none', 'm', 1)");
+    let count = "SELECT count(*) FROM stock.stat_bucket";
+    assert_eq!(value(&mut client, count), BUCKETS.to_string());
+    // Half of what is in one bucket lies in its middle, and what is beyond the last at its bound.
+    let half = "SELECT stock.stat_quantile('{0,4,0}', 0.5)";
+    assert_eq!(value(&mut client, half), "0.024");
+    let beyond = "SELECT stock.stat_quantile(array_fill(0, ARRAY[20])::bigint[] || 5::bigint, 0.5)";
+    assert_eq!(value(&mut client, beyond), "8388.608");
 }
 
 /// A repeat, a refusal in either form, each request of a batch, what a settlement and an import do;

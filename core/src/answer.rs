@@ -40,6 +40,15 @@ pub struct Answer {
     pub there: Option<i64>,
 }
 
+/// Takes those off the front that are of one request, or of some: answers come in the order of the
+/// requests.
+pub fn take_own<'a>(rest: &mut &'a [Answer], is_own: impl Fn(&Answer) -> bool) -> &'a [Answer] {
+    let count = rest.iter().take_while(|answer| is_own(answer)).count();
+    let (own, others) = rest.split_at(count);
+    *rest = others;
+    own
+}
+
 /// The error that the raising form raises.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Report {

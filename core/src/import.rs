@@ -12,14 +12,14 @@ use crate::request::{Action, Limits, Line, NamedLot, Request};
 /// How the keys of imported rows begin.
 const KEY_PREFIX: &str = "pg_stock:import:";
 
-/// What an import does with the units of a row.
+/// What the rows of an import are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// They were counted: that many are there.
+    /// Goods that were counted: that many are there.
     Set,
-    /// They came: that many more are there.
+    /// Goods that came: that many more are there.
     Receive,
-    /// They are promised to orders: carts and orders that are open.
+    /// Carts and orders that are open, to which units are promised.
     Hold,
 }
 
@@ -51,47 +51,50 @@ pub struct Row {
 }
 
 impl Row {
-    /// What it asks for, under keys that are the same in each call of the batch; `number` is that
-    /// of the first.
+    /// What it asks for where it came, under keys that are the same in each call of the batch;
+    /// `number` is that of the first.
     ///
     /// # Errors
-    /// Of a date that a count cannot have.
-    pub fn requests(&self, batch: &Name, mode: Mode, number: i32) -> Result<Vec<Request>, Fault> {
-        let key = [KEY_PREFIX.as_bytes(), batch.as_bytes(), b":", self.id.as_bytes()].concat();
-        let request = |number, action| Request {
-            number,
-            key: Name::from(key.as_slice()),
-            operation_key: Name::default(),
-            reason: Name::from(format!("import {batch}").as_str()),
-            context: Name::default(),
-            action,
-        };
-        let mut requests = vec![request(number, self.units(mode)?)];
-        if self.limits != Limits::default() {
-            let action = Action::SetLimits { at: self.at.clone(), limits: self.limits };
-            requests.push(request(number + 1, action));
-        }
-        Ok(requests)
+    /// Where nothing came.
+    pub fn received(&self, batch: &Name, number: i32) -> Result<Vec<Request>, Fault> {
+        let quantity = crate::limits::quantity("on_hand", self.on_hand)?;
+        let (at, lot) = (self.at.clone(), self.lot.clone());
+        Ok(self.requests(batch, number, Action::Receive { at, quantity, lot }))
     }
 
-    fn units(&self, mode: Mode) -> Result<Action, Fault> {
-        let at = self.at.clone();
-        match mode {
-            Mode::Receive => {
-                let quantity = crate::limits::quantity("on_hand", self.on_hand)?;
-                Ok(Action::Receive { at, quantity, lot: self.lot.clone() })
-            }
-            Mode::Set | Mode::Hold => {
-                let lot = self.lot.as_ref();
-                if lot.is_some_and(|lot| lot.best_before.is_some()) {
-                    let message = "best_before cannot be set by a count";
-                    return Err(Fault::invalid("best_before", message)
-                        .hint("Import what comes with a date with the mode receive."));
-                }
-                let lot = lot.map(|lot| lot.name.clone());
-                Ok(Action::Set { at, on_hand: self.on_hand, expected_version: None, lot })
-            }
+    /// The same where it was counted.
+    ///
+    /// # Errors
+    /// Of a date, which a count cannot give.
+    pub fn counted(&self, batch: &Name, number: i32) -> Result<Vec<Request>, Fault> {
+        if self.lot.as_ref().is_some_and(|lot| lot.best_before.is_some()) {
+            return Err(Fault::invalid("best_before", "best_before cannot be set by a count")
+                .hint("Import what comes with a date with the mode receive."));
         }
+        let lot = self.lot.as_ref().map(|lot| lot.name.clone());
+        let (at, on_hand) = (self.at.clone(), self.on_hand);
+        let set = Action::Set { at, on_hand, expected_version: None, lot };
+        Ok(self.requests(batch, number, set))
+    }
+
+    fn requests(&self, batch: &Name, number: i32, units: Action) -> Vec<Request> {
+        let key = [KEY_PREFIX.as_bytes(), batch.as_bytes(), b":", self.id.as_bytes()].concat();
+        let key = Name::from(key.as_slice());
+        let limits = Action::SetLimits { at: self.at.clone(), limits: self.limits };
+        let limits = (self.limits != Limits::default()).then_some(limits);
+        let numbered = [units].into_iter().chain(limits).zip(number..);
+        numbered.map(|(action, number)| request(batch, number, key.clone(), action)).collect()
+    }
+}
+
+fn request(batch: &Name, number: i32, key: Name, action: Action) -> Request {
+    Request {
+        number,
+        key,
+        operation_key: Name::default(),
+        reason: Name::from(format!("import {batch}").as_str()),
+        context: Name::default(),
+        action,
     }
 }
 
@@ -109,25 +112,11 @@ pub struct OpenOrder {
 }
 
 impl OpenOrder {
-    /// The reserve that it asks for, and how long from now on.
-    ///
-    /// # Errors
-    /// Where the deadline is past.
-    pub fn request(self, batch: &Name, number: i32, now: Micros) -> Result<Request, Fault> {
-        let ttl = self.expires_at.saturating_sub(now);
-        if ttl <= 0 {
-            return Err(Fault::invalid("expires_at", "expires_at must not be past")
-                .hint("Leave out what nobody holds any more."));
-        }
+    /// The reserve that it asks for. Where its deadline is past that can only be a repeat.
+    pub fn request(self, batch: &Name, number: i32, now: Micros) -> Request {
+        let ttl = Some(self.expires_at.saturating_sub(now));
         let OpenOrder { key, lines, buyer, .. } = self;
-        Ok(Request {
-            number,
-            key,
-            operation_key: Name::default(),
-            reason: Name::from(format!("import {batch}").as_str()),
-            context: Name::default(),
-            action: Action::Reserve { lines, ttl: Some(ttl), buyer, min_life: None },
-        })
+        request(batch, number, key, Action::Reserve { lines, ttl, buyer, min_life: None })
     }
 }
 

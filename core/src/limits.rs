@@ -162,6 +162,18 @@ pub fn ttl(path: impl Display + Copy, micros: i128) -> Result<Micros, Fault> {
     }
 }
 
+/// Takes what is left until the deadline of an order that is held anew: a repeat may come later.
+///
+/// # Errors
+/// Where nothing is.
+pub fn time_left(ttl: Option<Micros>) -> Result<(), Fault> {
+    if ttl.is_none_or(|ttl| ttl > 0) {
+        return Ok(());
+    }
+    Err(Fault::invalid("expires_at", "expires_at must not be past")
+        .hint("Leave out what nobody holds any more."))
+}
+
 /// Takes a time to live between two settings, which are named with their values.
 pub fn ttl_between(
     path: impl Display + Copy,

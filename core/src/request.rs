@@ -1,6 +1,8 @@
 //! What a caller asks.
 
 use crate::facts::{LevelId, Micros, Operation};
+use crate::fault::Fault;
+use crate::limits;
 use crate::name::Name;
 
 /// One request: one operation under one key, all or nothing.
@@ -65,6 +67,22 @@ pub struct NamedLot {
     pub name: Name,
     /// Its date; `None`: it has none.
     pub best_before: Option<Micros>,
+}
+
+impl NamedLot {
+    /// The lot of a delivery, if it names one: an empty name is none.
+    ///
+    /// # Errors
+    /// Of a date without a lot, and of one that no lot may have.
+    pub fn of(name: Option<Name>, best_before: Option<Micros>) -> Result<Option<NamedLot>, Fault> {
+        let best_before = best_before.map(limits::date).transpose()?;
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => Ok(Some(NamedLot { name, best_before })),
+            None if best_before.is_none() => Ok(None),
+            None => Err(Fault::invalid("lot", "lot must be given where best_before is")
+                .hint("A date is that of a lot: give the lot a name, '2026-11-30' say.")),
+        }
+    }
 }
 
 /// What to do.
@@ -208,7 +226,7 @@ impl Action {
             }
             Action::Extend { .. } | Action::Reopen | Action::Recall => Vec::new(),
             Action::Adjust { at, .. } | Action::Set { at, .. } => {
-                vec![(at, crate::limits::QUANTITY_MAX)]
+                vec![(at, limits::QUANTITY_MAX)]
             }
             Action::Transfer { from, to, quantity, .. } => vec![(from, *quantity), (to, 0)],
             Action::Dispatch { loads } => {

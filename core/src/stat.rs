@@ -1,7 +1,7 @@
 //! What is counted of calls: for each operation and outcome how often, how much, and how long it
 //! took.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, take_own};
 use crate::facts::Operation;
 use crate::outcome::Outcome;
 use crate::request::Request;
@@ -45,9 +45,7 @@ impl Tally {
 pub fn tallies(requests: &[Request], answers: &[Answer]) -> impl Iterator<Item = Tally> {
     let mut rest = answers;
     requests.iter().filter_map(move |request| {
-        let count = rest.iter().take_while(|answer| answer.request == request.number).count();
-        let (own, others) = rest.split_at(count);
-        rest = others;
+        let own = take_own(&mut rest, |answer| answer.request == request.number);
         tally(request.action.operation(), own)
     })
 }
@@ -60,7 +58,9 @@ fn tally(operation: Operation, answers: &[Answer]) -> Option<Tally> {
         outcome: refused.or_else(|| outcomes.clone().next())?,
         is_repeat: answers.iter().all(|answer| answer.replayed),
         lines: answers.len() as u64,
-        units: answers.iter().map(|answer| answer.quantity.unsigned_abs()).sum(),
+        units: answers
+            .iter()
+            .fold(0, |units: u64, answer| units.saturating_add(answer.quantity.unsigned_abs())),
     })
 }
 

@@ -22,13 +22,7 @@ fn try_receive(fcinfo: pg_sys::FunctionCallInfo) {
 
 fn read_receive(args: &Arguments) -> Result<(Action, Name), Fault> {
     let quantity = limits::quantity("quantity", args.int(3, "quantity")?)?;
-    let (lot, best_before) = (args.opt_lot(5)?.filter(|lot| !lot.is_empty()), args.opt_int(6));
-    let best_before = best_before.map(limits::date).transpose()?;
-    if lot.is_none() && best_before.is_some() {
-        return Err(Fault::invalid("lot", "lot must be given where best_before is")
-            .hint("A date is that of a lot: give the lot a name, '2026-11-30' say."));
-    }
-    let lot = lot.map(|name| NamedLot { name, best_before });
+    let lot = NamedLot::of(args.opt_lot(5)?, args.opt_int(6))?;
     Ok((Action::Receive { at: args.level(1)?, quantity, lot }, args.opt_reason(4)?))
 }
 

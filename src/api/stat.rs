@@ -59,8 +59,7 @@ fn stat_worker_counts(fcinfo: pg_sys::FunctionCallInfo) {
         let [batches, holds, units, paid, lots, emissions, messages] =
             worker.counts.map(|count| datum::int(count as i64));
         let (at, text) = worker.error.unzip();
-        let text = text
-            .and_then(|text| datum::bytes(storable(&String::from_utf8_lossy(&text)).as_bytes()));
+        let text = text.and_then(|text| datum::bytes(storable(&text).as_bytes()));
         let failures = datum::int(worker.failures as i64);
         [
             batches,

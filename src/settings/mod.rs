@@ -137,9 +137,17 @@ pub fn check_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Mic
 
 /// Takes a time to live with which a reserve may begin.
 pub fn check_first_ttl(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Micros, Fault> {
+    limits::ttl_between(path, ttl, ("pg_stock.min_ttl", min_ttl()), longest_first_ttl())
+}
+
+/// Takes what is left until a deadline that was set elsewhere: how short that is says nothing.
+pub fn check_time_left(path: impl std::fmt::Display + Copy, ttl: Micros) -> Result<Micros, Fault> {
+    limits::ttl_between(path, ttl, ("", Micros::MIN), longest_first_ttl())
+}
+
+fn longest_first_ttl() -> (&'static str, Micros) {
     let longest = max_hold().filter(|most| *most < max_ttl());
-    let most = longest.map_or(("pg_stock.max_ttl", max_ttl()), |most| ("pg_stock.max_hold", most));
-    limits::ttl_between(path, ttl, ("pg_stock.min_ttl", min_ttl()), most)
+    longest.map_or(("pg_stock.max_ttl", max_ttl()), |most| ("pg_stock.max_hold", most))
 }
 
 static RETAKE_LAPSED: Switch = Setting {

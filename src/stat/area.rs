@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 
 use super::hot::Hot;
 use crate::settings;
-use crate::shared::{Piece, SharedText};
+use crate::shared::{Piece, SharedText, find_or_take};
 
 /// How many pairs of operation and outcome there is room for; more than there are.
 const CELLS: usize = 128;
@@ -111,7 +111,7 @@ pub struct Worker {
     /// How often it failed.
     pub failures: u64,
     /// When last, and what it said.
-    pub error: Option<(Micros, Vec<u8>)>,
+    pub error: Option<(Micros, String)>,
 }
 
 /// The areas of all databases.
@@ -176,18 +176,12 @@ impl Area {
         if database == 0 {
             return None;
         }
-        let take = |area: &&Area| match area.database.compare_exchange(0, database, SeqCst, SeqCst)
-        {
-            Ok(_) => {
-                // SAFETY: reads the clock.
-                area.since.store(unsafe { pg_sys::GetCurrentTimestamp() }, SeqCst);
-                true
-            }
-            // Somebody else was faster, with the same database perhaps.
-            Err(found) => found == database,
-        };
-        let known = areas().iter().find(|area| area.database.load(SeqCst) == database);
-        known.or_else(|| areas().iter().find(take))
+        let (area, is_new) = find_or_take(areas(), |area| &area.database, database)?;
+        if is_new {
+            // SAFETY: reads the clock.
+            area.since.store(unsafe { pg_sys::GetCurrentTimestamp() }, SeqCst);
+        }
+        Some(area)
     }
 
     /// Counts a request that took so long; gives the place of its counter.
@@ -293,7 +287,7 @@ impl WorkerCounters {
 
     /// Notes an error.
     pub fn fail(&self, error: &str, now: Micros) {
-        self.error.set(&error.as_bytes()[..error.floor_char_boundary(ERROR_BYTES)]);
+        self.error.set_text(error);
         self.failed_at.store(now, SeqCst);
         self.failures.fetch_add(1, Relaxed);
     }
@@ -304,13 +298,13 @@ impl WorkerCounters {
         Worker {
             counts: std::array::from_fn(|place| self.counts[place].load(Relaxed)),
             failures: self.failures.load(Relaxed),
-            error: failed_at.map(|at| (at, self.error.get())),
+            error: failed_at.map(|at| (at, self.error.text())),
         }
     }
 
     fn clear(&self) {
         self.counts.iter().chain([&self.failures]).for_each(|counter| counter.store(0, Relaxed));
         self.failed_at.store(0, SeqCst);
-        self.error.set(b"");
+        self.error.set_text("");
     }
 }

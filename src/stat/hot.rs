@@ -126,8 +126,7 @@ impl Hot {
         let hash = hasher.finish().max(1);
         let known = self.places.iter().find(|place| place.hash.load(Relaxed) == hash);
         let place = known.unwrap_or_else(|| {
-            let least = self.places.iter().min_by_key(|place| place.total.load(Relaxed));
-            let place = least.expect("there are places");
+            let place = self.least();
             place.begin(hash, sku);
             place
         });
@@ -136,6 +135,14 @@ impl Hot {
         place.causes.iter().zip(causes).for_each(|(cause, more)| {
             cause.fetch_add(more, Relaxed);
         });
+    }
+
+    /// The place whose SKU is wanted least.
+    fn least(&self) -> &Place {
+        let [first, rest @ ..] = &self.places;
+        let total = |place: &Place| place.total.load(Relaxed);
+        rest.iter()
+            .fold(first, |least, place| if total(place) < total(least) { place } else { least })
     }
 
     /// The SKUs in it, the most wanted first.

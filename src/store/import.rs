@@ -1,7 +1,8 @@
 //! The rows of an import: one batch, of which some rows cannot be carried out.
 
+use pg_stock_core::answer::take_own;
 use pg_stock_core::import::Verdict;
-use pg_stock_core::{Answer, Request};
+use pg_stock_core::{Answer, Fault, Request};
 
 use super::run::run;
 use crate::error::Error;
@@ -9,10 +10,10 @@ use crate::error::Error;
 /// A sound row: its place, and what it asks for.
 type Asked = (usize, Vec<Request>);
 
-/// Carries out what rows ask for, and says what became of each; of some that was known before. A
+/// Carries out what rows ask for, and says what became of each. A
 /// row at which the batch breaks, say because the level would hold too many units, is found by
 /// halves, and left out.
-pub fn import(rows: Vec<Result<Vec<Request>, Verdict>>) -> Result<Vec<Verdict>, Error> {
+pub fn import(rows: Vec<Result<Vec<Request>, Fault>>) -> Result<Vec<Verdict>, Error> {
     let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(rows.len());
     let mut asked: Vec<Asked> = Vec::with_capacity(rows.len());
     for (place, row) in rows.into_iter().enumerate() {
@@ -21,7 +22,7 @@ pub fn import(rows: Vec<Result<Vec<Request>, Verdict>>) -> Result<Vec<Verdict>, 
                 verdicts.push(None);
                 asked.push((place, requests));
             }
-            Err(verdict) => verdicts.push(Some(verdict)),
+            Err(fault) => verdicts.push(Some(Verdict::of_fault(&fault))),
         }
     }
     carry_out(&asked, &mut verdicts)?;
@@ -53,14 +54,12 @@ fn carry_out(rows: &[Asked], verdicts: &mut [Option<Verdict>]) -> Result<(), Err
     }
 }
 
-/// Answers come in the order of the requests.
 fn judge(rows: &[Asked], answers: &[Answer], verdicts: &mut [Option<Verdict>]) {
     let mut rest = answers;
     for (place, requests) in rows {
-        let is_of_row = |answer: &Answer| requests.iter().any(|r| r.number == answer.request);
-        let count = rest.iter().take_while(|answer| is_of_row(answer)).count();
-        let (own, others) = rest.split_at(count);
+        let numbers = requests.iter().map(|request| request.number);
+        let own =
+            take_own(&mut rest, |answer| numbers.clone().any(|number| number == answer.request));
         verdicts[*place] = Some(Verdict::of_answers(own));
-        rest = others;
     }
 }

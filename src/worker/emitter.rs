@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use pg_stock_core::feed::Snapshot;
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use super::here::{database_is_free, extension_is_here};
 use super::process::{self, Failure};
@@ -13,7 +12,7 @@ use crate::board::Post;
 use crate::error::or_raise;
 use crate::settings::{self, Notify};
 use crate::stat::{self, WorkerCount};
-use crate::{durable, feed, store};
+use crate::{durable, feed};
 
 /// Most ledger rows of one emission, about.
 const EMISSION_ROWS_MAX: usize = 5_000;
@@ -95,20 +94,15 @@ impl Emitter {
     }
 
     fn failed(&mut self, error: &str) {
-        stat::worker_failed(error, store::now());
         let pause =
             (FAILURE_PAUSE_MIN * 2u32.saturating_pow(self.failures.min(6))).min(FAILURE_PAUSE_MAX);
         self.failures += 1;
         self.not_before = Instant::now() + pause;
-        ereport!(
-            PgLogLevel::WARNING,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!("pg_stock could not send the change feed: {error}"),
-            format!(
-                "It is tried again in {} s; nothing is lost. See stock.feed_lag.",
-                pause.as_secs()
-            )
+        let next = format!(
+            "It is tried again in {} s; nothing is lost. See stock.feed_lag.",
+            pause.as_secs()
         );
+        process::complain("send the change feed", error, &next);
         let note = || {
             if extension_is_here() {
                 process::active(c"pg_stock: noting a failure", || {

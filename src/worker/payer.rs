@@ -4,7 +4,6 @@
 
 use pg_stock_core::Micros;
 use pg_stock_core::limits::SECOND;
-use pgrx::prelude::*;
 
 use super::process::{self, text_of};
 use crate::board::Post;
@@ -68,10 +67,8 @@ fn pay() -> Micros {
         Ok(paid) if paid.more => BUSY_PAUSE,
         Ok(_) => look_interval(),
         Err(failure) => {
-            let text = format!("pg_stock could not pay those who wait: {}", text_of(failure));
-            stat::worker_failed(&text, store::now());
-            let hint = "It is tried again in a minute; nothing is lost.";
-            ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+            let next = "It is tried again in a minute; nothing is lost.";
+            process::complain("pay those who wait", &text_of(failure), next);
             TROUBLE_PAUSE
         }
     }

@@ -6,10 +6,10 @@ use std::panic::AssertUnwindSafe;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::prelude::PgSqlErrorCode;
+use pgrx::prelude::*;
 
 use crate::fields::Call;
-use crate::{memory, settings};
+use crate::{memory, settings, stat, store};
 
 /// How long an attempt waits for a lock.
 const LOCK_WAIT_MAX_MS: i32 = 100;
@@ -91,6 +91,13 @@ pub fn text_of(failure: Failure) -> String {
         Failure::Locked => "canceling statement due to lock timeout".into(),
         Failure::Error(text) => text,
     }
+}
+
+/// Writes an error of the worker into the log, with what comes next, and counts it.
+pub fn complain(could_not: &str, error: &str, next: &str) {
+    let text = format!("pg_stock could not {could_not}: {error}");
+    stat::worker_failed(&text, store::now());
+    ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, next);
 }
 
 /// As [`transaction`], but an error of PostgreSQL's undoes the work, and ends here.

@@ -2,7 +2,6 @@
 
 use pg_stock_core::Micros;
 use pg_stock_core::limits::SECOND;
-use pgrx::prelude::*;
 
 use super::process::{self, text_of};
 use crate::error::or_raise;
@@ -57,10 +56,8 @@ fn book() -> Micros {
         Ok(spoiled) if spoiled.more => BUSY_PAUSE,
         Ok(_) => look_interval(),
         Err(failure) => {
-            let text = format!("pg_stock could not book lots: {}", text_of(failure));
-            stat::worker_failed(&text, store::now());
-            let hint = "It is tried again in a minute; nothing is lost.";
-            ereport!(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, text, hint);
+            let next = "It is tried again in a minute; nothing is lost.";
+            process::complain("book lots", &text_of(failure), next);
             TROUBLE_PAUSE
         }
     }

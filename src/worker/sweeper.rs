@@ -143,13 +143,8 @@ fn look_around(post: Post, failures: &mut u32) -> Finding {
 /// Notes an error, and writes it into the log.
 fn complain(post: Post, error: &str, pause: Micros) {
     post.note_trouble(error, store::now());
-    stat::worker_failed(error, store::now());
-    ereport!(
-        PgLogLevel::WARNING,
-        PgSqlErrorCode::ERRCODE_WARNING,
-        format!("pg_stock could not expire holds: {error}"),
-        format!("It is tried again in {pause} s; nothing is lost. See stock.worker.")
-    );
+    let next = format!("It is tried again in {pause} s; nothing is lost. See stock.worker.");
+    process::complain("expire holds", error, &next);
 }
 
 /// Why the worker may not be here, if it may not.

@@ -23,6 +23,19 @@ pub fn database() -> Database<'static> {
     cluster().database()
 }
 
+/// The tables that the rules are about: what is kept of levels, reservations and goods.
+pub const TABLES: [&str; 9] = [
+    "level",
+    "hold",
+    "ledger",
+    "buyer_quantity",
+    "waiting",
+    "shipment",
+    "lot",
+    "hold_lot",
+    "ledger_lot",
+];
+
 /// One answer, as far as tests look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

@@ -6,6 +6,7 @@ use super::work::{Place, Work};
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, Micros, Operation};
 use crate::fault::Fault;
+use crate::limits;
 use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
@@ -31,6 +32,7 @@ pub(super) fn reserve(
     if let Some(answers) = earlier(work, request, lines, ttl, buyer) {
         return Ok(answers);
     }
+    limits::time_left(ttl)?;
     let judge = |line: &Line| work.take_free(line, buyer, &Choice::of(line.lot.as_ref(), min_life));
     let judged: Vec<_> = lines.iter().map(judge).collect();
     if judged.iter().any(Result::is_err) {

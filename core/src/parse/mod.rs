@@ -341,7 +341,11 @@ fn join(path: Arguments<'_>, first: &mut Line, again: Line) -> Result<(), Fault>
 /// Reads an integer from JSON: no exponent, no text, and no fraction but 0, which some drivers send
 /// with whole numbers.
 fn integer(path: Arguments<'_>, raw: &RawValue) -> Result<i64, Fault> {
-    let text = raw.get();
+    integer_of(path, raw.get())
+}
+
+/// The same from its text.
+fn integer_of(path: impl fmt::Display + Copy, text: &str) -> Result<i64, Fault> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = whole.strip_prefix('-').unwrap_or(whole);
     let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

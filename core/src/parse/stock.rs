@@ -1,6 +1,6 @@
 //! Reads the rows of an import.
 
-use super::{Text, check_count, read};
+use super::{Text, check_count, integer_of, read};
 use crate::facts::{LevelId, Micros};
 use crate::fault::Fault;
 use crate::import::{OpenOrder, Row};
@@ -32,25 +32,17 @@ struct RawRow {
     best_before: Option<Text>,
 }
 
-/// Takes a whole number, which may show a fraction of nothing, as a numeric column does.
+/// Takes a whole number, as a column of any type shows it.
 fn whole(path: &str, given: Option<&Text>) -> Result<i64, Fault> {
-    let text = String::from_utf8_lossy(given.map(|text| text.0.as_slice()).unwrap_or_default());
-    let (digits, fraction) = text.split_once('.').unwrap_or((&text, "0"));
-    let is_whole = fraction.bytes().all(|byte| byte == b'0');
-    digits.parse().ok().filter(|_| is_whole).ok_or_else(|| {
-        let shown = if given.is_some() { format!("\"{text}\"") } else { "NULL".to_owned() };
-        Fault::invalid(path, format!("{path} must be an integer"))
-            .detail(format!("It is {shown}."))
-            .hint("Give a whole number.")
-    })
+    integer_of(path, &String::from_utf8_lossy(&known(path, given)?.0))
 }
 
 /// Takes a moment of the years 1 to 9999, in microseconds since 1970.
 fn moment(path: &str, given: Option<&Text>) -> Result<Micros, Fault> {
-    let since_1970 = whole(path, given).map_err(|fault| Fault {
-        message: format!("{path} must be a moment of the years 1 to 9999"),
-        hint: Some("Give a date or a time.".to_owned()),
-        ..fault
+    let since_1970 = whole(path, given).map_err(|fault| {
+        Fault::invalid(path, format!("{path} must be a moment of the years 1 to 9999"))
+            .detail(fault.detail.unwrap_or_default())
+            .hint("Give a date or a time.")
     })?;
     Ok(since_1970.saturating_add(UNIX_EPOCH))
 }
@@ -133,11 +125,8 @@ fn open_order(raw: &RawOrder) -> Result<OpenOrder, Fault> {
         .hint("An order has one deadline and one buyer; give others keys of their own."));
     }
     check_count("key", usize::try_from(raw.rows).unwrap_or(usize::MAX), limits::LINES_MAX)?;
-    let key = raw.key.as_ref().ok_or_else(|| {
-        Fault::invalid("key", "key must not be null").hint("Name the order that holds the units.")
-    })?;
     Ok(OpenOrder {
-        key: limits::key("key", &key.0)?,
+        key: limits::key("key", &known("key", raw.key.as_ref())?.0)?,
         lines: order_lines(&raw.lines)?,
         buyer: raw.buyer.as_ref().map(|buyer| limits::name("buyer", &buyer.0)).transpose()?,
         expires_at: moment("expires_at", raw.expires_at.as_ref())?,
@@ -169,23 +158,18 @@ fn order_lines(raw: &[RawOrderLine]) -> Result<Vec<Line>, Fault> {
 }
 
 fn name(path: &str, given: Option<&Text>) -> Result<Name, Fault> {
-    let given = given.ok_or_else(|| {
-        Fault::invalid(path, format!("{path} must not be null"))
-            .hint("Name the SKU and the location.")
-    })?;
-    limits::name(path, &given.0)
+    limits::name(path, &known(path, given)?.0)
+}
+
+fn known<'t>(path: &str, given: Option<&'t Text>) -> Result<&'t Text, Fault> {
+    given.ok_or_else(|| {
+        Fault::invalid(path, format!("{path} must not be null")).hint("Fill the column.")
+    })
 }
 
 fn named_lot(lot: Option<&Text>, date: Option<&Text>) -> Result<Option<NamedLot>, Fault> {
-    let moment = |date| limits::date(moment("best_before", Some(date))?);
-    let best_before = date.map(moment).transpose()?;
     let lot = lot.map(|lot| limits::lot("lot", &lot.0)).transpose()?;
-    match lot.filter(|name| !name.is_empty()) {
-        Some(name) => Ok(Some(NamedLot { name, best_before })),
-        None if best_before.is_none() => Ok(None),
-        None => Err(Fault::invalid("lot", "lot must be given where best_before is")
-            .hint("A date is that of a lot: give the lot a name, '2026-11-30' say.")),
-    }
+    NamedLot::of(lot, date.map(|date| moment("best_before", Some(date))).transpose()?)
 }
 
 #[cfg(test)]
