@@ -29,5 +29,8 @@ fi
     'stock.pay_waiting(INOUT lines_paid bigint,INOUT units_paid bigint)' \
     --proc-without-search-path \
     'stock.import(batch text,source regclass,mode text,chunk_rows integer,INOUT applied bigint,INOUT repeated bigint,INOUT refused bigint)' \
+    --proc-without-search-path \
+    'stock.archive(older_than interval,batch_rows integer,INOUT keys bigint,INOUT ledger_rows bigint)' \
+    --proc-without-search-path 'stock.entries()' \
     "$script" || fail 'pgspot found something'
 exit $status

@@ -16,6 +16,7 @@ CREATE TABLE stock.feed (
     first_position    bigint      NOT NULL,
     first_xact        xid8        NOT NULL,
     seen              pg_snapshot NOT NULL,
+    archived          xid8,
     sequence          bigint      NOT NULL DEFAULT 0,
     emitted_at        timestamptz,
     failed_at         timestamptz,
@@ -37,6 +38,9 @@ COMMENT ON COLUMN stock.feed.first_position IS
     'Ledger rows up to here are of an earlier life if their transaction is not before first_xact.';
 COMMENT ON COLUMN stock.feed.first_xact IS 'The transaction in which it began.';
 COMMENT ON COLUMN stock.feed.seen IS 'Changes of transactions that this snapshot sees were sent.';
+COMMENT ON COLUMN stock.feed.archived IS
+    'The last transaction of which rows were archived: cursors from before it are answered with '
+    'resynchronise.';
 COMMENT ON COLUMN stock.feed.sequence IS 'The number of the last emission.';
 COMMENT ON COLUMN stock.feed.emitted_at IS 'When that was.';
 COMMENT ON COLUMN stock.feed.failed_at IS 'When an emission failed since.';

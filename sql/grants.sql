@@ -46,7 +46,9 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('hea
        ('emit_changes', 'administer'), ('begin_generation', 'administer'),
        ('schedule_expiry', 'administer'), ('unschedule_expiry', 'administer'),
        ('settle', 'administer'), ('import', 'administer'), ('begin_import', 'administer'),
-       ('import_chunk', 'administer'), ('full_name', 'read')
+       ('import_chunk', 'administer'), ('full_name', 'read'), ('archive', 'administer'),
+       ('archive_batch', 'administer'), ('schedule_archive', 'administer'),
+       ('unschedule_archive', 'administer'), ('check_archive', 'administer')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS
     'The access level that each function belongs to; what is not listed is for the owner alone.';
@@ -160,6 +162,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON TYPE stock.answer FROM PUBLIC;
+REVOKE ALL ON TYPE stock.entry FROM PUBLIC;
 
 -- -------------------------------------------------------------------------------------------------
 -- What does not happen by itself.

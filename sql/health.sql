@@ -4,6 +4,7 @@ CREATE TABLE stock.verification (
     verification bigint      GENERATED ALWAYS AS IDENTITY,
     started_at   timestamptz NOT NULL,
     finished_at  timestamptz NOT NULL,
+    since        timestamptz,
     problems     bigint      NOT NULL,
     first        text,
     CONSTRAINT verification_pkey PRIMARY KEY (verification)
@@ -16,50 +17,72 @@ COMMENT ON SEQUENCE stock.verification_verification_seq IS
 COMMENT ON COLUMN stock.verification.verification IS 'The number of the run.';
 COMMENT ON COLUMN stock.verification.started_at IS 'When it began.';
 COMMENT ON COLUMN stock.verification.finished_at IS 'When it was through.';
+COMMENT ON COLUMN stock.verification.since IS
+    'Only levels were looked at that had changed since; NULL: all were.';
 COMMENT ON COLUMN stock.verification.problems IS 'How many rows stock.verify() had.';
 COMMENT ON COLUMN stock.verification.first IS
     'One of them, without keys and buyers; NULL: there was none.';
 COMMENT ON CONSTRAINT verification_pkey ON stock.verification IS 'Each run has a number.';
 
-CREATE FUNCTION stock.run_verification() RETURNS bigint
+CREATE FUNCTION stock.run_verification(incremental boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     begun timestamptz := clock_timestamp();
+    since timestamptz;
     problems bigint;
     one text;
     own bigint;
 BEGIN
     PERFORM stock.check_primary();
-    -- Whoever watches sees no key and no buyer: what stands in brackets is left out.
+    IF incremental THEN
+        SELECT v.started_at INTO since
+          FROM stock.verification v ORDER BY v.verification DESC LIMIT 1;
+    END IF;
+    -- Whoever watches sees no key and no buyer: what stands in brackets is left out. A transaction
+    -- that was open then may have written an earlier moment.
     SELECT count(*), min(concat_ws(' ', regexp_replace(v.problem, ' ?\(.*\)', ''),
                                    '(' || v.sku || ', ' || v.location || ')'))
-      INTO problems, one FROM stock.verify() v;
-    INSERT INTO stock.verification (started_at, finished_at, problems, first)
-    VALUES (begun, clock_timestamp(), problems, one)
+      INTO problems, one FROM stock.verify(since - interval '1 hour') v;
+    INSERT INTO stock.verification (started_at, finished_at, since, problems, first)
+    VALUES (begun, clock_timestamp(), since, problems, one)
     RETURNING verification INTO own;
-    DELETE FROM stock.verification v WHERE v.verification <= own - 100;
+    -- The last hundred, and the last that looked at all.
+    DELETE FROM stock.verification v
+     WHERE v.verification <= own - 100
+       AND v.verification <> (SELECT max(w.verification) FROM stock.verification w
+                               WHERE w.since IS NULL);
     RETURN problems;
 END
 $$;
-COMMENT ON FUNCTION stock.run_verification() IS
+COMMENT ON FUNCTION stock.run_verification(boolean) IS
     'Runs stock.verify() and keeps how many problems it found, for stock.health() and for '
-    'stock.verification. Answers that number. Reads everything, locks nothing.';
+    'stock.verification. Answers that number. Reads everything, locks nothing. incremental: only '
+    'the levels that have changed since the last run, and in the hour before it; all if there was '
+    'none.';
 
-CREATE FUNCTION stock.schedule_verification(schedule text DEFAULT '17 3 * * *') RETURNS bigint
+CREATE FUNCTION stock.schedule_verification(
+    schedule text DEFAULT '17 3 * * *', incremental boolean DEFAULT false
+) RETURNS bigint
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-SELECT stock.schedule_job('pg_stock verification', 'SELECT stock.run_verification()', schedule)
+SELECT CASE WHEN incremental
+            THEN stock.schedule_job('pg_stock incremental verification',
+                                    'SELECT stock.run_verification(true)', schedule)
+            ELSE stock.schedule_job('pg_stock verification', 'SELECT stock.run_verification()',
+                                    schedule) END
 $$;
-COMMENT ON FUNCTION stock.schedule_verification(text) IS
-    'Has pg_cron call stock.run_verification() at each time of the schedule, at night unless said '
-    'otherwise, as the role that calls this. Answers the number of the job. 0A000 where pg_cron is '
-    'not in this database.';
+COMMENT ON FUNCTION stock.schedule_verification(text, boolean) IS
+    'Has pg_cron call stock.run_verification(incremental) at each time of the schedule, at night '
+    'unless said otherwise, as the role that calls this: the two are jobs beside each other. '
+    'Answers the number of the job. 0A000 where pg_cron is not in this database.';
 
 CREATE FUNCTION stock.unschedule_verification() RETURNS boolean
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-SELECT stock.unschedule_job('pg_stock verification')
+SELECT bool_or(j.done)
+  FROM unnest('{pg_stock verification,pg_stock incremental verification}'::text[]) AS n (name)
+ CROSS JOIN LATERAL (SELECT stock.unschedule_job(n.name)) AS j (done)
 $$;
 COMMENT ON FUNCTION stock.unschedule_verification() IS
-    'Takes the job of stock.schedule_verification from pg_cron; false where the role that calls '
+    'Takes the jobs of stock.schedule_verification from pg_cron; false where the role that calls '
     'this has none. 0A000 where pg_cron is not in this database.';
 
 CREATE FUNCTION stock.library_version() RETURNS text
@@ -217,8 +240,14 @@ BEGIN
                                   'ROLLBACK PREPARED.' END;
     RETURN NEXT;
 
-    SELECT v.finished_at, v.problems, v.first INTO last
-      FROM stock.verification v ORDER BY v.verification DESC LIMIT 1;
+    -- The last run that looked at all, and what was found since in what has changed.
+    SELECT w.finished_at, greatest(w.problems, since.problems) AS problems,
+           coalesce(since.first, w.first) AS first INTO last
+      FROM (SELECT v.* FROM stock.verification v WHERE v.since IS NULL
+             ORDER BY v.verification DESC LIMIT 1) w
+     CROSS JOIN LATERAL (SELECT max(v.problems) AS problems, max(v.first) AS first
+                           FROM stock.verification v
+                          WHERE v.verification > w.verification) since;
     name := 'verification';
     ok := CASE WHEN last.finished_at IS NULL THEN NOT EXISTS (SELECT FROM stock.ledger)
                ELSE last.problems = 0 AND last.finished_at > moment - interval '8 days' END;

@@ -15,7 +15,8 @@ CREATE TABLE stock.import_batch (
     finished_at timestamptz,
     actor       text NOT NULL DEFAULT
                 CASE current_setting('role') WHEN 'none' THEN session_user::text
-                     ELSE current_setting('role') END
+                     ELSE current_setting('role') END,
+    archived_at timestamptz
 );
 COMMENT ON TABLE stock.import_batch IS 'What was imported, one row for each batch.';
 COMMENT ON COLUMN stock.import_batch.batch IS 'Its name: half of the key of its rows.';
@@ -35,6 +36,9 @@ COMMENT ON COLUMN stock.import_batch.started_at IS 'When the last call began.';
 COMMENT ON COLUMN stock.import_batch.finished_at IS
     'When the last call was through; NULL: it runs, or did not come so far.';
 COMMENT ON COLUMN stock.import_batch.actor IS 'Who made the last call.';
+COMMENT ON COLUMN stock.import_batch.archived_at IS
+    'When ledger rows of it were archived first: which rows took effect is not known any more, and '
+    'the batch takes no further call. NULL: all are known.';
 COMMENT ON INDEX stock.import_batch_pkey IS 'One row for each batch.';
 
 CREATE TABLE stock.import_error (
@@ -241,7 +245,7 @@ BEGIN
     END IF;
     query := stock.import_query(source, mode, chunk_rows);
     INSERT INTO stock.import_batch AS b
-    VALUES ($1, $2::text, $3, 1, NULL, 0, 0, 0, clock_timestamp(), NULL, DEFAULT)
+    VALUES ($1, $2::text, $3, 1, NULL, 0, 0, 0, clock_timestamp(), NULL, DEFAULT, NULL)
     ON CONFLICT ON CONSTRAINT import_batch_pkey DO UPDATE
        SET source = excluded.source, run = b.run + 1, rows = NULL, applied = 0, repeated = 0,
            refused = 0, started_at = excluded.started_at, finished_at = NULL,
@@ -251,6 +255,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('the batch "%s" was imported with the mode %s', batch, known.mode),
             HINT = 'Give that mode again, or another batch a name of its own.';
+    END IF;
+    IF known.archived_at IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('the batch "%s" was archived: which of its rows took effect is not '
+                             'known any more', batch),
+            HINT = 'Give what is new a batch with a name of its own.';
     END IF;
     DELETE FROM stock.import_error e WHERE e.batch = $1;
     run := known.run;

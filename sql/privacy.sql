@@ -24,6 +24,8 @@ BEGIN
             MESSAGE = 'pseudonym must be another name than buyer',
             HINT = 'Give the buyer as the orders named him, and what shall stand in his place.';
     END IF;
+    -- What is archived meanwhile would be missed.
+    LOCK TABLE stock.balance_forward IN SHARE ROW EXCLUSIVE MODE;
     -- He may order meanwhile, so that one statement sees what another did not: until all of them
     -- find nothing more.
     LOOP
@@ -58,6 +60,19 @@ BEGIN
         changed := changed + places;
         EXIT WHEN changed = before;
     END LOOP;
+    UPDATE stock.ledger_archive a SET buyer = new WHERE a.buyer = old;
+    GET DIAGNOSTICS places = ROW_COUNT;
+    changed := changed + places;
+    WITH gone AS (
+        DELETE FROM stock.balance_forward_buyer f WHERE f.buyer = old
+        RETURNING f.quantity, f.sku, f.location
+    )
+    INSERT INTO stock.balance_forward_buyer AS f (quantity, sku, location, buyer)
+    SELECT g.quantity, g.sku, g.location, new FROM gone g
+        ON CONFLICT ON CONSTRAINT balance_forward_buyer_pkey DO UPDATE
+       SET quantity = f.quantity + excluded.quantity;
+    GET DIAGNOSTICS places = ROW_COUNT;
+    changed := changed + places;
     UPDATE stock.import_error e SET content = jsonb_set(e.content, '{buyer}', to_jsonb(new))
      WHERE e.content ->> 'buyer' = old;
     GET DIAGNOSTICS places = ROW_COUNT;
@@ -74,8 +89,9 @@ END
 $$;
 COMMENT ON FUNCTION stock.erase_buyer(text, text) IS
     'Puts a pseudonym in the place of a buyer''s name: in the holds, in what buyers have of levels '
-    '(added to what the pseudonym has), in the ledger and in stock.import_error. One ledger row, '
-    'erase, says that it happened, not for whom. Answers how many rows were changed; again: 0, '
-    'unless the buyer has ordered since. A repeat of an earlier order under the old name is '
-    'key_conflict from then on. Locks the levels of what he holds and has bought until the '
-    'transaction ends; reads the ledger from its beginning to its end, at least twice.';
+    '(added to what the pseudonym has), in the ledger and its archive, and in stock.import_error. '
+    'One ledger row, erase, says that it happened, not for whom. Answers how many rows were '
+    'changed; again: 0, unless the buyer has ordered since. A repeat of an earlier order under the '
+    'old name is key_conflict from then on. Locks the levels of what he holds and has bought until '
+    'the transaction ends, and keeps stock.archive waiting as long; reads the ledger from its '
+    'beginning to its end, at least twice, and the archive once.';

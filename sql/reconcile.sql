@@ -139,7 +139,10 @@ WITH said AS (
 ), sale AS (
     SELECT g.sku, g.location,
            sum(CASE g.operation WHEN 'confirm' THEN g.quantity ELSE -g.quantity END) AS units
-      FROM stock.ledger g
+      FROM (SELECT l.sku, l.location, l.operation, l.quantity, l.recorded_at FROM stock.ledger l
+             UNION ALL
+            SELECT a.sku, a.location, a.operation, a.quantity, a.recorded_at
+              FROM stock.ledger_archive a) g
      WHERE g.operation IN ('confirm', 'return') AND g.recorded_at >= $2 AND g.recorded_at < $3
      GROUP BY g.sku, g.location
 ), named AS (
@@ -232,11 +235,12 @@ COMMENT ON FUNCTION stock.reconcile(jsonb, timestamptz, timestamptz, bigint) IS
     'Compares what the shop says with what the stock says: [{"sku", "location", "sold", '
     '"on_hand"}]. sold: units of paid orders, less those that came back, beside the confirms and '
     'returns of the ledger from since until before until; on_hand: units in the warehouse beside '
-    'those of the level now. Without location all of a SKU are meant. What was sold of levels that '
-    'are not named is a mismatch, too, where anything is said of sales. A row for each comparison, '
-    'those that differ first; kept in stock.reconciliation and stock.reconciliation_line. A '
-    'difference above the tolerance raises the alert drift, whose end the first comparison tells '
-    'that finds it within. Changes no stock. Reads the ledger from its beginning to its end.';
+    'those of the level now. Without location all of a SKU are meant. What was sold of levels '
+    'that are not named is a mismatch, too, where anything is said of sales. A row for each '
+    'comparison, those that differ first; kept in stock.reconciliation and '
+    'stock.reconciliation_line. A difference above the tolerance raises the alert drift, whose '
+    'end the first comparison tells that finds it within. Changes no stock. Reads the ledger from '
+    'its beginning to its end, and of the archive the months that since and until leave.';
 
 CREATE FUNCTION stock.alert_of_drift(own bigint, tolerance bigint, of_sales boolean)
 RETURNS void

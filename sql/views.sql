@@ -1,4 +1,4 @@
--- What may be looked at: levels, open holds, the ledger, and the check that they agree.
+-- What may be looked at: levels, open holds, queues, shipments, lots, and the ledger.
 
 CREATE VIEW stock.levels AS
 SELECT l.sku, l.location, l.on_hand, l.reserved, l.waiting, l.in_transit, l.safety_stock,
@@ -132,7 +132,7 @@ COMMENT ON COLUMN stock.waiting_lines.sold IS 'Whether they are sold; else they 
 CREATE VIEW stock.supplied AS
 SELECT g.recorded_at, g.key, g.line, g.sku, g.location, g.quantity, g.on_hand_delta <> 0 AS sold,
        g.version
-  FROM stock.ledger g
+  FROM stock.history g
  WHERE g.operation = 'supply'
  ORDER BY g.xact DESC, g.version DESC;
 COMMENT ON VIEW stock.supplied IS
@@ -218,12 +218,12 @@ COMMENT ON COLUMN stock.lot_holds.expires_at IS 'The deadline of the hold.';
 CREATE VIEW stock.lot_moves AS
 SELECT m.lot, g.sku, g.location, g.recorded_at, g.operation, g.key, g.operation_key, g.line,
        m.on_hand_delta, m.reserved_delta, m.in_transit_delta,
-       coalesce(g.buyer, (SELECT r.buyer FROM stock.ledger r
+       coalesce(g.buyer, (SELECT r.buyer FROM stock.history r
                            WHERE r.key = g.key AND r.operation = 'reserve' AND r.sku = g.sku
                              AND r.location = g.location AND r.buyer IS NOT NULL LIMIT 1)) AS buyer,
        g.position
-  FROM stock.ledger_lot m
-  JOIN stock.ledger g ON g.key = m.key AND g.position = m.position;
+  FROM stock.lot_history m
+  JOIN stock.history g ON g.key = m.key AND g.position = m.position;
 COMMENT ON VIEW stock.lot_moves IS
     'What happened to lots: whoever got of one that is called back is found here. Look-ups by lot '
     'and by key use an index.';
@@ -246,17 +246,26 @@ COMMENT ON COLUMN stock.lot_moves.position IS 'The row of the ledger.';
 CREATE FUNCTION stock.picks(key text) RETURNS TABLE (
     line integer, sku text, location text, lot text, best_before timestamptz, quantity bigint
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-WITH entry AS (
-    SELECT g.* FROM stock.ledger g
-     WHERE g.key = $1
-       AND g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply')
+WITH own AS (
+    SELECT timestamptz 'infinity' AS archived_at, g.position, g.key, g.operation, g.line, g.sku,
+           g.location, g.on_hand_delta, g.reserved_delta
+      FROM stock.ledger g WHERE g.key = $1
+     UNION ALL
+    SELECT a.archived_at, a.position, a.key, a.operation, a.line, a.sku, a.location,
+           a.on_hand_delta, a.reserved_delta
+      FROM stock.ledger_archive a WHERE a.key = $1
+), entry AS (
+    -- of a key that was used again since it was archived, only the last use counts
+    SELECT o.* FROM own o
+     WHERE o.archived_at = (SELECT max(l.archived_at) FROM own l)
+       AND o.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply')
 ), of_order AS (
     SELECT e.sku, e.location, min(e.line) FILTER (WHERE e.operation = 'reserve') AS line,
            sum(e.reserved_delta - e.on_hand_delta) AS quantity
       FROM entry e GROUP BY e.sku, e.location
 ), of_lot AS (
     SELECT e.sku, e.location, m.lot, sum(m.reserved_delta - m.on_hand_delta) AS quantity
-      FROM entry e JOIN stock.ledger_lot m ON m.key = e.key AND m.position = e.position
+      FROM entry e JOIN stock.lot_history m ON m.key = e.key AND m.position = e.position
      GROUP BY e.sku, e.location, m.lot
 ), lapsed AS (
     -- what an overdue hold has is nobody's to pick
@@ -311,10 +320,11 @@ SELECT g.position, g.xact, g.recorded_at, g.key, g.operation, g.operation_key, g
        g.backorder_limit, g.frozen, g.on_sale_from, g.on_sale_until, g.unsellable_delta, g.lot,
        g.best_before, g.min_life, g.near_expiry,
        g.reason, g.actor, g.login, g.client_addr, g.application_name, g.context
-  FROM stock.ledger g;
+  FROM stock.history g;
 COMMENT ON VIEW stock.ledger_rows IS
-    'The ledger: every change to every level. A look-up by key uses an index; by SKU or by time '
-    'the whole ledger is read.';
+    'The ledger: every change to every level, what was archived included. A look-up by key uses an '
+    'index; by SKU the whole ledger and archive are read, by time the whole ledger and the months '
+    'of the archive that are asked for.';
 -- Its columns mean what those of the table mean.
 DO $$
 DECLARE
@@ -329,410 +339,3 @@ BEGIN
     END LOOP;
 END
 $$;
-
--- -------------------------------------------------------------------------------------------------
--- The check: each level recomputed from the ledger and from its holds, in one statement and so at
--- one moment.
-
-CREATE FUNCTION stock.verify()
-RETURNS TABLE (sku text, location text, problem text, expected text, found text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
--- To compile it takes longer than to run it, but for very large stocks.
-SET jit = off AS $$
-WITH entry AS (
-    -- what changed a level, with the running sums of its changes
-    SELECT g.*,
-           row_number() OVER chain AS nth,
-           sum(g.on_hand_delta) OVER chain AS on_hand_sum,
-           sum(g.reserved_delta) OVER chain AS reserved_sum
-      FROM stock.ledger g
-     WHERE NOT (g.operation IN ('cancel', 'reopen', 'erase')
-                OR g.operation = 'extend' AND g.reserved_delta = 0 AND g.waiting_delta IS NULL)
-    WINDOW chain AS (PARTITION BY g.sku, g.location ORDER BY g.version, g.position)
-), total AS (
-    SELECT e.sku, e.location,
-           sum(e.on_hand_delta) AS on_hand, sum(e.reserved_delta) AS reserved,
-           coalesce(sum(e.waiting_delta), 0) AS waiting,
-           coalesce(sum(e.in_transit_delta), 0) AS in_transit,
-           coalesce(sum(e.unsellable_delta), 0) AS unsellable, count(*) AS version,
-           bool_or(e.operation = 'track_lots') AS has_lots,
-           min(e.version) FILTER (WHERE e.operation = 'track_lots') AS lots_since,
-           nullif((array_agg(e.min_life ORDER BY e.version DESC)
-                     FILTER (WHERE e.operation = 'set_limits' AND e.min_life IS NOT NULL))[1],
-                  '0') AS min_life,
-           (array_agg(e.near_expiry ORDER BY e.version DESC)
-              FILTER (WHERE e.near_expiry IS NOT NULL))[1] AS near_expiry,
-           coalesce((array_agg(e.safety_stock ORDER BY e.version DESC)
-                       FILTER (WHERE e.safety_stock IS NOT NULL))[1], 0) AS safety_stock,
-           nullif((array_agg(e.buyer_limit ORDER BY e.version DESC)
-                     FILTER (WHERE e.buyer_limit IS NOT NULL))[1], 0) AS buyer_limit,
-           coalesce((array_agg(e.backorder_limit ORDER BY e.version DESC)
-                       FILTER (WHERE e.backorder_limit IS NOT NULL))[1], 0) AS backorder_limit,
-           coalesce((array_agg(e.frozen ORDER BY e.version DESC)
-                       FILTER (WHERE e.frozen IS NOT NULL))[1], false) AS frozen,
-           nullif((array_agg(e.on_sale_from ORDER BY e.version DESC)
-                     FILTER (WHERE e.on_sale_from IS NOT NULL))[1], '-infinity') AS on_sale_from,
-           nullif((array_agg(e.on_sale_until ORDER BY e.version DESC)
-                     FILTER (WHERE e.on_sale_until IS NOT NULL))[1], 'infinity') AS on_sale_until
-      FROM entry e GROUP BY e.sku, e.location
-), held AS (
-    SELECT h.sku, h.location, sum(h.quantity) AS quantity, min(h.expires_at) AS first_due
-      FROM stock.hold h GROUP BY h.sku, h.location
-), queue AS (
-    SELECT w.sku, w.location, sum(w.quantity) AS quantity,
-           coalesce(sum(w.quantity) FILTER (WHERE NOT w.sold), 0) AS held
-      FROM stock.waiting w GROUP BY w.sku, w.location
-), of_lots AS (
-    -- what each ledger row did to lots, in all
-    SELECT m.key, m.position, sum(m.on_hand_delta) AS on_hand, sum(m.reserved_delta) AS reserved
-      FROM stock.ledger_lot m GROUP BY m.key, m.position
-), lot AS (
-    SELECT g.sku, g.location, m.lot, sum(m.on_hand_delta) AS on_hand,
-           sum(m.reserved_delta) AS reserved
-      FROM stock.ledger_lot m JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
-     GROUP BY g.sku, g.location, m.lot
-), shelf AS (
-    SELECT o.sku, o.location, sum(o.on_hand) AS on_hand, sum(o.reserved) AS reserved,
-           coalesce(sum(o.on_hand - o.reserved) FILTER (WHERE o.frozen OR o.spoiled), 0)
-             AS unsellable,
-           min(o.spoils_at) AS first_spoil
-      FROM stock.lot o GROUP BY o.sku, o.location
-), called_back AS (
-    SELECT g.sku, g.location, g.lot,
-           (array_agg(g.operation ORDER BY g.version DESC))[1] = 'freeze_lot' AS frozen
-      FROM stock.ledger g WHERE g.operation IN ('freeze_lot', 'unfreeze_lot')
-     GROUP BY g.sku, g.location, g.lot
-), bound_lots AS (
-    SELECT b.key, b.line, sum(b.quantity) AS quantity
-      FROM stock.hold_lot b GROUP BY b.key, b.line
-), level AS (
-    SELECT coalesce(l.sku, t.sku) AS sku, coalesce(l.location, t.location) AS location,
-           l.on_hand, l.reserved, l.waiting, l.in_transit,
-           l.backorder_limit, l.safety_stock, l.buyer_limit, l.frozen, l.on_sale_from,
-           l.on_sale_until, l.version,
-           l.next_due, l.unsellable, l.next_spoil, l.min_life, l.near_expiry,
-           t.unsellable AS unsellable_sum, t.has_lots, t.lots_since,
-           t.min_life AS min_life_set, t.near_expiry AS near_expiry_set,
-           t.on_hand AS on_hand_sum, t.reserved AS reserved_sum, t.waiting AS waiting_sum,
-           t.in_transit AS in_transit_sum, t.backorder_limit AS backorder_limit_set,
-           t.version AS entries,
-           t.safety_stock AS safety_stock_set, t.buyer_limit AS buyer_limit_set,
-           t.frozen AS frozen_set, t.on_sale_from AS on_sale_from_set,
-           t.on_sale_until AS on_sale_until_set
-      FROM stock.level l FULL JOIN total t ON t.sku = l.sku AND t.location = l.location
-), line AS (
-    -- what each reservation should hold of each level, and until when; what of that is not there
-    -- yet, and what of its sales
-    SELECT g.key, g.sku, g.location,
-           sum(CASE WHEN g.operation = 'reserve' THEN g.quantity
-                    WHEN g.operation = 'confirm' THEN -n.from_hold
-                    WHEN g.operation IN ('release', 'expire') THEN -g.quantity
-                    WHEN g.operation = 'extend' THEN n.promised
-                    ELSE 0 END) AS quantity,
-           sum(CASE WHEN g.operation = 'confirm' THEN -n.from_hold - g.reserved_delta
-                    WHEN g.operation = 'return' OR g.on_hand_delta <> 0 THEN 0
-                    ELSE n.waits END) AS waiting,
-           sum(CASE WHEN g.operation = 'confirm' THEN n.from_hold + g.reserved_delta + n.waits
-                    WHEN g.operation = 'return' OR g.on_hand_delta <> 0 THEN n.waits
-                    ELSE 0 END) AS owed,
-           -- an extension never shortens
-           max(g.expires_at) FILTER (WHERE g.operation IN ('reserve', 'extend')) AS expires_at,
-           min(g.buyer) FILTER (WHERE g.operation = 'reserve') AS buyer,
-           min(g.line) FILTER (WHERE g.operation = 'reserve') AS line
-      FROM stock.ledger g
-     CROSS JOIN LATERAL (
-           SELECT coalesce(g.waiting_delta, 0) AS waits,
-                  g.reserved_delta + coalesce(g.waiting_delta, 0) - g.on_hand_delta AS promised,
-                  g.quantity - g.reserved_delta - coalesce(g.waiting_delta, 0)
-                    + g.on_hand_delta AS from_hold) n
-     WHERE g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply')
-     GROUP BY g.key, g.sku, g.location
-), place AS (
-    SELECT l.key, l.sku, l.location, l.line, p.sold, p.quantity
-      FROM line l
-     CROSS JOIN LATERAL (VALUES (false, l.waiting), (true, l.owed)) AS p (sold, quantity)
-     WHERE p.quantity <> 0
-), moved AS (
-    -- what each shipment should have on the way to each level
-    SELECT g.key, g.sku, g.location, sum(g.in_transit_delta) AS quantity,
-           min(g.recorded_at) FILTER (WHERE g.operation = 'dispatch') AS dispatched_at
-      FROM stock.ledger g WHERE g.operation IN ('dispatch', 'arrive', 'lose', 'recall')
-     GROUP BY g.key, g.sku, g.location
-), bound AS (
-    SELECT s.key, s.sku, s.to_location AS location, sum(s.quantity) AS quantity,
-           max(s.dispatched_at) AS dispatched_at
-      FROM stock.shipment s GROUP BY s.key, s.sku, s.to_location
-), bought AS (
-    SELECT e.sku, e.location, e.buyer,
-           sum(CASE WHEN e.operation = 'reserve' THEN e.quantity
-                    WHEN e.operation IN ('release', 'expire', 'return') THEN -e.quantity
-                    WHEN e.operation IN ('confirm', 'extend')
-                    THEN e.reserved_delta + coalesce(e.waiting_delta, 0) - e.on_hand_delta
-                    ELSE 0 END) AS quantity
-      FROM entry e WHERE e.buyer IS NOT NULL GROUP BY e.sku, e.location, e.buyer
-)
-SELECT NULL, NULL, 'the sequence stock.ledger_position_seq is behind the ledger',
-       last.position::text, s.last_value::text
-  FROM (SELECT max(g.position) AS position FROM stock.ledger g) last, stock.ledger_position_seq s
- WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
-UNION ALL
-SELECT NULL, NULL, 'the sequence stock.waiting_position_seq is behind the queues',
-       last.position::text, s.last_value::text
-  FROM (SELECT max(w.position) AS position FROM stock.waiting w) last, stock.waiting_position_seq s
- WHERE last.position > CASE WHEN s.is_called THEN s.last_value ELSE 0 END
-UNION ALL
-SELECT NULL, NULL,
-       'the ledger is empty beside levels: no key is known any more; was it restored with a '
-       'column of one''s own?',
-       'rows', 'none'
- WHERE EXISTS (SELECT FROM stock.level) AND NOT EXISTS (SELECT FROM stock.ledger)
-UNION ALL
-SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger',
-       c.expected, c.found
-  FROM level v
- CROSS JOIN LATERAL (VALUES ('on_hand', v.on_hand_sum::text, v.on_hand::text),
-                            ('reserved', v.reserved_sum::text, v.reserved::text),
-                            ('waiting', v.waiting_sum::text, v.waiting::text),
-                            ('in_transit', v.in_transit_sum::text, v.in_transit::text),
-                            ('backorder_limit', v.backorder_limit_set::text,
-                             v.backorder_limit::text),
-                            ('unsellable', v.unsellable_sum::text, v.unsellable::text),
-                            ('lots', v.has_lots::text, (v.next_spoil IS NOT NULL)::text),
-                            ('min_life', v.min_life_set::text, v.min_life::text),
-                            ('near_expiry', v.near_expiry_set::text, v.near_expiry::text),
-                            ('version', v.entries::text, v.version::text),
-                            ('safety_stock', v.safety_stock_set::text, v.safety_stock::text),
-                            ('buyer_limit', v.buyer_limit_set::text, v.buyer_limit::text),
-                            ('frozen', v.frozen_set::text, v.frozen::text),
-                            ('on_sale_from', v.on_sale_from_set::text, v.on_sale_from::text),
-                            ('on_sale_until', v.on_sale_until_set::text, v.on_sale_until::text))
-                    AS c (name, expected, found)
- WHERE c.expected IS DISTINCT FROM c.found
-UNION ALL
-SELECT v.sku, v.location, 'the level''s reserved differs from its holds',
-       (coalesce(h.quantity, 0) - coalesce(q.held, 0))::text, v.reserved::text
-  FROM level v
-  LEFT JOIN held h ON h.sku = v.sku AND h.location = v.location
-  LEFT JOIN queue q ON q.sku = v.sku AND q.location = v.location
- WHERE coalesce(h.quantity, 0) - coalesce(q.held, 0) IS DISTINCT FROM v.reserved
-UNION ALL
-SELECT v.sku, v.location, 'the level''s waiting differs from its queue',
-       coalesce(q.quantity, 0)::text, v.waiting::text
-  FROM level v LEFT JOIN queue q ON q.sku = v.sku AND q.location = v.location
- WHERE coalesce(q.quantity, 0) IS DISTINCT FROM v.waiting
-UNION ALL
-SELECT v.sku, v.location, 'a hold is due before the level''s next_due',
-       h.first_due::text, v.next_due::text
-  FROM level v JOIN held h ON h.sku = v.sku AND h.location = v.location
- WHERE h.first_due < v.next_due
-UNION ALL
-SELECT e.sku, e.location, 'a ledger row does not follow from the one before it',
-       format('version %s, on_hand %s, reserved %s', e.nth, e.on_hand_sum, e.reserved_sum),
-       format('version %s, on_hand %s, reserved %s (position %s)',
-              e.version, e.on_hand_after, e.reserved_after, e.position)
-  FROM entry e
- WHERE (e.nth, e.on_hand_sum, e.reserved_sum)
-       IS DISTINCT FROM (e.version, e.on_hand_after, e.reserved_after)
-UNION ALL
-SELECT g.sku, g.location, 'a ledger row contradicts itself',
-       format('the deltas of %s %s', g.operation, g.quantity),
-       format('on_hand %s, reserved %s, waiting %s, in_transit %s (position %s)', g.on_hand_delta,
-              g.reserved_delta, n.waits, n.moves, g.position)
-  FROM stock.ledger g
- CROSS JOIN LATERAL (SELECT coalesce(g.waiting_delta, 0) AS waits,
-                            coalesce(g.in_transit_delta, 0) AS moves) n
- WHERE g.operation NOT IN ('cancel', 'reopen', 'erase')
-   AND NOT coalesce(CASE
-       WHEN n.moves <> 0 AND g.operation NOT IN ('dispatch', 'arrive', 'lose', 'recall')
-         OR n.waits <> 0 AND g.operation NOT IN ('reserve', 'confirm', 'release', 'expire',
-                                                 'extend', 'return', 'supply') THEN false
-       WHEN g.operation = 'reserve'
-       THEN (g.on_hand_delta, g.reserved_delta + n.waits) = (0, g.quantity)
-            AND least(g.reserved_delta, n.waits) >= 0
-       WHEN g.operation = 'confirm'
-       THEN (g.on_hand_delta, n.waits) = (g.reserved_delta, 0)
-            AND g.reserved_delta BETWEEN -g.quantity AND 0
-            OR (g.reserved_delta, n.waits - g.on_hand_delta) = (0, g.quantity)
-            AND g.expires_at IS NOT NULL AND n.waits >= 0
-       WHEN g.operation IN ('release', 'expire')
-       THEN (g.on_hand_delta, g.reserved_delta + n.waits) = (0, -g.quantity)
-            AND greatest(g.reserved_delta, n.waits) <= 0
-       WHEN g.operation = 'return'
-       THEN (g.on_hand_delta - n.waits, g.reserved_delta) = (g.quantity, 0) AND n.waits <= 0
-       WHEN g.operation IN ('receive', 'adjust')
-       THEN (g.on_hand_delta, g.reserved_delta) = (g.quantity, 0)
-       WHEN g.operation = 'set'
-       THEN g.reserved_delta = 0 AND (g.lot IS NOT NULL OR g.on_hand_after = g.quantity)
-       WHEN g.operation = 'spoil'
-       THEN (g.on_hand_delta, g.reserved_delta, coalesce(g.unsellable_delta, 0))
-            = (0, 0, g.quantity)
-       WHEN g.operation = 'transfer' THEN (abs(g.on_hand_delta), g.reserved_delta) = (g.quantity, 0)
-       WHEN g.operation = 'extend'
-       THEN g.on_hand_delta = 0 AND g.reserved_delta + n.waits IN (0, g.quantity)
-            AND least(g.reserved_delta, n.waits) >= 0
-       WHEN g.operation = 'supply'
-       THEN n.waits = -g.quantity
-            AND (g.on_hand_delta, g.reserved_delta) IN ((0, g.quantity), (-g.quantity, 0))
-       WHEN g.operation = 'dispatch'
-       THEN (g.on_hand_delta, g.reserved_delta, n.moves)
-            IN ((-g.quantity, 0, 0), (0, 0, g.quantity))
-       WHEN g.operation = 'arrive'
-       THEN (g.on_hand_delta, g.reserved_delta, n.moves) = (g.quantity, 0, -g.quantity)
-       WHEN g.operation = 'lose'
-       THEN (g.on_hand_delta, g.reserved_delta, n.moves) = (0, 0, -g.quantity)
-       WHEN g.operation = 'recall'
-       THEN (g.on_hand_delta, g.reserved_delta, abs(n.moves)) = (0, 0, g.quantity)
-       WHEN g.operation IN ('set_limits', 'freeze', 'unfreeze', 'track_lots', 'freeze_lot',
-                            'unfreeze_lot')
-       THEN (g.on_hand_delta, g.reserved_delta) = (0, 0)
-       END, false)
-UNION ALL
-SELECT coalesce(o.sku, t.sku), coalesce(o.location, t.location),
-       'a lot differs from the ledger (lot ' || coalesce(o.lot, t.lot) || ')',
-       format('on_hand %s, reserved %s', coalesce(t.on_hand, 0), coalesce(t.reserved, 0)),
-       format('on_hand %s, reserved %s', coalesce(o.on_hand, 0), coalesce(o.reserved, 0))
-  FROM stock.lot o
-  FULL JOIN (SELECT * FROM lot WHERE (lot.on_hand, lot.reserved) IS DISTINCT FROM (0, 0)) t
-    ON t.sku = o.sku AND t.location = o.location AND t.lot = o.lot
- WHERE (coalesce(o.on_hand, 0), coalesce(o.reserved, 0))
-       IS DISTINCT FROM (coalesce(t.on_hand, 0), coalesce(t.reserved, 0))
-UNION ALL
-SELECT v.sku, v.location, 'the level differs from its lots',
-       format('on_hand %s, reserved %s, unsellable %s', coalesce(s.on_hand, 0),
-              coalesce(s.reserved, 0), coalesce(s.unsellable, 0)),
-       format('on_hand %s, reserved %s, unsellable %s', v.on_hand, v.reserved, v.unsellable)
-  FROM level v
-  LEFT JOIN shelf s ON s.sku = v.sku AND s.location = v.location
- WHERE (v.next_spoil IS NOT NULL OR s.sku IS NOT NULL)
-   AND (coalesce(s.on_hand, 0), coalesce(s.reserved, 0), coalesce(s.unsellable, 0))
-       IS DISTINCT FROM (v.on_hand, v.reserved, v.unsellable)
-UNION ALL
-SELECT v.sku, v.location, 'a lot spoils before the level''s next_spoil',
-       s.first_spoil::text, v.next_spoil::text
-  FROM level v JOIN shelf s ON s.sku = v.sku AND s.location = v.location
- WHERE s.first_spoil < v.next_spoil
-UNION ALL
-SELECT o.sku, o.location, 'a lot contradicts itself (lot ' || o.lot || ')',
-       format('spoils at %s, is warned of %s, spent %s', due.spoils_at, due.is_warned_of,
-              o.on_hand = 0),
-       format('spoils at %s, is warned of %s, spent %s', o.spoils_at, o.warns_at IS NOT NULL,
-              o.spent)
-  FROM stock.lot o
-  LEFT JOIN stock.level l ON l.sku = o.sku AND l.location = o.location
- CROSS JOIN LATERAL (
-       SELECT CASE WHEN o.on_hand > 0 AND NOT o.frozen AND NOT o.spoiled
-                   THEN o.best_before - coalesce(l.min_life, '0') END AS spoils_at,
-              o.on_hand > 0 AND o.best_before IS NOT NULL AS is_warned_of) due
- WHERE (o.spoils_at, o.warns_at IS NOT NULL, o.spent)
-       IS DISTINCT FROM (due.spoils_at, due.is_warned_of, o.on_hand = 0)
-UNION ALL
-SELECT o.sku, o.location, 'a lot''s frozen differs from the ledger (lot ' || o.lot || ')',
-       coalesce(c.frozen, false)::text, o.frozen::text
-  FROM stock.lot o
-  LEFT JOIN called_back c ON c.sku = o.sku AND c.location = o.location AND c.lot = o.lot
- WHERE coalesce(c.frozen, false) <> o.frozen
-UNION ALL
-SELECT coalesce(g.sku, ''), coalesce(g.location, ''),
-       'a ledger row differs from what it did to lots (position '
-         || coalesce(m.position, g.position) || ')',
-       format('on_hand %s, reserved %s', g.on_hand_delta, g.reserved_delta),
-       format('on_hand %s, reserved %s', m.on_hand, m.reserved)
-  FROM of_lots m
-  FULL JOIN (
-       SELECT e.* FROM entry e
-         JOIN level v ON v.sku = e.sku AND v.location = e.location
-        WHERE e.version > v.lots_since) g ON g.key = m.key AND g.position = m.position
- WHERE NOT EXISTS (SELECT FROM stock.ledger t
-                    WHERE t.key = m.key AND t.position = m.position
-                      AND (t.operation = 'track_lots'
-                           AND (t.on_hand_after, t.reserved_after) = (m.on_hand, m.reserved)
-                           OR m.on_hand = 0 AND m.reserved = 0 AND t.on_hand_delta = 0
-                           AND t.reserved_delta = 0))
-   AND (coalesce(g.on_hand_delta, 0), coalesce(g.reserved_delta, 0))
-       IS DISTINCT FROM (coalesce(m.on_hand, 0), coalesce(m.reserved, 0))
-UNION ALL
-SELECT h.sku, h.location, 'a hold differs from its lots (key ' || h.key || ')',
-       format('line %s: %s', h.line, h.quantity - coalesce(w.quantity, 0)),
-       format('line %s: %s', h.line, coalesce(b.quantity, 0))
-  FROM stock.hold h
-  JOIN stock.level l ON l.sku = h.sku AND l.location = h.location
-  LEFT JOIN stock.waiting w ON w.key = h.key AND w.line = h.line AND NOT w.sold
-  LEFT JOIN bound_lots b ON b.key = h.key AND b.line = h.line
- WHERE CASE WHEN l.next_spoil IS NULL THEN 0 ELSE h.quantity - coalesce(w.quantity, 0) END
-       <> coalesce(b.quantity, 0)
-UNION ALL
-SELECT NULL, NULL, 'lots are bound to no hold (key ' || b.key || ')', 'none',
-       format('line %s: %s', b.line, b.quantity)
-  FROM bound_lots b
- WHERE NOT EXISTS (SELECT FROM stock.hold h WHERE h.key = b.key AND h.line = b.line)
-UNION ALL
-SELECT coalesce(b.sku, t.sku), coalesce(b.location, t.location),
-       'what is held of a lot differs from the ledger (key ' || coalesce(b.key, t.key) || ', lot '
-         || coalesce(b.lot, t.lot) || ')',
-       coalesce(t.quantity, 0)::text, coalesce(b.quantity, 0)::text
-  FROM (SELECT h.key, h.sku, h.location, c.lot, c.quantity
-          FROM stock.hold_lot c JOIN stock.hold h ON h.key = c.key AND h.line = c.line
-         WHERE c.lot <> '') b
-  FULL JOIN (SELECT g.key, g.sku, g.location, m.lot, sum(m.reserved_delta) AS quantity
-               FROM stock.ledger_lot m
-               JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
-              WHERE m.lot <> '' AND g.operation <> 'track_lots'
-              GROUP BY g.key, g.sku, g.location, m.lot
-             HAVING sum(m.reserved_delta) <> 0) t
-    ON t.key = b.key AND t.sku = b.sku AND t.location = b.location AND t.lot = b.lot
- WHERE coalesce(b.quantity, 0) IS DISTINCT FROM coalesce(t.quantity, 0)
-UNION ALL
-SELECT coalesce(h.sku, o.sku), coalesce(h.location, o.location),
-       'a hold differs from the ledger (key ' || coalesce(h.key, o.key) || ')',
-       format('line %s: %s until %s for %s',
-              o.line, coalesce(o.quantity, 0), o.expires_at, o.buyer),
-       format('line %s: %s until %s for %s', h.line, coalesce(h.quantity, 0), h.expires_at, h.buyer)
-  FROM stock.hold h
-  FULL JOIN (SELECT * FROM line WHERE line.quantity <> 0) o
-    ON o.key = h.key AND o.sku = h.sku AND o.location = h.location
- WHERE (h.quantity, h.line, h.expires_at, h.buyer)
-       IS DISTINCT FROM (o.quantity, o.line, o.expires_at, o.buyer)
-UNION ALL
-SELECT coalesce(w.sku, p.sku), coalesce(w.location, p.location),
-       'a place in a queue differs from the ledger (key ' || coalesce(w.key, p.key) || ')',
-       format('line %s: %s, sold %s', p.line, coalesce(p.quantity, 0), p.sold),
-       format('line %s: %s, sold %s', w.line, coalesce(w.quantity, 0), w.sold)
-  FROM (SELECT q.key, q.line, q.sku, q.location, q.sold, sum(q.quantity) AS quantity
-          FROM stock.waiting q GROUP BY q.key, q.line, q.sku, q.location, q.sold) w
-  FULL JOIN place p
-    ON p.key = w.key AND p.sku = w.sku AND p.location = w.location AND p.sold = w.sold
- WHERE (w.quantity, w.line) IS DISTINCT FROM (p.quantity, p.line)
-UNION ALL
-SELECT coalesce(b.sku, m.sku), coalesce(b.location, m.location),
-       'a shipment differs from the ledger (key ' || coalesce(b.key, m.key) || ')',
-       format('%s since %s', coalesce(m.quantity, 0), m.dispatched_at),
-       format('%s since %s', coalesce(b.quantity, 0), b.dispatched_at)
-  FROM bound b
-  FULL JOIN (SELECT * FROM moved WHERE moved.quantity <> 0) m
-    ON m.key = b.key AND m.sku = b.sku AND m.location = b.location
- WHERE (b.quantity, b.dispatched_at) IS DISTINCT FROM (m.quantity, m.dispatched_at)
-UNION ALL
-SELECT s.sku, s.to_location,
-       'a shipment has a way that nothing was dispatched on (key ' || s.key || ')',
-       'none', format('from %s', s.from_location)
-  FROM stock.shipment s
- WHERE NOT EXISTS (SELECT FROM stock.ledger f
-                     JOIN stock.ledger t
-                       ON t.key = f.key AND t.operation = 'dispatch' AND t.line = f.line + 1
-                    WHERE f.key = s.key AND f.operation = 'dispatch' AND f.line % 2 = 1
-                      AND f.sku = s.sku
-                      AND (f.location, t.location) IN ((s.from_location, s.to_location),
-                                                       (s.to_location, s.from_location)))
-UNION ALL
-SELECT coalesce(b.sku, q.sku), coalesce(b.location, q.location),
-       'the count of a buyer differs from the ledger (buyer ' || coalesce(b.buyer, q.buyer) || ')',
-       coalesce(b.quantity, 0)::text, coalesce(q.quantity, 0)::text
-  FROM bought b
-  FULL JOIN stock.buyer_quantity q
-    ON q.sku = b.sku AND q.location = b.location AND q.buyer = b.buyer
- WHERE coalesce(b.quantity, 0) IS DISTINCT FROM coalesce(q.quantity, 0)
-$$;
-COMMENT ON FUNCTION stock.verify() IS
-    'Recomputes each level, lot, hold, queue and shipment from the ledger; returns each '
-    'disagreement. '
-    'No rows, ever, unless somebody changed the tables by hand. Reads everything.';

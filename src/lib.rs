@@ -22,9 +22,9 @@
 //! | `error` | how a fault becomes a PostgreSQL error |
 //! | `fields` | errors of PostgreSQL keep all their fields on their way through Rust |
 //!
-//! The SQL face stands in `sql/`: tables.sql, functions.sql, views.sql, maintenance.sql, feed.sql,
-//! standby.sql, import.sql, stat.sql,
-//! health.sql, reconcile.sql, privacy.sql, grants.sql.
+//! The SQL face stands in `sql/`: tables.sql, history.sql, functions.sql, views.sql, verify.sql,
+//! maintenance.sql, feed.sql, standby.sql, import.sql, stat.sql, health.sql, reconcile.sql,
+//! archive.sql, privacy.sql, grants.sql.
 
 mod api;
 mod board;
@@ -48,16 +48,19 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
-extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["tables"]);
+extension_sql_file!("../sql/history.sql", name = "history", requires = ["tables"]);
+extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["history"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"]);
-extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = ["views"]);
+extension_sql_file!("../sql/verify.sql", name = "verify", requires = ["views"]);
+extension_sql_file!("../sql/maintenance.sql", name = "maintenance", requires = ["verify"]);
 extension_sql_file!("../sql/feed.sql", name = "feed", requires = ["maintenance"]);
 extension_sql_file!("../sql/standby.sql", name = "standby", requires = ["feed"]);
 extension_sql_file!("../sql/import.sql", name = "import", requires = ["standby"]);
 extension_sql_file!("../sql/stat.sql", name = "stat", requires = ["import"]);
 extension_sql_file!("../sql/health.sql", name = "health", requires = ["stat"]);
 extension_sql_file!("../sql/reconcile.sql", name = "reconcile", requires = ["health"]);
-extension_sql_file!("../sql/privacy.sql", name = "privacy", requires = ["reconcile"]);
+extension_sql_file!("../sql/archive.sql", name = "archive", requires = ["reconcile"]);
+extension_sql_file!("../sql/privacy.sql", name = "privacy", requires = ["archive"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

@@ -128,7 +128,8 @@ fn the_settings_are_those_of_the_reference() {
     let cluster = Cluster::start(&["shared_preload_libraries=pg_stock", "fsync=off"]);
     let mut client = cluster.connect("postgres");
     let unset = "SELECT set_config(name, boot_val || unit, false) FROM pg_settings
-                  WHERE name IN ('pg_stock.min_ttl', 'pg_stock.max_ttl')";
+                  WHERE name IN ('pg_stock.min_ttl', 'pg_stock.max_ttl',
+                                 'pg_stock.min_archive_age')";
     client.batch_execute(unset).unwrap();
     let set_by = "CASE context WHEN 'user' THEN 'everybody' WHEN 'superuser' THEN 'superuser' WHEN \
                   'sighup' THEN 'reload' WHEN 'postmaster' THEN 'start' END";

@@ -33,6 +33,25 @@ fn trade(client: &mut Client) {
         .unwrap();
 }
 
+/// Tables of the archive.
+const ARCHIVE: [&str; 4] =
+    ["ledger_archive", "balance_forward", "balance_forward_lot", "balance_forward_buyer"];
+
+/// What is past: two months of it.
+fn archived(client: &mut Client) {
+    client
+        .batch_execute(
+            "SELECT stock.receive_stock('long ago', 'sku3', 'main', 5);
+             SELECT stock.receive_stock('d0', 'dated', 'main', 5, NULL, 'a', '2060-01-01');
+             SELECT stock.sell_stock('old', 'dated', 'main', 5, buyer => 'b');
+             SET session_replication_role = replica;
+             UPDATE stock.ledger SET recorded_at = '2020-02-01' WHERE key = 'long ago';
+             RESET session_replication_role",
+        )
+        .unwrap();
+    client.batch_execute("CALL stock.archive('0')").unwrap();
+}
+
 #[test]
 fn a_dump_restored_into_a_new_cluster_keeps_everything() {
     let database = cluster().database();
@@ -40,6 +59,7 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
     client
         .batch_execute("CREATE ROLE shop LOGIN; SELECT stock.grant_access('shop', 'operate')")
         .unwrap();
+    archived(&mut client);
     trade(&mut client);
     let new = Cluster::start(&["fsync=off"]);
     let mut target = new.connect("postgres");
@@ -57,7 +77,7 @@ fn a_dump_restored_into_a_new_cluster_keeps_everything() {
             _ => new.run("pg_restore", &["--exit-on-error", "-d", &into, &file]),
         };
         let mut restored = new.connect(&into);
-        for table in TABLES {
+        for table in TABLES.iter().chain(&ARCHIVE) {
             let content = format!(
                 "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM stock.{table} t"
             );
@@ -138,12 +158,20 @@ fn works(client: &mut postgres::Client, format: &str) {
         "already_released",
         "{format}"
     );
+    let past = "SELECT string_agg(concat_ws(' ', sku, state, quantity), ', ') FROM
+                  stock.reservation('old')";
+    assert_eq!(value(client, past), "dated confirmed 5", "{format}");
     // Whoever comes now stands behind those who waited before.
     assert_eq!(outcome(client, "sell_stock('late', 'sku12', 'main', 1)"), "sold", "{format}");
     let refused = call(client, "receive_stock('x', 'sku5', 'main', 1)").unwrap_err();
     assert_eq!(sqlstate(&refused), "42501", "{format}: the role may not administer");
     client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
     assert_eq!(outcome(client, "receive_stock('more', 'sku12', 'main', 7)"), "received");
+    // The archive goes on where it was: in the same months.
+    client.batch_execute("CALL stock.archive('0')").unwrap();
+    let months = "SELECT count(*) FROM pg_inherits
+                   WHERE inhparent = 'stock.ledger_archive'::regclass";
+    assert_eq!(value(client, months), "2", "{format}");
     let paid = "SELECT string_agg(concat_ws(' ', key, quantity), ', ' ORDER BY version)
                   FROM stock.supplied";
     assert_eq!(value(client, paid), "patient 4, paid 3", "{format}");

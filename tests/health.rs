@@ -118,6 +118,13 @@ fn what_the_server_lets_lie_is_told_of() {
     client.batch_execute("UPDATE stock.level SET on_hand = on_hand - 1").unwrap();
     value(&mut client, "SELECT stock.run_verification()");
     assert!(failing(&mut client).is_empty());
+    let changed = "UPDATE stock.level SET on_hand = on_hand + 1, updated_at = now()";
+    client.batch_execute(changed).unwrap();
+    assert_ne!(value(&mut client, "SELECT stock.run_verification(true)"), "0");
+    assert_eq!(failing(&mut client), ["verification"]);
+    client.batch_execute("UPDATE stock.level SET on_hand = on_hand - 1").unwrap();
+    value(&mut client, "SELECT stock.run_verification()");
+    assert!(failing(&mut client).is_empty(), "the last look at all found nothing");
     client
         .batch_execute("UPDATE stock.verification SET finished_at = now() - interval '9 days'")
         .unwrap();

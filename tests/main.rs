@@ -1,6 +1,7 @@
 //! Tests from outside: real connections, a real server. One file for each promise.
 
 mod answers;
+mod archive;
 mod bad_input;
 mod citus;
 mod damage;

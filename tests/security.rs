@@ -195,6 +195,27 @@ pub const CALLS: &[(&str, &str)] = &[
     ),
     ("read", "SELECT * FROM stock.reconciliation"),
     ("read", "SELECT * FROM stock.reconciliation_line"),
+    ("administer", "CALL stock.archive('1 day')"),
+    ("administer", "SELECT * FROM stock.archive_batch('1 day', NULL, 1)"),
+    ("administer", "SELECT stock.check_archive('1 day', 1)"),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.schedule_archive(); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    (
+        "administer",
+        "DO $$ BEGIN PERFORM stock.unschedule_archive(); EXCEPTION \
+         WHEN feature_not_supported THEN NULL; END $$",
+    ),
+    ("owner", "SELECT stock.make_archive_month(now())"),
+    ("owner", "SELECT stock.closed_keys('{}', now())"),
+    ("owner", "SELECT * FROM stock.parts_of_balances('{}')"),
+    ("owner", "SELECT stock.without_broken_levels('{}')"),
+    ("owner", "SELECT stock.carry_forward('{}')"),
+    ("owner", "SELECT stock.move_to_archive('{}', now())"),
+    ("owner", "SELECT * FROM stock.entries()"),
+    ("owner", "SELECT * FROM stock.verify_levels(NULL, NULL)"),
     ("owner", "SELECT stock.send_alert('{}')"),
     ("owner", "SELECT stock.check_shop('[]')"),
     ("owner", "SELECT stock.is_units('1')"),

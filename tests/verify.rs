@@ -206,3 +206,40 @@ fn a_ledger_without_rows_beside_levels_is_named() {
     client.batch_execute("ROLLBACK").unwrap();
     assert_eq!(value(&mut client, named), "0");
 }
+
+/// Of some levels alone: those that have changed, or that are named.
+#[test]
+fn only_what_is_asked_for_is_looked_at() {
+    let database = database();
+    let mut client = database.connect();
+    for sku in ["a", "b", "c"] {
+        stocked(&mut client, sku, "m", 10);
+        stocked(&mut client, sku, "n", 10);
+    }
+    client
+        .batch_execute(
+            "UPDATE stock.level SET on_hand = 11, updated_at = now() - interval '1 day';
+             UPDATE stock.level SET updated_at = now() WHERE sku = 'c'",
+        )
+        .unwrap();
+    let mut levels = |arguments: &str| {
+        let sql = format!(
+            "SELECT coalesce(string_agg(DISTINCT sku || location, ' '), '')
+               FROM stock.verify({arguments})"
+        );
+        value(&mut client, &sql)
+    };
+    assert_eq!(levels(""), "am an bm bn cm cn");
+    assert_eq!(levels("now() - interval '1 hour'"), "cm cn");
+    assert_eq!(levels("for_sku => 'a'"), "am an");
+    assert_eq!(levels("for_location => 'm'"), "am bm cm");
+    assert_eq!(levels("for_sku => 'a', for_location => 'm'"), "am");
+    assert_eq!(levels("now() - interval '1 hour', 'a'"), "");
+    assert_eq!(levels("for_sku => 'no such'"), "");
+    client.batch_execute("DELETE FROM stock.level WHERE sku = 'b'").unwrap();
+    let gone = value(
+        &mut client,
+        "SELECT count(*) > 0 FROM stock.verify(for_sku => 'b', for_location => 'm')",
+    );
+    assert_eq!(gone, "t", "a level that is missing is found by its name");
+}

@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::generation::Generation;
 use super::moment::now;
 use crate::error::Error;
-use crate::store::datum::{Row, array, int, xid};
+use crate::store::datum::{Row, array, int, word, xid};
 use crate::store::sql;
 
 /// A ledger row, as far as the feed looks at it.
@@ -84,6 +84,11 @@ pub fn between(
         .filter(|row| window.contains(row.xact) && generation.counts(row.position, row.xact));
     let levels = counted.filter_map(|row| row.at.clone()).collect();
     Ok(Some(Changes { rows: rows.len(), levels, seen, more }))
+}
+
+/// Whether changes were archived that a snapshot, as text, did not see.
+pub fn are_archived(seen: &str) -> SpiResult<bool> {
+    Ok(!sql::IS_ARCHIVED.query(&[word(seen)], |_| ())?.is_empty())
 }
 
 /// The rows of a window, at most so many. Those of transactions that are still running may be among

@@ -56,9 +56,14 @@ impl Page {
 pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
     moment::check()?;
     let Some(generation) = current(&cursor)? else { return still_nothing(cursor) };
+    let seen = cursor.seen.to_string();
     let Some(changes) = changes::since(&generation, cursor.seen, most)? else {
         return Ok(Page::RESYNCHRONISE);
     };
+    // Asked after the changes were read: what was archived since is not missed.
+    if changes::are_archived(&seen)? {
+        return Ok(Page::RESYNCHRONISE);
+    }
     let levels = levels::of(&changes.levels)?;
     durable::flush()?;
     let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };

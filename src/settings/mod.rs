@@ -22,6 +22,7 @@ pub fn define() {
         &MAX_HOLD,
         &MAX_BATCH_LINES,
         &NEAR_EXPIRY,
+        &MIN_ARCHIVE_AGE,
         &EXPIRE_BATCH,
         &POLL_INTERVAL,
         &EMIT_INTERVAL,
@@ -111,6 +112,19 @@ static MAX_TTL: Number = Number {
 fn max_ttl() -> Micros {
     Micros::from(MAX_TTL.get()) * SECOND
 }
+
+/// Read by stock.check_archive.
+static MIN_ARCHIVE_AGE: Number = Number {
+    unit: GucFlags::UNIT_S,
+    range: 0..=i32::MAX,
+    setting: Setting {
+        name: c"pg_stock.min_archive_age",
+        meaning: c"How old what stock.archive moves must be at least.",
+        more: c"What is archived is not known as a key any more. 31 days unless set; 0: any age.",
+        by: By::Superuser,
+        value: GucSetting::<i32>::new(31 * 24 * 3600),
+    },
+};
 
 static MAX_HOLD: Number = Number {
     unit: GucFlags::UNIT_S,

@@ -112,6 +112,15 @@ impl Access {
         entries.into_iter().collect()
     }
 
+    /// The ledger entries of keys that were archived.
+    pub fn archived_history(&self, keys: &[&Name]) -> Result<Vec<Entry>, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = each(keys, |key| [text(key)]);
+        sql::ARCHIVED_HISTORY.query_each(&[], &rows, ledger::entry)?.into_iter().collect()
+    }
+
     /// Overdue holds by `now`, earliest first, of levels with the earliest deadline on each: enough
     /// to have the units that are needed there.
     pub fn overdue(&self, needed: &[(&LevelId, i64, Micros)], now: Micros) -> SpiResult<Vec<Hold>> {

@@ -165,6 +165,17 @@ pub fn histories<'a>(
     Ok(history)
 }
 
+/// The ledger entries of keys as far as they are told of, whether they were archived or not.
+pub fn known_histories(access: &Access, keys: &[&Name]) -> Result<History, Error> {
+    let mut history = histories(access, keys.iter().copied())?;
+    let unknown: Vec<&Name> =
+        history.iter().filter(|(_, entries)| entries.is_empty()).map(|(key, _)| key).collect();
+    for entry in access.archived_history(&unknown)? {
+        history.entry(entry.key.clone()).or_default().push(entry);
+    }
+    Ok(history)
+}
+
 /// Keys of which nothing is known.
 fn unknown<'a>(keys: impl Iterator<Item = &'a Name>) -> History {
     keys.map(|key| (key.clone(), Vec::new())).collect()

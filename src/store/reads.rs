@@ -24,10 +24,10 @@ pub fn standing(key: &Name) -> Result<Standing, Error> {
     Ok(standings(&[key])?.pop().unwrap_or_else(|| Standing::at(&[], now())))
 }
 
-/// What has become of the reservations of keys by now, in the order of the keys. What is told is
-/// durable.
+/// What has become of the reservations of keys by now, in the order of the keys; of one that was
+/// archived as well. What is told is durable.
 pub fn standings(keys: &[&Name]) -> Result<Vec<Standing>, Error> {
-    let entries = load::histories(&Access::by_statements(), keys.iter().copied())?;
+    let entries = load::known_histories(&Access::by_statements(), keys)?;
     durable::flush_before_an_answer()?;
     let of = |key| entries.get(key).map(Vec::as_slice).unwrap_or_default();
     let at = now();

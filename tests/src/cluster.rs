@@ -58,7 +58,9 @@ impl Cluster {
             "max_connections = 200\nmax_prepared_transactions = 20\nlog_min_messages = warning\n",
         );
         // Tests let holds lapse at once, and hold them for as long as can be.
-        conf.push_str("pg_stock.min_ttl = 0\npg_stock.max_ttl = 366d\n");
+        conf.push_str(
+            "pg_stock.min_ttl = 0\npg_stock.max_ttl = 366d\npg_stock.min_archive_age = 0\n",
+        );
         let common = std::env::var("PG_STOCK_SETTINGS").unwrap_or_default();
         let common = common.split(';').filter(|setting| !setting.is_empty());
         common

@@ -24,7 +24,7 @@ pub const INVARIANTS: &[Invariant] = &[
         breaches: "SELECT l.sku, l.location FROM stock.level l
                     LEFT JOIN (SELECT sku, location, sum(on_hand_delta) AS on_hand,
                     sum(reserved_delta) AS reserved
-                                 FROM stock.ledger GROUP BY sku, location) g USING (sku, location)
+                                 FROM stock.history GROUP BY sku, location) g USING (sku, location)
                    WHERE (l.on_hand, l.reserved) IS DISTINCT
                    FROM (coalesce(g.on_hand, 0), coalesce(g.reserved, 0))",
     },
@@ -76,7 +76,7 @@ pub const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         promise: "no line of a reservation gives out more than it holds: each hold ends once",
-        breaches: "SELECT key, sku, location FROM stock.ledger WHERE sku IS NOT NULL GROUP BY key,
+        breaches: "SELECT key, sku, location FROM stock.history WHERE sku IS NOT NULL GROUP BY key,
                    sku, location
                    HAVING sum(reserved_delta) FILTER (WHERE operation IN ('reserve', 'confirm',
                    'release', 'expire', 'extend', 'supply')) < 0
@@ -89,7 +89,7 @@ pub const INVARIANTS: &[Invariant] = &[
         breaches: "SELECT sku, location, version FROM (
                      SELECT sku, location, version, row_number() OVER (PARTITION BY sku, location
                      ORDER BY version) AS nth
-                       FROM stock.ledger WHERE sku IS NOT NULL
+                       FROM stock.history WHERE sku IS NOT NULL
                        AND NOT (operation = 'extend' AND reserved_delta = 0
                                 AND waiting_delta IS NULL)) v
                        WHERE version <> nth",

@@ -26,6 +26,21 @@ pub static LOCK_GENERATION: Statement = Statement::new(
     &[INT, INT, INT],
 );
 
+/// Whether rows were archived that a snapshot did not see. As a rule the last of them is older than
+/// all that it was taken beside; else it is looked for one that is not.
+pub static IS_ARCHIVED: Statement = Statement::new(
+    "SELECT true
+       FROM stock.feed f
+      WHERE f.archived >= pg_catalog.pg_snapshot_xmin($1::pg_catalog.pg_snapshot)
+        AND (NOT pg_catalog.pg_visible_in_snapshot(f.archived, $1::pg_catalog.pg_snapshot)
+             OR EXISTS (
+                SELECT FROM stock.ledger_archive a
+                 WHERE a.xact >= pg_catalog.pg_snapshot_xmin($1::pg_catalog.pg_snapshot)
+                   AND NOT pg_catalog.pg_visible_in_snapshot(a.xact, $1::pg_catalog.pg_snapshot)
+                   AND (a.position > f.first_position OR a.xact < f.first_xact)))",
+    &[TEXT],
+);
+
 /// The last position that was handed out; 0: none.
 pub static LAST_POSITION: Statement = Statement::new(
     "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM stock.ledger_position_seq s",
@@ -48,7 +63,8 @@ pub static BEGIN_GENERATION: Statement = Statement::new(
         SET generation = excluded.generation, system_identifier = excluded.system_identifier,
             timeline = excluded.timeline, database = excluded.database,
             first_position = excluded.first_position, first_xact = excluded.first_xact,
-            seen = excluded.seen, sequence = 0, emitted_at = NULL, failed_at = NULL, error = NULL
+            seen = excluded.seen, archived = NULL, sequence = 0, emitted_at = NULL,
+            failed_at = NULL, error = NULL
       WHERE $6 OR (f.system_identifier, f.timeline, f.database)
                IS DISTINCT FROM (excluded.system_identifier, excluded.timeline, excluded.database)",
     &[INT, INT, INT, INT, TEXT, FLAG, TEXT],

@@ -43,6 +43,17 @@ pub static HISTORY: Statement = Statement::new(
 )
 .each(&[("key", TEXT)]);
 
+/// Reads the ledger entries of keys that were archived: those of the last time.
+pub static ARCHIVED_HISTORY: Statement = Statement::new(
+    "SELECT {ledger}
+       FROM {given} JOIN stock.ledger_archive ledger ON ledger.key = given.key
+      WHERE ledger.archived_at = (SELECT pg_catalog.max(a.archived_at) FROM stock.ledger_archive a
+                                   WHERE a.key = given.key)
+      ORDER BY ledger.position",
+    &[],
+)
+.each(&[("key", TEXT)]);
+
 /// Reads overdue holds, enough of each level to cover what is asked.
 pub static OVERDUE: Statement = Statement::new(
     "SELECT {hold}
