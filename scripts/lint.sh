@@ -32,5 +32,6 @@ fi
     --proc-without-search-path \
     'stock.archive(older_than interval,batch_rows integer,INOUT keys bigint,INOUT ledger_rows bigint)' \
     --proc-without-search-path 'stock.entries()' \
+    --proc-without-search-path 'stock.lines()' \
     "$script" || fail 'pgspot found something'
 exit $status

@@ -48,7 +48,8 @@ VALUES ('available', 'read'), ('reservation', 'read'), ('verify', 'read'), ('hea
        ('settle', 'administer'), ('import', 'administer'), ('begin_import', 'administer'),
        ('import_chunk', 'administer'), ('full_name', 'read'), ('archive', 'administer'),
        ('archive_batch', 'administer'), ('schedule_archive', 'administer'),
-       ('unschedule_archive', 'administer'), ('check_archive', 'administer')
+       ('unschedule_archive', 'administer'), ('check_archive', 'administer'),
+       ('repair', 'administer')
 $$;
 COMMENT ON FUNCTION stock.access_of_functions() IS
     'The access level that each function belongs to; what is not listed is for the owner alone.';
@@ -163,6 +164,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA stock FROM PUBLIC;
 REVOKE ALL ON TYPE stock.answer FROM PUBLIC;
 REVOKE ALL ON TYPE stock.entry FROM PUBLIC;
+REVOKE ALL ON TYPE stock.line FROM PUBLIC;
 
 -- -------------------------------------------------------------------------------------------------
 -- What does not happen by itself.

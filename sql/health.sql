@@ -255,7 +255,8 @@ BEGIN
     "limit" := '0 problems within 8 days';
     message := coalesce(last.first, 'what the last run of stock.run_verification() found');
     hint := CASE WHEN NOT ok AND last.problems > 0
-                 THEN 'SELECT * FROM stock.verify() and put right what was changed by hand.'
+                 THEN 'SELECT * FROM stock.verify() says what was changed by hand; stock.repair() '
+                      'puts it right.'
                  WHEN NOT ok THEN 'SELECT stock.run_verification(), or have pg_cron do it: '
                                   'stock.schedule_verification().' END;
     RETURN NEXT;

@@ -266,6 +266,7 @@ SELECT g.sku, g.location, g.version, g.position, g.key, g.operation, g.quantity,
     ON f.sku OPERATOR(pg_catalog.=) g.sku AND f.location OPERATOR(pg_catalog.=) g.location
        AND f.is_opening
  WHERE NOT (g.operation OPERATOR(pg_catalog.=) ANY ('{cancel,reopen,erase}')
+            OR g.operation OPERATOR(pg_catalog.=) 'repair' AND g.sku IS NULL
             OR g.operation OPERATOR(pg_catalog.=) 'extend'
                AND g.reserved_delta OPERATOR(pg_catalog.=) 0 AND g.waiting_delta IS NULL
                AND g.on_hand_delta OPERATOR(pg_catalog.=) 0)
@@ -274,3 +275,79 @@ $$;
 COMMENT ON FUNCTION stock.entries() IS
     'The ledger rows that count: each of them gave its level a version, and no repair has put '
     'down since what there was.';
+
+CREATE TYPE stock.line AS (
+    key         text COLLATE "C",
+    sku         text COLLATE "C",
+    location    text COLLATE "C",
+    line        integer,
+    quantity    bigint,
+    waiting     bigint,
+    owed        bigint,
+    promise     bigint,
+    buyer       text COLLATE "C",
+    expires_at  timestamptz,
+    reserved_at timestamptz
+);
+COMMENT ON TYPE stock.line IS
+    'What the rows of the ledger that is kept say of one reservation at one level.';
+COMMENT ON COLUMN stock.line.key IS 'The reservation.';
+COMMENT ON COLUMN stock.line.sku IS 'What is reserved.';
+COMMENT ON COLUMN stock.line.location IS 'Where it is reserved.';
+COMMENT ON COLUMN stock.line.line IS
+    'The line of the reservation; NULL: no row reserved anything, and none of it counts.';
+COMMENT ON COLUMN stock.line.quantity IS 'Units still held.';
+COMMENT ON COLUMN stock.line.waiting IS 'Units of them that are not there yet.';
+COMMENT ON COLUMN stock.line.owed IS 'Units sold that are not there yet.';
+COMMENT ON COLUMN stock.line.promise IS 'How often units that had lapsed were promised anew.';
+COMMENT ON COLUMN stock.line.buyer IS 'For whom.';
+COMMENT ON COLUMN stock.line.expires_at IS
+    'The last deadline; an extension never shortens. NULL marks a sale without a hold.';
+COMMENT ON COLUMN stock.line.reserved_at IS 'When it was reserved.';
+
+CREATE FUNCTION stock.lines() RETURNS SETOF stock.line
+LANGUAGE sql STABLE AS $$
+SELECT g.key, g.sku, g.location,
+       pg_catalog.min(g.line) FILTER (WHERE g.operation OPERATOR(pg_catalog.=) 'reserve'),
+       pg_catalog.sum(CASE WHEN g.operation OPERATOR(pg_catalog.=) ANY ('{reserve,repair}')
+                           THEN g.quantity
+                           WHEN n.is_confirm THEN OPERATOR(pg_catalog.-) n.from_hold
+                           WHEN g.operation OPERATOR(pg_catalog.=) ANY ('{release,expire}')
+                           THEN OPERATOR(pg_catalog.-) g.quantity
+                           WHEN g.operation OPERATOR(pg_catalog.=) 'extend' THEN n.promised
+                           ELSE 0 END)::bigint,
+       pg_catalog.sum(CASE WHEN n.is_confirm
+                           THEN OPERATOR(pg_catalog.-) n.from_hold
+                                  OPERATOR(pg_catalog.-) g.reserved_delta
+                           WHEN n.is_of_sale THEN 0
+                           ELSE n.waits END)::bigint,
+       pg_catalog.sum(CASE WHEN n.is_confirm
+                           THEN n.from_hold OPERATOR(pg_catalog.+) g.reserved_delta
+                                  OPERATOR(pg_catalog.+) n.waits
+                           WHEN n.is_of_sale THEN n.waits
+                           ELSE 0 END)::bigint,
+       pg_catalog.count(*) FILTER (
+           WHERE g.operation OPERATOR(pg_catalog.=) ANY ('{confirm,extend}')
+             AND n.promised OPERATOR(pg_catalog.>) 0),
+       pg_catalog.min(g.buyer) FILTER (WHERE g.operation OPERATOR(pg_catalog.=) 'reserve'),
+       pg_catalog.max(g.expires_at) FILTER (
+           WHERE g.operation OPERATOR(pg_catalog.=) ANY ('{reserve,extend}')),
+       pg_catalog.min(g.recorded_at) FILTER (WHERE g.operation OPERATOR(pg_catalog.=) 'reserve')
+  FROM stock.ledger g
+ CROSS JOIN LATERAL (
+       SELECT g.operation OPERATOR(pg_catalog.=) 'confirm' AS is_confirm,
+              g.operation OPERATOR(pg_catalog.=) 'return'
+                OR g.on_hand_delta OPERATOR(pg_catalog.<>) 0 AS is_of_sale,
+              coalesce(g.waiting_delta, 0) AS waits,
+              g.reserved_delta OPERATOR(pg_catalog.+) coalesce(g.waiting_delta, 0)
+                OPERATOR(pg_catalog.-) g.on_hand_delta AS promised,
+              g.quantity OPERATOR(pg_catalog.-) g.reserved_delta
+                OPERATOR(pg_catalog.-) coalesce(g.waiting_delta, 0)
+                OPERATOR(pg_catalog.+) g.on_hand_delta AS from_hold) n
+ WHERE g.operation OPERATOR(pg_catalog.=)
+         ANY ('{reserve,confirm,release,expire,extend,return,supply,repair}')
+ GROUP BY g.key, g.sku, g.location
+$$;
+COMMENT ON FUNCTION stock.lines() IS
+    'What each reservation should hold of each level, and until when; what of that is not there '
+    'yet, and what of its sales.';

@@ -195,8 +195,10 @@ COMMENT ON COLUMN stock.ledger.operation IS
     'reserve, confirm, release, expire, cancel, reopen, extend, return, receive, adjust, set, '
     'transfer, set_limits, freeze, unfreeze, dispatch, arrive, lose, recall, supply (what was '
     'waited for has come: it is reserved, or, where it is sold, leaves the stock), track_lots, '
-    'freeze_lot, unfreeze_lot, spoil (what lots have of free units past their time is unsellable) '
-    'or erase (a buyer was replaced by a pseudonym).';
+    'freeze_lot, unfreeze_lot, spoil (what lots have of free units past their time is '
+    'unsellable), erase (a buyer was replaced by a pseudonym) or repair (what was changed by hand '
+    'was put right: of a level, and of each reservation and shipment of which the ledger lacked '
+    'something).';
 COMMENT ON COLUMN stock.ledger.operation_key IS
     'Tells several operations of one kind under one key apart; empty unless given. Those that '
     'begin with pg_stock: are made by pg_stock.';
@@ -204,9 +206,9 @@ COMMENT ON COLUMN stock.ledger.line IS
     'The line of the request, counted from 1 among what it took; of an expire and a supply, the '
     'line of the reservation.';
 COMMENT ON COLUMN stock.ledger.sku IS
-    'What changed; NULL where a key is cancelled or opened again, and in an erase.';
+    'What changed; NULL where no level did: where a key is cancelled or opened again, in an erase.';
 COMMENT ON COLUMN stock.ledger.location IS
-    'Where it changed; NULL where a key is cancelled or opened again, and in an erase.';
+    'Where it changed; NULL where no level did.';
 COMMENT ON COLUMN stock.ledger.quantity IS
     'Units asked; of an adjust the difference, of a set the units counted.';
 COMMENT ON COLUMN stock.ledger.on_hand_delta IS 'Change of on_hand.';

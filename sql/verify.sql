@@ -136,44 +136,19 @@ WITH chosen AS (
              WHERE skus IS NULL OR (l.sku, l.location) IN (TABLE chosen)) l
       FULL JOIN total t ON t.sku = l.sku AND t.location = l.location
 ), line AS (
-    -- what each reservation should hold of each level, and until when; what of that is not there
-    -- yet, and what of its sales
-    SELECT g.key, g.sku, g.location,
-           sum(CASE WHEN g.operation = 'reserve' THEN g.quantity
-                    WHEN g.operation = 'confirm' THEN -n.from_hold
-                    WHEN g.operation IN ('release', 'expire') THEN -g.quantity
-                    WHEN g.operation = 'extend' THEN n.promised
-                    ELSE 0 END) AS quantity,
-           sum(CASE WHEN g.operation = 'confirm' THEN -n.from_hold - g.reserved_delta
-                    WHEN g.operation = 'return' OR g.on_hand_delta <> 0 THEN 0
-                    ELSE n.waits END) AS waiting,
-           sum(CASE WHEN g.operation = 'confirm' THEN n.from_hold + g.reserved_delta + n.waits
-                    WHEN g.operation = 'return' OR g.on_hand_delta <> 0 THEN n.waits
-                    ELSE 0 END) AS owed,
-           -- an extension never shortens
-           max(g.expires_at) FILTER (WHERE g.operation IN ('reserve', 'extend')) AS expires_at,
-           min(g.buyer) FILTER (WHERE g.operation = 'reserve') AS buyer,
-           min(g.line) FILTER (WHERE g.operation = 'reserve') AS line
-      FROM stock.ledger g
-     CROSS JOIN LATERAL (
-           SELECT coalesce(g.waiting_delta, 0) AS waits,
-                  g.reserved_delta + coalesce(g.waiting_delta, 0) - g.on_hand_delta AS promised,
-                  g.quantity - g.reserved_delta - coalesce(g.waiting_delta, 0)
-                    + g.on_hand_delta AS from_hold) n
-     WHERE g.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply')
-       AND (skus IS NULL OR (g.sku, g.location) IN (TABLE chosen))
-     GROUP BY g.key, g.sku, g.location
+    SELECT l.* FROM stock.lines() l
+     WHERE l.line IS NOT NULL AND (skus IS NULL OR (l.sku, l.location) IN (TABLE chosen))
 ), place AS (
     SELECT l.key, l.sku, l.location, l.line, p.sold, p.quantity
       FROM line l
      CROSS JOIN LATERAL (VALUES (false, l.waiting), (true, l.owed)) AS p (sold, quantity)
-     WHERE p.quantity <> 0
+     WHERE p.quantity > 0
 ), moved AS (
     -- what each shipment should have on the way to each level
     SELECT g.key, g.sku, g.location, sum(g.in_transit_delta) AS quantity,
            min(g.recorded_at) FILTER (WHERE g.operation = 'dispatch') AS dispatched_at
       FROM stock.ledger g
-     WHERE g.operation IN ('dispatch', 'arrive', 'lose', 'recall')
+     WHERE g.operation IN ('dispatch', 'arrive', 'lose', 'recall', 'repair')
        AND (skus IS NULL OR (g.sku, g.location) IN (TABLE chosen))
      GROUP BY g.key, g.sku, g.location
 ), bound AS (
@@ -418,7 +393,7 @@ SELECT coalesce(h.sku, o.sku), coalesce(h.location, o.location),
               o.line, coalesce(o.quantity, 0), o.expires_at, o.buyer),
        format('line %s: %s until %s for %s', h.line, coalesce(h.quantity, 0), h.expires_at, h.buyer)
   FROM hold h
-  FULL JOIN (SELECT * FROM line WHERE line.quantity <> 0) o
+  FULL JOIN (SELECT * FROM line WHERE line.quantity > 0) o
     ON o.key = h.key AND o.sku = h.sku AND o.location = h.location
  WHERE (h.quantity, h.line, h.expires_at, h.buyer)
        IS DISTINCT FROM (o.quantity, o.line, o.expires_at, o.buyer)
@@ -438,7 +413,7 @@ SELECT coalesce(b.sku, m.sku), coalesce(b.location, m.location),
        format('%s since %s', coalesce(m.quantity, 0), m.dispatched_at),
        format('%s since %s', coalesce(b.quantity, 0), b.dispatched_at)
   FROM bound b
-  FULL JOIN (SELECT * FROM moved WHERE moved.quantity <> 0) m
+  FULL JOIN (SELECT * FROM moved WHERE moved.quantity > 0) m
     ON m.key = b.key AND m.sku = b.sku AND m.location = b.location
  WHERE (b.quantity, b.dispatched_at) IS DISTINCT FROM (m.quantity, m.dispatched_at)
 UNION ALL

@@ -24,7 +24,7 @@
 //!
 //! The SQL face stands in `sql/`: tables.sql, history.sql, functions.sql, views.sql, verify.sql,
 //! maintenance.sql, feed.sql, standby.sql, import.sql, stat.sql, health.sql, reconcile.sql,
-//! archive.sql, privacy.sql, grants.sql.
+//! archive.sql, repair.sql, privacy.sql, grants.sql.
 
 mod api;
 mod board;
@@ -60,7 +60,8 @@ extension_sql_file!("../sql/stat.sql", name = "stat", requires = ["import"]);
 extension_sql_file!("../sql/health.sql", name = "health", requires = ["stat"]);
 extension_sql_file!("../sql/reconcile.sql", name = "reconcile", requires = ["health"]);
 extension_sql_file!("../sql/archive.sql", name = "archive", requires = ["reconcile"]);
-extension_sql_file!("../sql/privacy.sql", name = "privacy", requires = ["archive"]);
+extension_sql_file!("../sql/repair.sql", name = "repair", requires = ["archive"]);
+extension_sql_file!("../sql/privacy.sql", name = "privacy", requires = ["repair"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", finalize);
 
 /// Runs once in each backend, when PostgreSQL loads the library.

@@ -1,6 +1,7 @@
 //! The ledger stays small: closed keys go to the archive, and everything still adds up and can
 //! still be looked up (E5).
 
+use super::repair::is_mended;
 use super::support::feed::{Follower, answer, levels, receive, shop};
 use super::support::{at_once, call, database, finish, outcome, sqlstate, stocked, value};
 use pg_stock_tests::invariants;
@@ -140,6 +141,7 @@ fn what_is_carried_forward_cannot_be_falsified_unseen() {
         client.batch_execute(&format!("BEGIN; {falsification}")).unwrap();
         let found = value(&mut client, "SELECT count(*) FROM stock.verify() WHERE sku = 'a'");
         assert_ne!(found, "0", "not found: {falsification}");
+        is_mended(&mut client).unwrap_or_else(|fault| panic!("{falsification}: {fault}"));
         client.batch_execute("ROLLBACK").unwrap();
     }
     finish(database);

@@ -31,6 +31,7 @@ mod queues;
 mod races;
 mod recipes;
 mod reconcile;
+mod repair;
 mod road;
 mod schedule;
 mod schema;

@@ -1,9 +1,11 @@
 //! stock.verify() finds nothing after honest work, and each kind of falsification that is planted.
 
+use postgres::Client;
+
 use super::support::{database, stocked, value};
 
 /// Each changes the tables behind the extension's back.
-const FALSIFICATIONS: &[&str] = &[
+pub const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.level SET on_hand = on_hand + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET on_hand = on_hand + 1, reserved = reserved + 1 WHERE sku = 'a'",
     "UPDATE stock.level SET reserved = reserved - 1 WHERE sku = 'a' AND location = 'm'",
@@ -135,12 +137,10 @@ const FALSIFICATIONS: &[&str] = &[
      FROM stock.level WHERE sku = 'a' AND location = 'm'",
 ];
 
-#[test]
-fn each_falsification_is_found_and_names_its_level() {
-    let database = database();
-    let mut client = database.connect();
-    stocked(&mut client, "a", "m", 100);
-    stocked(&mut client, "b", "m", 100);
+/// Something of everything that can be falsified.
+pub fn trade(client: &mut Client) {
+    stocked(client, "a", "m", 100);
+    stocked(client, "b", "m", 100);
     client
         .batch_execute(
             "SELECT stock.set_limits('l', 'a', 'm', 3, 50);
@@ -171,14 +171,27 @@ fn each_falsification_is_found_and_names_its_level() {
              SELECT stock.reopen_key('never heard of', 'mistyped')",
         )
         .unwrap();
-    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+    assert_eq!(value(client, "SELECT count(*) FROM stock.verify()"), "0");
+}
+
+/// Harms the books in a transaction that is left open.
+pub fn falsify(client: &mut Client, falsification: &str) {
+    // Replica mode silences the ledger's guard, as somebody with the rights to harm could.
+    client
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL session_replication_role = replica; {falsification};
+             SET LOCAL session_replication_role = origin"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn each_falsification_is_found_and_names_its_level() {
+    let database = database();
+    let mut client = database.connect();
+    trade(&mut client);
     for falsification in FALSIFICATIONS {
-        // Replica mode silences the ledger's guard, as somebody with the rights to harm could.
-        client
-            .batch_execute(&format!(
-                "BEGIN; SET LOCAL session_replication_role = replica; {falsification}"
-            ))
-            .unwrap();
+        falsify(&mut client, falsification);
         let found = value(&mut client, "SELECT count(*) FROM stock.verify() WHERE sku = 'a'");
         assert_ne!(found, "0", "not found: {falsification}");
         client.batch_execute("ROLLBACK").unwrap();

@@ -329,10 +329,11 @@ pub enum Operation {
     UnfreezeLot,
     Spoil,
     Erase,
+    Repair,
 }
 
 /// Every operation and its word in the ledger.
-const WORDS: [(Operation, &str); 25] = [
+const WORDS: [(Operation, &str); 26] = [
     (Operation::Reserve, "reserve"),
     (Operation::Confirm, "confirm"),
     (Operation::Release, "release"),
@@ -358,6 +359,7 @@ const WORDS: [(Operation, &str); 25] = [
     (Operation::UnfreezeLot, "unfreeze_lot"),
     (Operation::Spoil, "spoil"),
     (Operation::Erase, "erase"),
+    (Operation::Repair, "repair"),
 ];
 
 impl Operation {
@@ -384,6 +386,7 @@ impl Operation {
                 | Operation::Extend
                 | Operation::Return
                 | Operation::Supply
+                | Operation::Repair
         )
     }
 

@@ -179,6 +179,14 @@ impl LineStanding {
             // What comes for a sale leaves the stock at once.
             Operation::Supply if entry.on_hand_delta == 0 => self.waiting += entry.waiting_delta,
             Operation::Supply => self.deliver(-entry.waiting_delta),
+            // What a repair found the hold, or the sales, to have more than the ledger said.
+            Operation::Repair if entry.on_hand_delta == 0 => {
+                self.held += entry.quantity;
+                self.waiting += entry.waiting_delta;
+                self.expired -= entry.quantity.clamp(0, self.expired.max(0));
+            }
+            Operation::Repair if entry.waiting_delta < 0 => self.deliver(-entry.waiting_delta),
+            Operation::Repair => self.owe(entry.waiting_delta),
             _ => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use pg_stock_core::outcome::State;
 use pg_stock_core::standing::{Claim, LineStanding};
-use pg_stock_core::{LevelId, Name};
+use pg_stock_core::{LevelId, Name, Operation};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -47,6 +47,12 @@ fn check_name(fcinfo: pg_sys::FunctionCallInfo) {
 #[pg_extern(sql = false)]
 fn library_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
+}
+
+/// `operations()`
+#[pg_extern(sql = false)]
+fn operations() -> Vec<&'static str> {
+    Operation::ALL.into_iter().map(Operation::word).collect()
 }
 
 fn columns(line: &LineStanding) -> [Value; 13] {
