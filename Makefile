@@ -24,7 +24,7 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-feed lint install package clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint install package clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -92,6 +92,9 @@ bench-counters: stage-release ## what it costs to count calls (about four minute
 
 bench-indexes: stage-release ## what the indexes cost that docs/operating.md offers for look-ups (about six minutes)
 	cargo run --quiet --release -p pg_stock_bench -- indexes $(ARGS)
+
+bench-history: stage-release ## what history costs buyers, verify() of it, and archiving it (about fifteen minutes, 10 GB of disk); ARGS='--levels 100000 --rows 1000000' for less
+	cargo run --quiet --release -p pg_stock_bench -- history $(ARGS)
 
 bench-feed: stage-release ## what notifications cost buyers, and how soon they come (about six minutes); ARGS='--rounds 3' for less
 	cargo run --quiet --release -p pg_stock_bench -- feed $(ARGS)

@@ -89,32 +89,41 @@ COMMENT ON FUNCTION stock.make_archive_month(timestamptz) IS
     'Makes the part of stock.ledger_archive for the month (UTC) of a moment, unless it is there.';
 
 CREATE FUNCTION stock.closed_keys(candidates text[], cutoff timestamptz) RETURNS text[]
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 -- Each key and level is looked up by its index, whatever is known of the tables.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
-SELECT coalesce(array_agg(k.key), '{}')
-  FROM unnest(candidates) AS k (key)
- WHERE NOT EXISTS (SELECT FROM stock.hold h WHERE h.key = k.key)
-   AND NOT EXISTS (SELECT FROM stock.waiting w WHERE w.key = k.key)
-   AND NOT EXISTS (SELECT FROM stock.shipment s WHERE s.key = k.key)
-   AND NOT EXISTS (
-       SELECT FROM stock.ledger g
-         LEFT JOIN stock.feed f
-           ON f.emitted_at IS NOT NULL
-          AND coalesce(current_setting('pg_stock.notify', true), 'worker') <> 'transaction'
-        WHERE g.key = k.key
-          AND (g.recorded_at >= cutoff
-               -- or it was not sent yet
-               OR g.xact >= pg_snapshot_xmin(f.seen) AND NOT pg_visible_in_snapshot(g.xact, f.seen)
-              AND (g.position > f.first_position OR g.xact < f.first_xact)))
+DECLARE
+    feed stock.feed;
+    oldest xid8;
+    closed text[];
+BEGIN
+    SELECT f.* INTO feed FROM stock.feed f
+     WHERE f.emitted_at IS NOT NULL
+       AND coalesce(current_setting('pg_stock.notify', true), 'worker') <> 'transaction';
+    oldest := pg_snapshot_xmin(feed.seen);
+    SELECT coalesce(array_agg(k.key), '{}') INTO closed
+      FROM unnest(candidates) AS k (key)
+     -- OFFSET keeps the ledger from being read from end to end for all keys at once.
+     WHERE NOT EXISTS (SELECT FROM stock.ledger g
+                        WHERE g.key = k.key
+                          AND (g.recorded_at >= cutoff
+                               -- or it was not sent yet
+                               OR g.xact >= oldest
+                              AND NOT pg_visible_in_snapshot(g.xact, feed.seen)
+                              AND (g.position > feed.first_position OR g.xact < feed.first_xact))
+                       OFFSET 0)
+       AND NOT EXISTS (SELECT FROM stock.hold h WHERE h.key = k.key OFFSET 0)
+       AND NOT EXISTS (SELECT FROM stock.waiting w WHERE w.key = k.key OFFSET 0)
+       AND NOT EXISTS (SELECT FROM stock.shipment s WHERE s.key = k.key OFFSET 0);
+    RETURN closed;
+END
 $$;
 COMMENT ON FUNCTION stock.closed_keys(text[], timestamptz) IS
     'Those of some keys of which nothing is open, nothing happened since, and all was sent.';
 
 CREATE FUNCTION stock.parts_of_balances(chosen text[]) RETURNS SETOF stock.balance_forward
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
--- Each key and level is looked up by its index, whatever is known of the tables.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
 WITH own AS (
@@ -136,7 +145,6 @@ COMMENT ON FUNCTION stock.parts_of_balances(text[]) IS
 
 CREATE FUNCTION stock.without_broken_levels(chosen text[]) RETURNS text[]
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
--- Each key and level is looked up by its index, whatever is known of the tables.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
 WITH part AS (
@@ -162,7 +170,6 @@ COMMENT ON FUNCTION stock.without_broken_levels(text[]) IS
 
 CREATE FUNCTION stock.carry_forward(chosen text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
--- Each key and level is looked up by its index, whatever is known of the tables.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
 BEGIN
@@ -298,8 +305,11 @@ COMMENT ON FUNCTION stock.move_to_archive(text[], timestamptz) IS
     'Moves the ledger rows of keys, and what they did to lots, to stock.ledger_archive; answers '
     'how many.';
 
-CREATE FUNCTION stock.archive_batch(older_than interval, after xid8, batch_rows integer)
-RETURNS TABLE (keys bigint, ledger_rows bigint, reached xid8, more boolean)
+CREATE FUNCTION stock.archive_batch(
+    older_than interval, after xid8, after_key text, batch_rows integer
+) RETURNS TABLE (
+    keys bigint, ledger_rows bigint, reached xid8, reached_key text, more boolean
+)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET session_replication_role = replica
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -316,16 +326,19 @@ DECLARE
 BEGIN
     PERFORM stock.check_archive(older_than, batch_rows);
     LOCK TABLE stock.balance_forward IN SHARE ROW EXCLUSIVE MODE;
-    -- Each transaction whole, in their order: the oldest come first.
-    SELECT array_agg(DISTINCT b.key) FILTER (WHERE b.recorded_at < cutoff), max(b.xact)
-      INTO candidates, reached
+    -- The oldest transactions come first; one may have written any number of rows.
+    SELECT array_agg(DISTINCT b.key) FILTER (WHERE b.recorded_at < cutoff),
+           (array_agg(b.xact ORDER BY b.xact DESC, b.key DESC))[1],
+           (array_agg(b.key ORDER BY b.xact DESC, b.key DESC))[1]
+      INTO candidates, reached, reached_key
       FROM (SELECT g.key, g.xact, g.recorded_at FROM stock.ledger g
-             WHERE g.xact > coalesce(after, '0')
-             ORDER BY g.xact FETCH FIRST batch_rows ROWS WITH TIES) b;
+             WHERE (g.xact, g.key) > (coalesce(after, '0'), coalesce(after_key, ''))
+             ORDER BY g.xact, g.key LIMIT batch_rows) b;
     more := candidates IS NOT NULL;
     IF NOT more AND reached < begun THEN
         -- What comes later is younger; but what was restored has the numbers of another cluster.
         reached := begun;
+        reached_key := '';
         more := EXISTS (SELECT FROM stock.ledger g WHERE g.xact > begun);
     END IF;
     keys := 0;
@@ -365,11 +378,10 @@ BEGIN
     RETURN NEXT;
 END
 $$;
-COMMENT ON FUNCTION stock.archive_batch(interval, xid8, integer) IS
-    'Moves the keys of some batch_rows ledger rows, those of the transactions after the one that '
-    'is named, to the archive, as far as nothing of them is open, and nothing happened to them '
-    'within older_than. Answers how many keys and rows, the last transaction, and whether there '
-    'may be more. Locks the levels concerned, at its end, until the transaction ends.';
+COMMENT ON FUNCTION stock.archive_batch(interval, xid8, text, integer) IS
+    'Moves the keys of batch_rows ledger rows, those after a transaction and a key of it, to the '
+    'archive, as far as nothing of them is open, and nothing happened to them within older_than. '
+    'Answers how many keys and rows, where it came to, and whether there may be more. Locks the levels concerned, at its end, until the transaction ends.';
 
 -- A procedure that commits can be neither SECURITY DEFINER nor carry SET: a loop around the
 -- function, every name qualified.
@@ -380,14 +392,17 @@ CREATE PROCEDURE stock.archive(
 DECLARE
     batch record;
     reached pg_catalog.xid8;
+    reached_key text;
     told timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     keys := 0;
     ledger_rows := 0;
     LOOP
-        SELECT * INTO batch FROM stock.archive_batch(older_than, reached, batch_rows);
+        SELECT * INTO batch
+          FROM stock.archive_batch(older_than, reached, reached_key, batch_rows);
         COMMIT;
         reached := batch.reached;
+        reached_key := batch.reached_key;
         keys := keys OPERATOR(pg_catalog.+) batch.keys;
         ledger_rows := ledger_rows OPERATOR(pg_catalog.+) batch.ledger_rows;
         EXIT WHEN NOT batch.more;

@@ -196,7 +196,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("read", "SELECT * FROM stock.reconciliation"),
     ("read", "SELECT * FROM stock.reconciliation_line"),
     ("administer", "CALL stock.archive('1 day')"),
-    ("administer", "SELECT * FROM stock.archive_batch('1 day', NULL, 1)"),
+    ("administer", "SELECT * FROM stock.archive_batch('1 day', NULL, NULL, 1)"),
     ("administer", "SELECT stock.check_archive('1 day', 1)"),
     (
         "administer",

@@ -3,7 +3,8 @@
 //! `stock-bench batches`: what batches cost without statistics. `stock-bench queues`: what it costs
 //! to wait for what is not there yet. `stock-bench lots`: what lots cost. `stock-bench
 //! import`: what it takes to load a shop. `stock-bench counters`: what it costs to count calls.
-//! `stock-bench indexes`: what further indexes cost. All run on a private throwaway PostgreSQL.
+//! `stock-bench indexes`: what further indexes cost. `stock-bench history`: what history costs, and
+//! archiving it. All run on a private throwaway PostgreSQL.
 
 mod batches;
 mod cache;
@@ -12,6 +13,7 @@ mod counters;
 mod expiry;
 mod feed;
 mod flash_sale;
+mod history;
 mod import;
 mod indexes;
 mod lots;
@@ -59,6 +61,9 @@ enum What {
     Counters(counters::Counters),
     /// Measure what the indexes cost that docs/operating.md offers for look-ups.
     Indexes(indexes::Indexes),
+    /// Measure what history costs buyers, what it takes to verify it, and what it takes, and costs
+    /// buyers, to archive it.
+    History(history::History),
     /// Measure what notifications cost those who buy, and how soon after a commit they come.
     Feed(feed::Feed),
 }
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         What::Import(import) => import::run(&import),
         What::Counters(counters) => counters::run(&counters),
         What::Indexes(indexes) => indexes::run(&indexes),
+        What::History(history) => history::run(&history),
         What::Feed(feed) => feed::run(&feed),
     }
 }

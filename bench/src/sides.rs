@@ -32,24 +32,35 @@ pub fn kinds(levels: i64) -> [Kind; 3] {
 
 /// Measures both, and prints the table; `head` names the two.
 pub fn compare(
-    (with, without): (Database<'_>, Database<'_>),
+    sides: (Database<'_>, Database<'_>),
     turns: &Turns,
     kinds: &[Kind],
+    head: [&str; 2],
+) {
+    compare_each(sides, turns, [kinds, kinds], head);
+}
+
+/// The same, of kinds that are run in other words in each.
+pub fn compare_each(
+    (with, without): (Database<'_>, Database<'_>),
+    turns: &Turns,
+    [kinds, others]: [&[Kind]; 2],
     head: [&str; 2],
 ) {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["connections", "a reserve", head[0], head[1], "ratio"]);
     for connections in &turns.connections {
-        for kind in kinds {
-            let rate = |at| pgbench::rate(at, &kind.script, *connections, turns.seconds);
+        for (kind, other) in kinds.iter().zip(others) {
+            let rate =
+                |at, kind: &Kind| pgbench::rate(at, &kind.script, *connections, turns.seconds);
             let turn = |round: usize| {
                 // Who goes first changes.
                 if round.is_multiple_of(2) {
-                    (rate(with), rate(without))
+                    (rate(with, kind), rate(without, other))
                 } else {
-                    let without = rate(without);
-                    (rate(with), without)
+                    let without = rate(without, other);
+                    (rate(with, kind), without)
                 }
             };
             let rates: Vec<(f64, f64)> = (0..turns.rounds).map(turn).collect();
