@@ -11,11 +11,12 @@ use postgres::Client;
 use super::support::{database, value};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "docs/reference.md",
     "docs/goods.md",
     "docs/operating.md",
+    "docs/adopting.md",
     "docs/listening.md",
     "docs/settling.md",
     "cache-worker/README.md",
