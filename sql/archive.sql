@@ -38,14 +38,16 @@ BEGIN
     SELECT g.attname INTO missing
       FROM pg_attribute g
      WHERE g.attrelid = 'stock.ledger'::regclass AND g.attnum > 0 AND NOT g.attisdropped
-       AND NOT EXISTS (SELECT FROM pg_attribute a
-                        WHERE a.attrelid = 'stock.ledger_archive'::regclass
-                          AND a.attname = g.attname AND NOT a.attisdropped)
+       AND (g.attname IN ('lots', 'archived_at')
+            OR NOT EXISTS (SELECT FROM pg_attribute a
+                            WHERE a.attrelid = 'stock.ledger_archive'::regclass
+                              AND a.attname = g.attname AND NOT a.attisdropped))
      LIMIT 1;
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('stock.ledger_archive lacks the column "%s" of stock.ledger', missing),
-            HINT = 'ALTER TABLE stock.ledger_archive ADD COLUMN, so that nothing is lost.';
+            HINT = 'ALTER TABLE stock.ledger_archive ADD COLUMN, so that nothing is lost; lots and '
+                   'archived_at are taken there: RENAME yours.';
     END IF;
 END
 $$;
@@ -88,39 +90,42 @@ $$;
 COMMENT ON FUNCTION stock.make_archive_month(timestamptz) IS
     'Makes the part of stock.ledger_archive for the month (UTC) of a moment, unless it is there.';
 
-CREATE FUNCTION stock.closed_keys(candidates text[], cutoff timestamptz) RETURNS text[]
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION stock.closed_keys(
+    candidates text[], cutoff timestamptz, OUT keys text[], OUT ledger_rows bigint
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 -- Each key and level is looked up by its index, whatever is known of the tables.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
 DECLARE
     feed stock.feed;
     oldest xid8;
-    closed text[];
 BEGIN
     SELECT f.* INTO feed FROM stock.feed f
      WHERE f.emitted_at IS NOT NULL
        AND coalesce(current_setting('pg_stock.notify', true), 'worker') <> 'transaction';
     oldest := pg_snapshot_xmin(feed.seen);
-    SELECT coalesce(array_agg(k.key), '{}') INTO closed
+    -- OFFSET keeps the tables from being read from end to end for all keys at once.
+    SELECT coalesce(array_agg(k.key), '{}'), coalesce(sum(own.rows), 0)::bigint
+      INTO keys, ledger_rows
       FROM unnest(candidates) AS k (key)
-     -- OFFSET keeps the ledger from being read from end to end for all keys at once.
-     WHERE NOT EXISTS (SELECT FROM stock.ledger g
-                        WHERE g.key = k.key
-                          AND (g.recorded_at >= cutoff
-                               -- or it was not sent yet
-                               OR g.xact >= oldest
-                              AND NOT pg_visible_in_snapshot(g.xact, feed.seen)
-                              AND (g.position > feed.first_position OR g.xact < feed.first_xact))
-                       OFFSET 0)
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS rows,
+                  bool_and(g.recorded_at < cutoff AND isfinite(g.recorded_at)
+                           -- and it was sent
+                           AND (g.xact >= oldest
+                                AND NOT pg_visible_in_snapshot(g.xact, feed.seen)
+                                AND (g.position > feed.first_position
+                                     OR g.xact < feed.first_xact)) IS NOT TRUE) AS is_old
+             FROM stock.ledger g WHERE g.key = k.key OFFSET 0) own
+     WHERE own.is_old
        AND NOT EXISTS (SELECT FROM stock.hold h WHERE h.key = k.key OFFSET 0)
        AND NOT EXISTS (SELECT FROM stock.waiting w WHERE w.key = k.key OFFSET 0)
        AND NOT EXISTS (SELECT FROM stock.shipment s WHERE s.key = k.key OFFSET 0);
-    RETURN closed;
 END
 $$;
 COMMENT ON FUNCTION stock.closed_keys(text[], timestamptz) IS
-    'Those of some keys of which nothing is open, nothing happened since, and all was sent.';
+    'Those of some keys of which nothing is open, nothing happened since, and all was sent; and '
+    'how many ledger rows they have.';
 
 CREATE FUNCTION stock.parts_of_balances(chosen text[]) RETURNS SETOF stock.balance_forward
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -143,7 +148,7 @@ COMMENT ON FUNCTION stock.parts_of_balances(text[]) IS
     'What the balances of the levels that keys concern are to be made of: their entries, and the '
     'balances that are there.';
 
-CREATE FUNCTION stock.without_broken_levels(chosen text[]) RETURNS text[]
+CREATE FUNCTION stock.keys_of_broken_levels(chosen text[]) RETURNS text[]
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
@@ -156,23 +161,51 @@ WITH part AS (
     SELECT p.sku, p.location FROM part p
      WHERE coalesce(p.from_version <= coalesce(p.before, 0), true)
 )
-SELECT CASE WHEN EXISTS (SELECT FROM broken) THEN (
-                SELECT coalesce(array_agg(k.key), '{}')
-                  FROM unnest(chosen) AS k (key)
-                 WHERE NOT EXISTS (SELECT FROM stock.ledger g
-                                    WHERE g.key = k.key
-                                      AND (g.sku, g.location) IN (TABLE broken)))
-            ELSE chosen END
+SELECT coalesce(array_agg(k.key), '{}')
+  FROM unnest(chosen) AS k (key)
+ WHERE EXISTS (SELECT FROM broken)
+   AND EXISTS (SELECT FROM stock.ledger g
+                WHERE g.key = k.key AND (g.sku, g.location) IN (TABLE broken) OFFSET 0)
 $$;
-COMMENT ON FUNCTION stock.without_broken_levels(text[]) IS
-    'Those of some keys whose levels have each version once: what cannot be carried forward stays '
-    'in the ledger, where stock.verify() names it.';
+COMMENT ON FUNCTION stock.keys_of_broken_levels(text[]) IS
+    'Those of some keys whose levels have a version twice, or one that cannot be: what cannot be '
+    'carried forward stays in the ledger, where stock.verify() names it.';
 
 CREATE FUNCTION stock.carry_forward(chosen text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
 BEGIN
+    -- The balances of levels come last: a row that is in an opening balance does not count.
+    INSERT INTO stock.balance_forward_lot AS f
+    SELECT sum(m.on_hand), sum(m.reserved),
+           (array_agg(m.frozen ORDER BY m.version DESC) FILTER (WHERE m.frozen IS NOT NULL))[1],
+           coalesce(max(m.version) FILTER (WHERE m.frozen IS NOT NULL), 0),
+           m.sku, m.location, m.lot
+      FROM (SELECT e.sku, e.location, e.version, d.lot, d.on_hand_delta AS on_hand,
+                   d.reserved_delta AS reserved, NULL::boolean AS frozen
+              FROM stock.entries() e
+              JOIN stock.ledger_lot d ON d.key = e.key AND d.position = e.position
+             WHERE e.key = ANY (chosen)
+             UNION ALL
+            SELECT e.sku, e.location, e.version, e.lot, 0, 0, e.operation = 'freeze_lot'
+              FROM stock.entries() e
+             WHERE e.key = ANY (chosen) AND e.operation IN ('freeze_lot', 'unfreeze_lot')) m
+     GROUP BY m.sku, m.location, m.lot
+    -- what was only on the way to the level never lay there
+    HAVING bool_or(m.on_hand <> 0 OR m.reserved <> 0 OR m.frozen IS NOT NULL)
+        ON CONFLICT ON CONSTRAINT balance_forward_lot_pkey DO UPDATE
+       SET on_hand = f.on_hand + excluded.on_hand, reserved = f.reserved + excluded.reserved,
+           frozen = CASE WHEN excluded.version > f.version THEN excluded.frozen ELSE f.frozen END,
+           version = greatest(f.version, excluded.version);
+    INSERT INTO stock.balance_forward_buyer AS f
+    SELECT sum(e.bought), e.sku, e.location, e.buyer
+      FROM stock.entries() e
+     WHERE e.key = ANY (chosen) AND e.buyer IS NOT NULL
+     GROUP BY e.sku, e.location, e.buyer
+    HAVING sum(e.bought) <> 0
+        ON CONFLICT ON CONSTRAINT balance_forward_buyer_pkey DO UPDATE
+       SET quantity = f.quantity + excluded.quantity;
     WITH part AS (
         SELECT p.*, CASE WHEN p.from_version = lag(p.version) OVER chain + 1 THEN 0 ELSE 1 END
                  AS begins
@@ -220,44 +253,22 @@ BEGIN
      WHERE f.version <> excluded.version;
     -- what has become a part of the run before it
     DELETE FROM stock.balance_forward f
-     USING stock.balance_forward o
-     WHERE o.sku = f.sku AND o.location = f.location
-       AND o.from_version < f.from_version AND o.version >= f.version
-       AND (f.sku, f.location) IN (SELECT e.sku, e.location FROM stock.entries() e
-                                    WHERE e.key = ANY (chosen));
-    INSERT INTO stock.balance_forward_lot AS f
-    SELECT sum(m.on_hand), sum(m.reserved),
-           (array_agg(m.frozen ORDER BY m.version DESC) FILTER (WHERE m.frozen IS NOT NULL))[1],
-           coalesce(max(m.version) FILTER (WHERE m.frozen IS NOT NULL), 0),
-           m.sku, m.location, m.lot
-      FROM (SELECT e.sku, e.location, e.version, d.lot, d.on_hand_delta AS on_hand,
-                   d.reserved_delta AS reserved, NULL::boolean AS frozen
-              FROM stock.entries() e
-              JOIN stock.ledger_lot d ON d.key = e.key AND d.position = e.position
-             WHERE e.key = ANY (chosen)
-             UNION ALL
-            SELECT e.sku, e.location, e.version, e.lot, 0, 0, e.operation = 'freeze_lot'
-              FROM stock.entries() e
-             WHERE e.key = ANY (chosen) AND e.operation IN ('freeze_lot', 'unfreeze_lot')) m
-     GROUP BY m.sku, m.location, m.lot
-        ON CONFLICT ON CONSTRAINT balance_forward_lot_pkey DO UPDATE
-       SET on_hand = f.on_hand + excluded.on_hand, reserved = f.reserved + excluded.reserved,
-           frozen = CASE WHEN excluded.version > f.version THEN excluded.frozen ELSE f.frozen END,
-           version = greatest(f.version, excluded.version);
-    INSERT INTO stock.balance_forward_buyer AS f
-    SELECT sum(e.bought), e.sku, e.location, e.buyer
-      FROM stock.entries() e
-     WHERE e.key = ANY (chosen) AND e.buyer IS NOT NULL
-     GROUP BY e.sku, e.location, e.buyer
-    HAVING sum(e.bought) <> 0
-        ON CONFLICT ON CONSTRAINT balance_forward_buyer_pkey DO UPDATE
-       SET quantity = f.quantity + excluded.quantity;
+     USING (SELECT o.sku, o.location, o.from_version,
+                   max(o.version) OVER (PARTITION BY o.sku, o.location ORDER BY o.from_version
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) >= o.version AS is_absorbed
+              FROM stock.balance_forward o
+             WHERE (o.sku, o.location) IN (SELECT g.sku, g.location FROM stock.ledger g
+                                            WHERE g.key = ANY (chosen))) o
+     WHERE o.is_absorbed AND f.sku = o.sku AND f.location = o.location
+       AND f.from_version = o.from_version;
 END
 $$;
 COMMENT ON FUNCTION stock.carry_forward(text[]) IS
     'Adds what the ledger rows of keys come to to the balances carried forward.';
 
-CREATE FUNCTION stock.move_to_archive(chosen text[], moment timestamptz) RETURNS bigint
+CREATE FUNCTION stock.move_to_archive(
+    chosen text[], cutoff timestamptz, moment timestamptz
+) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET jit = off AS $$
 DECLARE
@@ -294,16 +305,60 @@ BEGIN
         )
         SELECT count(*) FROM kept', columns, values_of)
        INTO moved USING chosen, moment;
+    -- The key of an imported row ends with 64 digits; that of an imported order is its own.
     UPDATE stock.import_batch b SET archived_at = moment
      WHERE b.archived_at IS NULL
-       AND EXISTS (SELECT FROM unnest(chosen) AS k (key)
-                    WHERE starts_with(k.key, 'pg_stock:import:' || b.batch || ':'));
+       AND CASE b.mode WHEN 'hold' THEN b.started_at < cutoff
+           ELSE EXISTS (SELECT FROM unnest(chosen) AS k (key)
+                         WHERE k.key = 'pg_stock:import:' || b.batch || ':' || right(k.key, 64))
+           END;
     RETURN moved;
 END
 $$;
-COMMENT ON FUNCTION stock.move_to_archive(text[], timestamptz) IS
+COMMENT ON FUNCTION stock.move_to_archive(text[], timestamptz, timestamptz) IS
     'Moves the ledger rows of keys, and what they did to lots, to stock.ledger_archive; answers '
     'how many.';
+
+CREATE FUNCTION stock.archive_keys(chosen text[], known_rows bigint, cutoff timestamptz)
+RETURNS xid8
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+DECLARE
+    latest xid8;
+    skus text[];
+    locations text[];
+    moved bigint;
+BEGIN
+    WITH own AS MATERIALIZED (
+        SELECT g.xact, g.position, g.sku, g.location FROM stock.ledger g WHERE g.key = ANY (chosen)
+    )
+    SELECT (SELECT max(o.xact) FROM own o
+              LEFT JOIN stock.feed f ON true
+             WHERE (o.position <= f.first_position AND o.xact >= f.first_xact) IS NOT TRUE),
+           l.skus, l.locations INTO latest, skus, locations
+      FROM (SELECT array_agg(c.sku) AS skus, array_agg(c.location) AS locations
+              FROM (SELECT DISTINCT o.sku, o.location FROM own o WHERE o.sku IS NOT NULL) c) l;
+    PERFORM stock.carry_forward(chosen);
+    moved := stock.move_to_archive(chosen, cutoff, clock_timestamp());
+    -- Whoever acts on one of the keys does so with its levels locked, and looks again then. The
+    -- ledger only grows: as many rows as were found at first are the same ones.
+    PERFORM FROM unnest(skus, locations) AS c (sku, location)
+       JOIN stock.level l ON l.sku = c.sku AND l.location = c.location
+      ORDER BY l.sku, l.location
+        FOR NO KEY UPDATE OF l;
+    IF moved <> known_rows OR EXISTS (SELECT FROM stock.ledger g WHERE g.key = ANY (chosen)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+            MESSAGE = 'a key came to life again while it was archived';
+    END IF;
+    RETURN latest;
+END
+$$;
+COMMENT ON FUNCTION stock.archive_keys(text[], bigint, timestamptz) IS
+    'Archives keys that have so many ledger rows; answers the last transaction that wrote one. '
+    'Locks their levels until the transaction ends. 40001 where somebody acted on one meanwhile, '
+    '55P03 where a level stays locked for a tenth of a second.';
 
 CREATE FUNCTION stock.archive_batch(
     older_than interval, after xid8, after_key text, batch_rows integer
@@ -318,11 +373,10 @@ SET jit = off AS $$
 DECLARE
     cutoff constant timestamptz := clock_timestamp() - older_than;
     begun constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
-    moment timestamptz;
     candidates text[];
-    chosen text[];
-    skus text[];
-    locations text[];
+    broken text[];
+    closed record;
+    latest xid8;
 BEGIN
     PERFORM stock.check_archive(older_than, batch_rows);
     LOCK TABLE stock.balance_forward IN SHARE ROW EXCLUSIVE MODE;
@@ -337,6 +391,7 @@ BEGIN
     more := candidates IS NOT NULL;
     IF NOT more AND reached < begun THEN
         -- What comes later is younger; but what was restored has the numbers of another cluster.
+        -- Those of it that this one has used by now are found once what lies between is old.
         reached := begun;
         reached_key := '';
         more := EXISTS (SELECT FROM stock.ledger g WHERE g.xact > begun);
@@ -344,35 +399,23 @@ BEGIN
     keys := 0;
     ledger_rows := 0;
     FOR attempt IN 1..3 LOOP
-        chosen := stock.without_broken_levels(stock.closed_keys(candidates, cutoff));
-        EXIT WHEN chosen = '{}';
-        moment := clock_timestamp();
+        SELECT * INTO closed FROM stock.closed_keys(candidates, cutoff);
+        broken := stock.keys_of_broken_levels(closed.keys);
+        IF broken <> '{}' THEN
+            SELECT array_agg(k.key) INTO candidates
+              FROM unnest(closed.keys) AS k (key) WHERE k.key <> ALL (broken);
+            SELECT * INTO closed FROM stock.closed_keys(candidates, cutoff);
+        END IF;
+        EXIT WHEN closed.keys = '{}';
         BEGIN
-            WITH own AS MATERIALIZED (
-                SELECT g.xact, g.position FROM stock.ledger g WHERE g.key = ANY (chosen)
-            )
-            UPDATE stock.feed f
-               SET archived = greatest(f.archived, (
-                       SELECT max(o.xact) FROM own o
-                        WHERE o.position > f.first_position OR o.xact < f.first_xact));
-            SELECT array_agg(c.sku), array_agg(c.location) INTO skus, locations
-              FROM (SELECT DISTINCT g.sku, g.location FROM stock.ledger g
-                     WHERE g.key = ANY (chosen) AND g.sku IS NOT NULL) c;
-            PERFORM stock.carry_forward(chosen);
-            ledger_rows := stock.move_to_archive(chosen, moment);
-            -- Whoever acts on one of the keys does so with its levels locked, and looks again then.
-            PERFORM FROM unnest(skus, locations) AS c (sku, location)
-               JOIN stock.level l ON l.sku = c.sku AND l.location = c.location
-              ORDER BY l.sku, l.location
-                FOR NO KEY UPDATE OF l;
-            IF EXISTS (SELECT FROM stock.ledger g WHERE g.key = ANY (chosen)) THEN
-                RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
-                    MESSAGE = 'a key came to life again while it was archived';
-            END IF;
-            keys := cardinality(chosen);
+            latest := stock.archive_keys(closed.keys, closed.ledger_rows, cutoff);
+            UPDATE stock.feed f SET archived = greatest(f.archived, latest);
+            keys := cardinality(closed.keys);
+            ledger_rows := closed.ledger_rows;
             EXIT;
-        EXCEPTION WHEN serialization_failure THEN
-            ledger_rows := 0;
+        -- A key came to life again, or a level stays locked: whoever is at it goes first.
+        EXCEPTION WHEN serialization_failure OR lock_not_available OR deadlock_detected THEN
+            NULL;
         END;
     END LOOP;
     RETURN NEXT;
@@ -381,7 +424,9 @@ $$;
 COMMENT ON FUNCTION stock.archive_batch(interval, xid8, text, integer) IS
     'Moves the keys of batch_rows ledger rows, those after a transaction and a key of it, to the '
     'archive, as far as nothing of them is open, and nothing happened to them within older_than. '
-    'Answers how many keys and rows, where it came to, and whether there may be more. Locks the levels concerned, at its end, until the transaction ends.';
+    'Answers how many keys and rows, where it came to, and whether there may be more. Keys that '
+    'somebody acts on, or whose levels stay locked, are left to the next run. Locks the levels '
+    'concerned, at its end, until the transaction ends.';
 
 -- A procedure that commits can be neither SECURITY DEFINER nor carry SET: a loop around the
 -- function, every name qualified.
@@ -393,7 +438,7 @@ DECLARE
     batch record;
     reached pg_catalog.xid8;
     reached_key text;
-    told timestamptz := pg_catalog.clock_timestamp();
+    told pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     keys := 0;
     ledger_rows := 0;

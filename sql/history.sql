@@ -105,6 +105,11 @@ COMMENT ON COLUMN stock.balance_forward.location IS 'Where it is counted.';
 COMMENT ON CONSTRAINT balance_forward_pkey ON stock.balance_forward IS
     'One row for each run of versions.';
 
+-- One for each level at most; every look at the ledger asks for it.
+CREATE UNIQUE INDEX balance_forward_opening ON stock.balance_forward (sku, location)
+ WHERE is_opening;
+COMMENT ON INDEX stock.balance_forward_opening IS 'Finds the opening balance of a level.';
+
 CREATE TABLE stock.balance_forward_lot (
     on_hand  bigint  NOT NULL,
     reserved bigint  NOT NULL,
@@ -174,14 +179,17 @@ $$;
 COMMENT ON COLUMN stock.history.archived_at IS 'When it was archived; NULL: it was not.';
 
 CREATE VIEW stock.lot_history AS
-SELECT m.key, m.position, m.lot, m.on_hand_delta, m.reserved_delta, m.in_transit_delta
-  FROM stock.ledger_lot m
+SELECT m.key, m.position, m.lot, m.on_hand_delta, m.reserved_delta, m.in_transit_delta, g.sku,
+       g.location, g.recorded_at, g.operation, g.operation_key, g.line, g.buyer
+  FROM stock.ledger_lot m JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
 UNION ALL
 SELECT a.key, a.position, (m.lot COLLATE "C")::text, m.on_hand_delta, m.reserved_delta,
-       m.in_transit_delta
+       m.in_transit_delta, a.sku, a.location, a.recorded_at, a.operation, a.operation_key, a.line,
+       a.buyer
   FROM stock.ledger_archive a
  CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(a.lots)
-         AS m (lot text, on_hand_delta bigint, reserved_delta bigint, in_transit_delta bigint);
+         AS m (lot text, on_hand_delta bigint, reserved_delta bigint, in_transit_delta bigint)
+ WHERE a.lots IS NOT NULL;
 COMMENT ON VIEW stock.lot_history IS
     'What ledger rows did to lots, with those that were archived.';
 COMMENT ON COLUMN stock.lot_history.key IS 'The key of the ledger row.';
@@ -191,6 +199,13 @@ COMMENT ON COLUMN stock.lot_history.on_hand_delta IS 'Change of the lot''s on_ha
 COMMENT ON COLUMN stock.lot_history.reserved_delta IS 'Change of the lot''s reserved.';
 COMMENT ON COLUMN stock.lot_history.in_transit_delta IS
     'Change of what of the lot is on the road to the level.';
+COMMENT ON COLUMN stock.lot_history.sku IS 'What changed.';
+COMMENT ON COLUMN stock.lot_history.location IS 'Where it changed.';
+COMMENT ON COLUMN stock.lot_history.recorded_at IS 'When.';
+COMMENT ON COLUMN stock.lot_history.operation IS 'What happened.';
+COMMENT ON COLUMN stock.lot_history.operation_key IS 'Which part of the key.';
+COMMENT ON COLUMN stock.lot_history.line IS 'The line of the request.';
+COMMENT ON COLUMN stock.lot_history.buyer IS 'For whom, where the row says so.';
 
 CREATE TYPE stock.entry AS (
     sku              text COLLATE "C",

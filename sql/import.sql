@@ -220,6 +220,20 @@ COMMENT ON FUNCTION stock.import_query(regclass, text, integer) IS
     'The query that reads a source for stock.import, chunk_rows rows, or orders, at a time, and '
     'tells each from the others.';
 
+CREATE FUNCTION stock.check_not_archived(batch stock.import_batch) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF batch.archived_at IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('the batch "%s" was archived: which of its rows took effect is not '
+                             'known any more', batch.batch),
+            HINT = 'Give what is new a batch with a name of its own.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION stock.check_not_archived(stock.import_batch) IS
+    'Raises 55000 if rows of the batch were archived.';
+
 CREATE FUNCTION stock.begin_import(
     batch text, source regclass, mode text, chunk_rows integer, OUT run bigint, OUT query text
 )
@@ -256,12 +270,7 @@ BEGIN
             MESSAGE = format('the batch "%s" was imported with the mode %s', batch, known.mode),
             HINT = 'Give that mode again, or another batch a name of its own.';
     END IF;
-    IF known.archived_at IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('the batch "%s" was archived: which of its rows took effect is not '
-                             'known any more', batch),
-            HINT = 'Give what is new a batch with a name of its own.';
-    END IF;
+    PERFORM stock.check_not_archived(known);
     DELETE FROM stock.import_error e WHERE e.batch = $1;
     run := known.run;
 END
@@ -284,6 +293,7 @@ BEGIN
             DETAIL = 'What this call has done until now is kept; the other one does the rest.',
             HINT = 'Wait for it: see stock.import_progress.';
     END IF;
+    PERFORM stock.check_not_archived(known);
     IF rows IS NOT NULL THEN
         WITH verdict AS (
             SELECT * FROM stock.import_rows(batch, known.mode, $5)
@@ -334,7 +344,7 @@ DECLARE
     this record;
     part record;
     so_far stock.import_batch;
-    told timestamptz := pg_catalog.clock_timestamp();
+    told pg_catalog.timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     SELECT * INTO this FROM stock.begin_import(batch, source, mode, chunk_rows);
     COMMIT;

@@ -1,7 +1,7 @@
 -- A buyer is forgotten: his name is replaced wherever it is kept. Better give a pseudonym in the
 -- first place.
 
--- The past changes here alone, and nothing of it but this name: the triggers that forbid it are of
+-- Nothing of the past changes here but this name: the triggers that forbid it are of
 -- the role origin, and so is what a shop has put on the tables.
 CREATE FUNCTION stock.erase_buyer(buyer text, pseudonym text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -14,6 +14,13 @@ DECLARE
     at record;
 BEGIN
     PERFORM stock.check_primary();
+    IF stock.library_version() <> (SELECT e.extversion FROM pg_extension e
+                                    WHERE e.extname = 'pg_stock') THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'the library is of another version than the extension in this database',
+            HINT = 'Connect anew, or ALTER EXTENSION pg_stock UPDATE: one that is older does not '
+                   'know all operations.';
+    END IF;
     IF (of_sku IS NULL) <> (of_location IS NULL) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'of_sku and of_location must both be given, or both be NULL',
@@ -34,28 +41,41 @@ BEGIN
         PERFORM stock.repair_sequences();
     END IF;
     PERFORM stock.remove_orphans(of_sku, of_location, reason);
+    IF of_sku IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM stock.repair_level(of_sku, of_location, reason);
+        RETURN;
+    END IF;
     FOR at IN
-        SELECT v.sku, v.location FROM stock.verify() v
-         WHERE of_sku IS NULL AND v.sku <> '' AND v.location IS NOT NULL
-         UNION
-        SELECT of_sku, of_location WHERE of_sku IS NOT NULL
-         ORDER BY 1, 2
+        -- in the order in which everybody locks levels
+        SELECT c.sku COLLATE "C" AS sku, c.location COLLATE "C" AS location
+          FROM (SELECT DISTINCT v.sku, v.location FROM stock.verify() v
+                 WHERE v.sku <> '' AND v.location IS NOT NULL) c
+         ORDER BY 1, 2 LIMIT 1000
     LOOP
-        RETURN QUERY SELECT * FROM stock.repair_level(at.sku, at.location, reason);
+        BEGIN
+            RETURN QUERY SELECT * FROM stock.repair_level(at.sku, at.location, reason);
+        -- One that cannot be put right stops no other.
+        EXCEPTION WHEN data_corrupted OR data_exception OR integrity_constraint_violation THEN
+            RAISE WARNING USING MESSAGE = SQLERRM,
+                HINT = format('The level (%s, %s) is as it was; repair it alone for more.',
+                              at.sku, at.location);
+        END;
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION stock.repair(text, text, text) IS
-    'Puts right what stock.verify() says of a level; with NULL and NULL of all that it names. '
-    'Where the ledger of a level agrees with itself, its counters, holds, queues, shipments, lots '
-    'and counts of buyers are made of the ledger anew (source: ledger). Where it does not, they '
-    'stay as they are, as far as they agree with each other and the ledger still knows their keys '
-    '(source: counters): count such a level then, and stock.set_stock. Each level that is changed '
-    'gets a ledger row, repair, whose context has what was found, and the level before and after; '
-    'a reservation of which the ledger said something else gets one, too. Answers the levels that '
-    'were changed. Locks them until the transaction ends, keeps stock.archive waiting as long; '
-    'reads the ledger several times for each, unless it has an index on SKU and location. XX001 '
-    'where something cannot be put right, and then nothing is changed.';
+    'Puts right what stock.verify() says of a level; with NULL and NULL of up to a thousand that '
+    'it names. Where the ledger of a level agrees with itself, its counters, holds, queues, '
+    'shipments, lots and counts of buyers are made of the ledger anew (source: ledger). Where it '
+    'does not, or has lost its end, they stay as they are, as far as they agree with each other '
+    'and the ledger still knows their keys (source: counters): count such a level then, and '
+    'stock.set_stock. Each level that is changed gets a ledger row, repair, whose context has '
+    'some of what was found, and the level before and after; a reservation or shipment of which '
+    'the ledger said something else gets one, too. Answers the levels that were changed; none: '
+    'nothing is left that can be put right. What cannot raises XX001, beside others a WARNING, '
+    'and stays as it is. Locks the levels until the transaction ends, and keeps stock.archive '
+    'waiting as long; reads the ledger several times for each, unless it has an index on SKU and '
+    'location. 55000 where the library that is loaded is not of the version of the extension.';
 
 CREATE FUNCTION stock.repair_sequences() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -84,11 +104,13 @@ DECLARE
 BEGIN
     WITH gone AS (
         DELETE FROM stock.ledger g
-         WHERE g.operation <> ALL (stock.operations())
+         WHERE (g.operation <> ALL (stock.operations())
+                OR (g.sku IS NULL) <> (g.location IS NULL)
+                OR g.sku IS NULL AND g.operation NOT IN ('cancel', 'reopen', 'erase', 'repair'))
            AND (of_sku IS NULL OR (g.sku, g.location) = (of_sku, of_location))
         RETURNING g.*
     )
-    SELECT jsonb_agg(to_jsonb(g)) INTO nonsense FROM gone g;
+    SELECT jsonb_agg(to_jsonb(g) - 'buyer') INTO nonsense FROM gone g;
     IF of_sku IS NULL THEN
         WITH gone AS (
             DELETE FROM stock.hold_lot b
@@ -114,7 +136,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.remove_orphans(text, text, text) IS
-    'Removes ledger rows of a level, or of all, whose operation does not exist; and, of all, lots '
+    'Removes ledger rows of a level, or of all, whose operation does not exist, or that have lost '
+    'their level; and, of all, lots '
     'that are bound to no hold, and what is said of lots by ledger rows that are not there. A '
     'ledger row, repair, keeps them in its context.';
 
@@ -134,20 +157,28 @@ WITH line AS (
            coalesce(sum(w.quantity) FILTER (WHERE w.sold), 0) AS owed
       FROM stock.waiting w
      WHERE w.sku = of_sku AND w.location = of_location GROUP BY w.key
+), of_lots AS (
+    SELECT DISTINCT c.key
+      FROM (SELECT g.key FROM stock.ledger_lot m
+              JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
+             WHERE g.sku = of_sku AND g.location = of_location AND m.lot <> ''
+               AND g.operation <> 'track_lots'
+             GROUP BY g.key, m.lot HAVING sum(m.reserved_delta) <> 0) c
 ), known AS (
     -- where neither the ledger nor the tables have anything open, nothing is to be done
-    SELECT coalesce(l.key, h.key, w.key) AS key, l.line, l.promise, l.buyer, l.expires_at,
+    SELECT coalesce(l.key, h.key, w.key, o.key) AS key, l.line, l.promise, l.buyer, l.expires_at,
            l.reserved_at, l.quantity, l.waiting, l.owed,
            CASE WHEN l.line IS NULL OR l.expires_at IS NULL THEN 0
                 WHEN is_intact THEN greatest(l.quantity, 0)
                 ELSE coalesce(h.quantity, 0) END AS hold,
-           CASE WHEN is_intact THEN l.waiting ELSE coalesce(w.waiting, 0) END AS asked,
+           coalesce(CASE WHEN is_intact THEN l.waiting ELSE w.waiting END, 0) AS asked,
            CASE WHEN l.line IS NULL THEN 0
                 WHEN is_intact THEN greatest(l.owed, 0) ELSE coalesce(w.owed, 0) END AS sold
       FROM line l
       FULL JOIN held h ON h.key = l.key
       FULL JOIN queued w ON w.key = coalesce(l.key, h.key)
-     WHERE h.key IS NOT NULL OR w.key IS NOT NULL
+      FULL JOIN of_lots o ON o.key = coalesce(l.key, h.key, w.key)
+     WHERE h.key IS NOT NULL OR w.key IS NOT NULL OR o.key IS NOT NULL
         OR l.line IS NOT NULL AND (l.quantity, l.waiting, l.owed) <> (0, 0, 0)
 )
 SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -247,12 +278,13 @@ BEGIN
     ), wrong AS (
         SELECT coalesce(q.key, p.key) AS key, coalesce(q.sold, p.sold) AS sold
           FROM (SELECT w.key, w.sold, min(w.line) AS line, max(w.line) AS last,
-                       sum(w.quantity) AS quantity
+                       sum(w.quantity) AS quantity, max(w.promise) AS promise
                   FROM stock.waiting w
                  WHERE w.sku = of_sku AND w.location = of_location GROUP BY w.key, w.sold) q
           FULL JOIN (SELECT * FROM place WHERE place.quantity > 0) p
             ON p.key = q.key AND p.sold = q.sold
          WHERE (q.line, q.last, q.quantity) IS DISTINCT FROM (p.line, p.line, p.quantity)
+            OR CASE WHEN q.sold THEN q.promise > p.promise ELSE q.promise <> p.promise END
     ), gone AS (
         DELETE FROM stock.waiting w USING wrong
          WHERE w.key = wrong.key AND w.sold = wrong.sold
@@ -280,8 +312,13 @@ BEGIN
     IF NOT is_intact THEN
         DELETE FROM stock.shipment s
          WHERE s.sku = of_sku AND s.to_location = of_location
-           AND NOT EXISTS (SELECT FROM stock.ledger g
-                            WHERE g.key = s.key AND g.operation = 'dispatch' AND g.sku = s.sku);
+           AND NOT EXISTS (SELECT FROM stock.ledger f
+                             JOIN stock.ledger t
+                               ON t.key = f.key AND t.operation = 'dispatch' AND t.line = f.line + 1
+                            WHERE f.key = s.key AND f.operation = 'dispatch' AND f.line % 2 = 1
+                              AND f.sku = s.sku
+                              AND (f.location, t.location) IN ((s.from_location, s.to_location),
+                                                               (s.to_location, s.from_location)));
         RETURN;
     END IF;
     WITH moved AS (
@@ -384,10 +421,18 @@ BEGIN
                  WHERE f.sku = of_sku AND f.location = of_location AND f.frozen IS NOT NULL) c
          ORDER BY c.lot, c.version DESC
     ), dated AS (
-        SELECT g.lot, max(g.best_before) AS best_before, min(g.recorded_at) AS received_at
-          FROM stock.ledger g
-         WHERE g.sku = of_sku AND g.location = of_location AND g.operation = 'receive'
-           AND g.lot IS NOT NULL
+        -- the date that it was received with, here or where it came from
+        SELECT g.lot, max(g.best_before) FILTER (WHERE g.location = of_location) AS best_before,
+               max(g.best_before) AS elsewhere,
+               min(g.recorded_at) FILTER (WHERE g.location = of_location) AS received_at
+          FROM (SELECT l.lot, l.best_before, l.recorded_at, l.location FROM stock.ledger l
+                 WHERE l.sku = of_sku AND l.operation = 'receive' AND l.lot IS NOT NULL
+                 UNION ALL
+                SELECT a.lot, a.best_before, a.recorded_at, a.location FROM stock.ledger_archive a
+                 WHERE a.sku = of_sku AND a.operation = 'receive' AND a.lot IS NOT NULL
+                 UNION ALL
+                SELECT o.lot, o.best_before, o.received_at, o.location FROM stock.lot o
+                 WHERE o.sku = of_sku AND o.location <> of_location) g
          GROUP BY g.lot
     ), bound AS (
         SELECT b.lot, sum(b.quantity)::bigint AS reserved
@@ -399,7 +444,7 @@ BEGIN
         SELECT n.lot, coalesce(b.reserved, 0) AS reserved,
                greatest(coalesce(CASE WHEN is_intact THEN s.on_hand ELSE o.on_hand END, 0),
                         coalesce(b.reserved, 0)) AS on_hand,
-               coalesce(d.best_before, o.best_before) AS best_before,
+               coalesce(d.best_before, o.best_before, d.elsewhere) AS best_before,
                coalesce(o.received_at, d.received_at, clock_timestamp()) AS received_at,
                coalesce(CASE WHEN is_intact THEN c.frozen ELSE o.frozen END, false) AS frozen,
                coalesce(o.spoiled, false) AS spoiled
@@ -476,13 +521,14 @@ DECLARE
     own bigint;
 BEGIN
     FOR s IN
-        SELECT d.key, d.line, d.held_missing, d.waiting_missing, d.owed_missing,
+        SELECT d.key, coalesce(d.line, 1) AS line, coalesce(d.held_missing, 0) AS held_missing,
+               coalesce(d.waiting_missing, 0) AS waiting_missing,
+               coalesce(d.owed_missing, 0) AS owed_missing,
                EXISTS (SELECT FROM jsonb_to_recordset(bindings) AS b (key text, missing bigint)
                         WHERE b.key = d.key AND b.missing <> 0) AS lots_missing
           FROM jsonb_to_recordset(standings)
             AS d (key text, line integer, held_missing bigint, waiting_missing bigint,
                   owed_missing bigint)
-         WHERE d.line IS NOT NULL
     LOOP
         IF s.held_missing <> 0 OR s.waiting_missing <> 0 OR s.lots_missing THEN
             INSERT INTO stock.ledger (recorded_at, key, operation, operation_key, line, sku,
@@ -620,8 +666,16 @@ BEGIN
            CASE WHEN level.next_spoil IS NULL THEN level.on_hand ELSE shelf.on_hand END AS on_hand,
            (SELECT coalesce(sum(s.quantity), 0)::bigint FROM stock.shipment s
              WHERE s.sku = level.sku AND s.to_location = level.location) AS in_transit INTO units;
+    -- Named, for a shop may have columns of its own.
     INSERT INTO stock.level AS l
-    SELECT n.* FROM jsonb_populate_record(level, jsonb_build_object(
+           (on_hand, reserved, safety_stock, buyer_limit, version, next_due, updated_at, waiting,
+            in_transit, backorder_limit, on_sale_from, on_sale_until, unsellable, next_spoil,
+            min_life, near_expiry, frozen, sku, location)
+    SELECT n.on_hand, n.reserved, n.safety_stock, n.buyer_limit, n.version, n.next_due,
+           n.updated_at, n.waiting, n.in_transit, n.backorder_limit, n.on_sale_from,
+           n.on_sale_until, n.unsellable, n.next_spoil, n.min_life, n.near_expiry, n.frozen, n.sku,
+           n.location
+      FROM jsonb_populate_record(level, jsonb_build_object(
                'on_hand', greatest(units.on_hand, units.reserved + units.unsellable),
                'reserved', units.reserved, 'waiting', queued.quantity,
                'in_transit', units.in_transit, 'unsellable', units.unsellable,
@@ -643,7 +697,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION stock.write_level(stock.level, bigint) IS
-    'Writes a level under a version, with the counters that its holds, queue, shipments and lots come to.';
+    'Writes a level under a version, with the counters that its holds, queue, shipments and lots '
+    'come to.';
 
 CREATE FUNCTION stock.repair_from(
     of_sku text, of_location text, why text, named jsonb, is_intact boolean
@@ -680,7 +735,9 @@ BEGIN
     IF is_intact THEN
         PERFORM stock.write_buyers(of_sku, of_location);
     END IF;
-    level := stock.write_level(level, greatest(level.version, old.version, latest) + 1);
+    -- No level ever comes to a version beyond that.
+    level := stock.write_level(
+        level, least(greatest(level.version, old.version, latest), 1000000000000000) + 1);
     INSERT INTO stock.ledger (recorded_at, key, operation, line, sku, location, quantity,
                               on_hand_delta, reserved_delta, unsellable_delta, on_hand_after,
                               reserved_after, version, reason, context)
@@ -723,6 +780,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     named jsonb;
+    contradicts boolean;
     old stock.level;
     level stock.level;
 BEGIN
@@ -730,18 +788,28 @@ BEGIN
     PERFORM stock.library_version();
     SELECT l.* INTO old FROM stock.level l
      WHERE l.sku = of_sku AND l.location = of_location FOR NO KEY UPDATE;
-    SELECT jsonb_agg(to_jsonb(v) - '{sku,location}'::text[]) INTO named
-      FROM stock.verify_levels(ARRAY[of_sku], ARRAY[of_location]) v;
-    IF named IS NULL THEN
+    -- One row that is wrong makes all later ones wrong: some say enough. Of buyers nothing is kept.
+    -- A ledger that ends before the level does, or has nothing of it, has lost rows.
+    SELECT count(*), coalesce(bool_or(v.problem ~ '^a (ledger row|balance) '
+                                      OR v.problem = 'the level''s version differs from the ledger'
+                                         AND coalesce(v.expected::bigint < v.found::bigint,
+                                                      v.expected IS NULL)), false),
+           jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+               'problem', regexp_replace(v.problem, ' ?\(buyer .*\)', ''),
+               'expected', CASE WHEN v.problem !~ '^a hold' THEN v.expected END,
+               'found', CASE WHEN v.problem !~ '^a hold' THEN v.found END)))
+             FILTER (WHERE v.problem ~ '^the level''s ' OR v.nth <= 20)
+      INTO problems, contradicts, named
+      FROM (SELECT v.*, row_number() OVER () AS nth
+              FROM stock.verify_levels(ARRAY[of_sku], ARRAY[of_location]) v) v;
+    IF problems = 0 THEN
         RETURN;
     END IF;
     sku := of_sku;
     location := of_location;
-    problems := jsonb_array_length(named);
     on_hand_before := old.on_hand;
     reserved_before := old.reserved;
-    IF NOT jsonb_path_exists(named, '$[*].problem ? (@ like_regex "^a (ledger row|balance) ")')
-       AND (EXISTS (SELECT FROM stock.ledger) OR EXISTS (SELECT FROM stock.balance_forward)) THEN
+    IF NOT contradicts THEN
         BEGIN
             level := stock.repair_from(of_sku, of_location, why, named, true);
             source := 'ledger';

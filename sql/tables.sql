@@ -119,8 +119,8 @@ COMMENT ON INDEX stock.hold_due IS 'Finds the overdue holds of a level.';
 COMMENT ON INDEX stock.hold_expiry IS 'Finds the levels that have overdue holds.';
 
 -- -------------------------------------------------------------------------------------------------
--- ledger: every change to every level, for ever. It is the record of which key did what, and the
--- truth when it and a balance disagree.
+-- ledger: every change to every level, until it is archived. It is the record of which key did
+-- what, and the truth when it and a balance disagree.
 
 CREATE SEQUENCE stock.ledger_position_seq;
 COMMENT ON SEQUENCE stock.ledger_position_seq IS
@@ -179,8 +179,8 @@ CREATE UNIQUE INDEX ledger_claim ON stock.ledger
 -- The change feed's way to the rows of the transactions that ended since it looked last.
 CREATE INDEX ledger_xact ON stock.ledger (xact);
 
--- Its one unique key is an index on an expression, which cannot name rows to a subscriber; nothing
--- but archiving ever needs to.
+-- Its one unique key is an index on an expression, which cannot name rows to a subscriber; only
+-- archiving, an erasure and a repair ever need to.
 ALTER TABLE stock.ledger REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE stock.ledger IS
@@ -259,7 +259,7 @@ COMMENT ON COLUMN stock.ledger.client_addr IS 'From where; NULL over a Unix sock
 COMMENT ON COLUMN stock.ledger.application_name IS 'The application_name of the session.';
 COMMENT ON COLUMN stock.ledger.context IS
     'The option context of the call, else the setting pg_stock.context of the session (a trace '
-    'id, say), up to 1,000 bytes.';
+    'id, say), up to 1,000 bytes; of a repair what was found, and the level before and after.';
 COMMENT ON INDEX stock.ledger_claim IS 'One key does one thing once.';
 COMMENT ON INDEX stock.ledger_xact IS 'Finds what transactions changed, for the change feed.';
 
@@ -346,7 +346,7 @@ COMMENT ON INDEX stock.waiting_queue IS 'The queue of a level.';
 
 -- -------------------------------------------------------------------------------------------------
 -- lot: where a level has lots, each of its units lies in one. hold_lot: which of them are promised
--- to whom. ledger_lot: which of them a ledger row moved, for ever.
+-- to whom. ledger_lot: which of them a ledger row moved.
 
 CREATE TABLE stock.lot (
     on_hand     bigint      NOT NULL,

@@ -21,14 +21,14 @@ WITH chosen AS (
            e.backorder_limit, e.on_sale_from, e.on_sale_until, e.frozen, e.min_life, e.near_expiry,
            CASE WHEN e.operation = 'track_lots' THEN e.version END AS lots_since
       FROM stock.entries() e
-     WHERE skus IS NULL OR (e.sku, e.location) IN (TABLE chosen)
+     WHERE skus IS NULL OR e.sku = ANY (skus) AND (e.sku, e.location) IN (TABLE chosen)
     UNION ALL
     SELECT f.sku, f.location, f.from_version, f.version, NULL, NULL, NULL, f.on_hand_delta,
            f.reserved_delta, f.waiting_delta, f.in_transit_delta, f.unsellable_delta,
            f.on_hand_after, f.reserved_after, f.safety_stock, f.buyer_limit, f.backorder_limit,
            f.on_sale_from, f.on_sale_until, f.frozen, f.min_life, f.near_expiry, f.lots_since
       FROM stock.balance_forward f
-     WHERE skus IS NULL OR (f.sku, f.location) IN (TABLE chosen)
+     WHERE skus IS NULL OR f.sku = ANY (skus) AND (f.sku, f.location) IN (TABLE chosen)
 ), entry AS (
     -- with the running sums of the changes
     SELECT c.*, sum(c.version - c.from_version + 1) OVER chain AS nth,
@@ -61,9 +61,11 @@ WITH chosen AS (
                      FILTER (WHERE e.on_sale_until IS NOT NULL))[1], 'infinity') AS on_sale_until
       FROM entry e GROUP BY e.sku, e.location
 ), hold AS (
-    SELECT h.* FROM stock.hold h WHERE skus IS NULL OR (h.sku, h.location) IN (TABLE chosen)
+    SELECT h.* FROM stock.hold h
+     WHERE skus IS NULL OR h.sku = ANY (skus) AND (h.sku, h.location) IN (TABLE chosen)
 ), waiting AS (
-    SELECT w.* FROM stock.waiting w WHERE skus IS NULL OR (w.sku, w.location) IN (TABLE chosen)
+    SELECT w.* FROM stock.waiting w
+     WHERE skus IS NULL OR w.sku = ANY (skus) AND (w.sku, w.location) IN (TABLE chosen)
 ), held AS (
     SELECT h.sku, h.location, sum(h.quantity) AS quantity, min(h.expires_at) AS first_due
       FROM hold h GROUP BY h.sku, h.location
@@ -76,7 +78,7 @@ WITH chosen AS (
     SELECT m.key, m.position, m.lot, m.on_hand_delta, m.reserved_delta, g.sku, g.location,
            g.operation
       FROM stock.ledger_lot m JOIN stock.ledger g ON g.key = m.key AND g.position = m.position
-     WHERE skus IS NULL OR (g.sku, g.location) IN (TABLE chosen)
+     WHERE skus IS NULL OR g.sku = ANY (skus) AND (g.sku, g.location) IN (TABLE chosen)
 ), of_lots AS (
     SELECT m.key, m.position, sum(m.on_hand_delta) AS on_hand, sum(m.reserved_delta) AS reserved
       FROM stock.ledger_lot m
@@ -86,17 +88,20 @@ WITH chosen AS (
 ), counted AS (
     SELECT m.* FROM move m JOIN stock.entries() e ON e.key = m.key AND e.position = m.position
 ), lot AS (
-    SELECT s.sku, s.location, s.lot, sum(s.on_hand) AS on_hand, sum(s.reserved) AS reserved
+    SELECT s.sku, s.location, s.lot, sum(s.on_hand) AS on_hand, sum(s.reserved) AS reserved,
+           bool_or(s.lay_there) AS lay_there
       FROM (SELECT m.sku, m.location, m.lot, m.on_hand_delta AS on_hand,
-                   m.reserved_delta AS reserved
+                   m.reserved_delta AS reserved, m.on_hand_delta <> 0 AS lay_there
               FROM counted m
              UNION ALL
-            SELECT f.sku, f.location, f.lot, f.on_hand, f.reserved
+            SELECT f.sku, f.location, f.lot, f.on_hand, f.reserved, true
               FROM stock.balance_forward_lot f
-             WHERE skus IS NULL OR (f.sku, f.location) IN (TABLE chosen)) s
+             WHERE skus IS NULL OR f.sku = ANY (skus) AND (f.sku, f.location) IN (TABLE chosen)
+           ) s
      GROUP BY s.sku, s.location, s.lot
 ), present AS (
-    SELECT o.* FROM stock.lot o WHERE skus IS NULL OR (o.sku, o.location) IN (TABLE chosen)
+    SELECT o.* FROM stock.lot o
+     WHERE skus IS NULL OR o.sku = ANY (skus) AND (o.sku, o.location) IN (TABLE chosen)
 ), shelf AS (
     SELECT o.sku, o.location, sum(o.on_hand) AS on_hand, sum(o.reserved) AS reserved,
            coalesce(sum(o.on_hand - o.reserved) FILTER (WHERE o.frozen OR o.spoiled), 0)
@@ -108,12 +113,12 @@ WITH chosen AS (
       FROM (SELECT e.sku, e.location, e.lot, e.version, e.operation = 'freeze_lot' AS frozen
               FROM stock.entries() e
              WHERE e.operation IN ('freeze_lot', 'unfreeze_lot')
-               AND (skus IS NULL OR (e.sku, e.location) IN (TABLE chosen))
+               AND (skus IS NULL OR e.sku = ANY (skus) AND (e.sku, e.location) IN (TABLE chosen))
              UNION ALL
             SELECT f.sku, f.location, f.lot, f.version, f.frozen
               FROM stock.balance_forward_lot f
              WHERE f.frozen IS NOT NULL
-               AND (skus IS NULL OR (f.sku, f.location) IN (TABLE chosen))) c
+               AND (skus IS NULL OR f.sku = ANY (skus) AND (f.sku, f.location) IN (TABLE chosen))) c
      GROUP BY c.sku, c.location, c.lot
 ), bound_lots AS (
     SELECT b.key, b.line, sum(b.quantity) AS quantity
@@ -133,11 +138,12 @@ WITH chosen AS (
            t.frozen AS frozen_set, t.on_sale_from AS on_sale_from_set,
            t.on_sale_until AS on_sale_until_set
       FROM (SELECT l.* FROM stock.level l
-             WHERE skus IS NULL OR (l.sku, l.location) IN (TABLE chosen)) l
+             WHERE skus IS NULL OR l.sku = ANY (skus) AND (l.sku, l.location) IN (TABLE chosen)) l
       FULL JOIN total t ON t.sku = l.sku AND t.location = l.location
 ), line AS (
     SELECT l.* FROM stock.lines() l
-     WHERE l.line IS NOT NULL AND (skus IS NULL OR (l.sku, l.location) IN (TABLE chosen))
+     WHERE l.line IS NOT NULL
+       AND (skus IS NULL OR l.sku = ANY (skus) AND (l.sku, l.location) IN (TABLE chosen))
 ), place AS (
     SELECT l.key, l.sku, l.location, l.line, p.sold, p.quantity
       FROM line l
@@ -149,24 +155,24 @@ WITH chosen AS (
            min(g.recorded_at) FILTER (WHERE g.operation = 'dispatch') AS dispatched_at
       FROM stock.ledger g
      WHERE g.operation IN ('dispatch', 'arrive', 'lose', 'recall', 'repair')
-       AND (skus IS NULL OR (g.sku, g.location) IN (TABLE chosen))
+       AND (skus IS NULL OR g.sku = ANY (skus) AND (g.sku, g.location) IN (TABLE chosen))
      GROUP BY g.key, g.sku, g.location
 ), bound AS (
     SELECT s.key, s.sku, s.to_location AS location, sum(s.quantity) AS quantity,
            max(s.dispatched_at) AS dispatched_at
       FROM stock.shipment s
-     WHERE skus IS NULL OR (s.sku, s.to_location) IN (TABLE chosen)
+     WHERE skus IS NULL OR s.sku = ANY (skus) AND (s.sku, s.to_location) IN (TABLE chosen)
      GROUP BY s.key, s.sku, s.to_location
 ), bought AS (
     SELECT b.sku, b.location, b.buyer, sum(b.quantity) AS quantity
       FROM (SELECT e.sku, e.location, e.buyer, e.bought AS quantity
               FROM stock.entries() e
              WHERE e.buyer IS NOT NULL
-               AND (skus IS NULL OR (e.sku, e.location) IN (TABLE chosen))
+               AND (skus IS NULL OR e.sku = ANY (skus) AND (e.sku, e.location) IN (TABLE chosen))
              UNION ALL
             SELECT f.sku, f.location, f.buyer, f.quantity
               FROM stock.balance_forward_buyer f
-             WHERE skus IS NULL OR (f.sku, f.location) IN (TABLE chosen)) b
+             WHERE skus IS NULL OR f.sku = ANY (skus) AND (f.sku, f.location) IN (TABLE chosen)) b
      GROUP BY b.sku, b.location, b.buyer
 )
 SELECT NULL::text, NULL::text, 'the sequence stock.ledger_position_seq is behind the ledger',
@@ -197,8 +203,10 @@ SELECT v.sku, v.location, 'the level''s ' || c.name || ' differs from the ledger
                              v.backorder_limit::text),
                             ('unsellable', v.unsellable_sum::text, v.unsellable::text),
                             ('lots', v.has_lots::text, (v.next_spoil IS NOT NULL)::text),
-                            ('min_life', v.min_life_set::text, v.min_life::text),
-                            ('near_expiry', v.near_expiry_set::text, v.near_expiry::text),
+                            ('min_life', extract(epoch FROM v.min_life_set)::text,
+                             extract(epoch FROM v.min_life)::text),
+                            ('near_expiry', extract(epoch FROM v.near_expiry_set)::text,
+                             extract(epoch FROM v.near_expiry)::text),
                             ('version', v.entries::text, v.version::text),
                             ('safety_stock', v.safety_stock_set::text, v.safety_stock::text),
                             ('buyer_limit', v.buyer_limit_set::text, v.buyer_limit::text),
@@ -241,7 +249,7 @@ SELECT g.sku, g.location, 'a ledger row contradicts itself',
        format('on_hand %s, reserved %s, waiting %s, in_transit %s (position %s)', g.on_hand_delta,
               g.reserved_delta, g.waiting_delta, g.in_transit_delta, g.position)
   FROM stock.entries() g
- WHERE (skus IS NULL OR (g.sku, g.location) IN (TABLE chosen))
+ WHERE (skus IS NULL OR g.sku = ANY (skus) AND (g.sku, g.location) IN (TABLE chosen))
    AND NOT coalesce(CASE
        WHEN g.in_transit_delta <> 0 AND g.operation NOT IN ('dispatch', 'arrive', 'lose', 'recall')
          OR g.waiting_delta <> 0 AND g.operation NOT IN ('reserve', 'confirm', 'release', 'expire',
@@ -291,12 +299,14 @@ UNION ALL
 SELECT coalesce(o.sku, t.sku), coalesce(o.location, t.location),
        'a lot differs from the ledger (lot ' || coalesce(o.lot, t.lot) || ')',
        format('on_hand %s, reserved %s', coalesce(t.on_hand, 0), coalesce(t.reserved, 0)),
-       format('on_hand %s, reserved %s', coalesce(o.on_hand, 0), coalesce(o.reserved, 0))
+       CASE WHEN o.lot IS NULL THEN 'none'
+            ELSE format('on_hand %s, reserved %s', o.on_hand, o.reserved) END
   FROM present o
-  FULL JOIN (SELECT * FROM lot WHERE (lot.on_hand, lot.reserved) IS DISTINCT FROM (0, 0)) t
+  FULL JOIN (SELECT * FROM lot
+              WHERE lot.lay_there OR (lot.on_hand, lot.reserved) IS DISTINCT FROM (0, 0)) t
     ON t.sku = o.sku AND t.location = o.location AND t.lot = o.lot
- WHERE (coalesce(o.on_hand, 0), coalesce(o.reserved, 0))
-       IS DISTINCT FROM (coalesce(t.on_hand, 0), coalesce(t.reserved, 0))
+ WHERE o.lot IS NULL
+    OR (o.on_hand, o.reserved) IS DISTINCT FROM (coalesce(t.on_hand, 0), coalesce(t.reserved, 0))
 UNION ALL
 SELECT v.sku, v.location, 'the level differs from its lots',
        format('on_hand %s, reserved %s, unsellable %s', coalesce(s.on_hand, 0),
@@ -322,10 +332,21 @@ SELECT o.sku, o.location, 'a lot contradicts itself (lot ' || o.lot || ')',
   LEFT JOIN stock.level l ON l.sku = o.sku AND l.location = o.location
  CROSS JOIN LATERAL (
        SELECT CASE WHEN o.on_hand > 0 AND NOT o.frozen AND NOT o.spoiled
-                   THEN o.best_before - coalesce(l.min_life, '0') END AS spoils_at,
+                   THEN o.best_before - least(coalesce(l.min_life, '0'), '1000 years')
+              END AS spoils_at,
               o.on_hand > 0 AND o.best_before IS NOT NULL AS is_warned_of) due
  WHERE (o.spoils_at, o.warns_at IS NOT NULL, o.spent)
        IS DISTINCT FROM (due.spoils_at, due.is_warned_of, o.on_hand = 0)
+UNION ALL
+SELECT o.sku, o.location, 'a lot''s date differs from the ledger (lot ' || o.lot || ')',
+       d.best_before::text, o.best_before::text
+  FROM present o
+  JOIN (SELECT g.sku, g.location, g.lot, max(g.best_before) AS best_before
+          FROM stock.ledger g
+         WHERE g.operation = 'receive' AND g.best_before IS NOT NULL
+         GROUP BY g.sku, g.location, g.lot) d
+    ON d.sku = o.sku AND d.location = o.location AND d.lot = o.lot
+ WHERE d.best_before IS DISTINCT FROM o.best_before
 UNION ALL
 SELECT o.sku, o.location, 'a lot''s frozen differs from the ledger (lot ' || o.lot || ')',
        coalesce(c.frozen, false)::text, o.frozen::text
@@ -361,7 +382,9 @@ SELECT h.sku, h.location, 'a hold differs from its lots (key ' || h.key || ')',
        format('line %s: %s', h.line, coalesce(b.quantity, 0))
   FROM hold h
   JOIN stock.level l ON l.sku = h.sku AND l.location = h.location
-  LEFT JOIN stock.waiting w ON w.key = h.key AND w.line = h.line AND NOT w.sold
+  LEFT JOIN waiting w
+    ON w.key = h.key AND w.line = h.line AND NOT w.sold AND w.sku = h.sku
+       AND w.location = h.location
   LEFT JOIN bound_lots b ON b.key = h.key AND b.line = h.line
  WHERE CASE WHEN l.next_spoil IS NULL THEN 0 ELSE h.quantity - coalesce(w.quantity, 0) END
        <> coalesce(b.quantity, 0)
@@ -408,6 +431,13 @@ SELECT coalesce(w.sku, p.sku), coalesce(w.location, p.location),
     ON p.key = w.key AND p.sku = w.sku AND p.location = w.location AND p.sold = w.sold
  WHERE (w.quantity, w.line) IS DISTINCT FROM (p.quantity, p.line)
 UNION ALL
+SELECT w.sku, w.location,
+       'a place in a queue is of another promise than the ledger says (key ' || w.key || ')',
+       l.promise::text, w.promise::text
+  FROM waiting w
+  JOIN line l ON l.key = w.key AND l.sku = w.sku AND l.location = w.location
+ WHERE CASE WHEN w.sold THEN w.promise > l.promise ELSE w.promise <> l.promise END
+UNION ALL
 SELECT coalesce(b.sku, m.sku), coalesce(b.location, m.location),
        'a shipment differs from the ledger (key ' || coalesce(b.key, m.key) || ')',
        format('%s since %s', coalesce(m.quantity, 0), m.dispatched_at),
@@ -421,7 +451,7 @@ SELECT s.sku, s.to_location,
        'a shipment has a way that nothing was dispatched on (key ' || s.key || ')',
        'none', format('from %s', s.from_location)
   FROM stock.shipment s
- WHERE (skus IS NULL OR (s.sku, s.to_location) IN (TABLE chosen))
+ WHERE (skus IS NULL OR s.sku = ANY (skus) AND (s.sku, s.to_location) IN (TABLE chosen))
    AND NOT EXISTS (SELECT FROM stock.ledger f
                      JOIN stock.ledger t
                        ON t.key = f.key AND t.operation = 'dispatch' AND t.line = f.line + 1
@@ -435,7 +465,7 @@ SELECT coalesce(b.sku, q.sku), coalesce(b.location, q.location),
        coalesce(b.quantity, 0)::text, coalesce(q.quantity, 0)::text
   FROM bought b
   FULL JOIN (SELECT q.* FROM stock.buyer_quantity q
-              WHERE skus IS NULL OR (q.sku, q.location) IN (TABLE chosen)) q
+              WHERE skus IS NULL OR q.sku = ANY (skus) AND (q.sku, q.location) IN (TABLE chosen)) q
     ON q.sku = b.sku AND q.location = b.location AND q.buyer = b.buyer
  WHERE coalesce(b.quantity, 0) IS DISTINCT FROM coalesce(q.quantity, 0);
 END

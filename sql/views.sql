@@ -132,13 +132,13 @@ COMMENT ON COLUMN stock.waiting_lines.sold IS 'Whether they are sold; else they 
 CREATE VIEW stock.supplied AS
 SELECT g.recorded_at, g.key, g.line, g.sku, g.location, g.quantity, g.on_hand_delta <> 0 AS sold,
        g.version
-  FROM stock.history g
+  FROM stock.ledger g
  WHERE g.operation = 'supply'
  ORDER BY g.xact DESC, g.version DESC;
 COMMENT ON VIEW stock.supplied IS
     'What has come for those who waited for it, newest first: whoever ships learns it here. A '
     'look-up by key uses an index; else the ledger is read from its newest rows on, until LIMIT '
-    'ends it.';
+    'ends it. What was archived is in stock.ledger_rows alone.';
 COMMENT ON COLUMN stock.supplied.recorded_at IS 'When it had come.';
 COMMENT ON COLUMN stock.supplied.key IS 'For which reservation.';
 COMMENT ON COLUMN stock.supplied.line IS 'For which line of it.';
@@ -216,17 +216,16 @@ COMMENT ON COLUMN stock.lot_holds.buyer IS 'For whom.';
 COMMENT ON COLUMN stock.lot_holds.expires_at IS 'The deadline of the hold.';
 
 CREATE VIEW stock.lot_moves AS
-SELECT m.lot, g.sku, g.location, g.recorded_at, g.operation, g.key, g.operation_key, g.line,
+SELECT m.lot, m.sku, m.location, m.recorded_at, m.operation, m.key, m.operation_key, m.line,
        m.on_hand_delta, m.reserved_delta, m.in_transit_delta,
-       coalesce(g.buyer, (SELECT r.buyer FROM stock.history r
-                           WHERE r.key = g.key AND r.operation = 'reserve' AND r.sku = g.sku
-                             AND r.location = g.location AND r.buyer IS NOT NULL LIMIT 1)) AS buyer,
-       g.position
-  FROM stock.lot_history m
-  JOIN stock.history g ON g.key = m.key AND g.position = m.position;
+       coalesce(m.buyer, (SELECT r.buyer FROM stock.history r
+                           WHERE r.key = m.key AND r.operation = 'reserve' AND r.sku = m.sku
+                             AND r.location = m.location AND r.buyer IS NOT NULL LIMIT 1)) AS buyer,
+       m.position
+  FROM stock.lot_history m;
 COMMENT ON VIEW stock.lot_moves IS
     'What happened to lots: whoever got of one that is called back is found here. Look-ups by lot '
-    'and by key use an index.';
+    'and by key use an index; by lot the archive is read from its beginning to its end besides.';
 COMMENT ON COLUMN stock.lot_moves.lot IS 'The lot; empty for what came without one.';
 COMMENT ON COLUMN stock.lot_moves.sku IS 'What changed.';
 COMMENT ON COLUMN stock.lot_moves.location IS 'Where it changed.';
@@ -248,20 +247,26 @@ CREATE FUNCTION stock.picks(key text) RETURNS TABLE (
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 WITH own AS (
     SELECT timestamptz 'infinity' AS archived_at, g.position, g.key, g.operation, g.line, g.sku,
-           g.location, g.on_hand_delta, g.reserved_delta
+           g.location, g.quantity, coalesce(g.waiting_delta, 0) AS waits, g.on_hand_delta,
+           g.reserved_delta
       FROM stock.ledger g WHERE g.key = $1
      UNION ALL
-    SELECT a.archived_at, a.position, a.key, a.operation, a.line, a.sku, a.location,
-           a.on_hand_delta, a.reserved_delta
+    SELECT a.archived_at, a.position, a.key, a.operation, a.line, a.sku, a.location, a.quantity,
+           coalesce(a.waiting_delta, 0), a.on_hand_delta, a.reserved_delta
       FROM stock.ledger_archive a WHERE a.key = $1
 ), entry AS (
     -- of a key that was used again since it was archived, only the last use counts
     SELECT o.* FROM own o
      WHERE o.archived_at = (SELECT max(l.archived_at) FROM own l)
-       AND o.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply')
+       AND o.operation IN ('reserve', 'confirm', 'release', 'expire', 'extend', 'return', 'supply',
+                           'repair')
 ), of_order AS (
     SELECT e.sku, e.location, min(e.line) FILTER (WHERE e.operation = 'reserve') AS line,
-           sum(e.reserved_delta - e.on_hand_delta) AS quantity
+           -- what is held or sold, and there
+           sum(CASE WHEN e.operation IN ('reserve', 'repair') THEN e.quantity - e.waits
+                    WHEN e.operation IN ('release', 'expire', 'return') THEN -e.quantity - e.waits
+                    WHEN e.operation = 'supply' THEN -e.waits
+                    ELSE e.reserved_delta - e.on_hand_delta END) AS quantity
       FROM entry e GROUP BY e.sku, e.location
 ), of_lot AS (
     SELECT e.sku, e.location, m.lot, sum(m.reserved_delta - m.on_hand_delta) AS quantity

@@ -3,7 +3,9 @@
 
 use super::repair::is_mended;
 use super::support::feed::{Follower, answer, levels, receive, shop};
-use super::support::{at_once, call, database, finish, outcome, sqlstate, stocked, value};
+use super::support::{
+    at_once, backend, call, database, finish, outcome, sqlstate, stocked, value, wait_for_lock,
+};
 use pg_stock_tests::invariants;
 use postgres::Client;
 
@@ -36,7 +38,6 @@ const TRADE: &str = "
 const PAST: &[&str] = &[
     "SELECT string_agg(t::text, '|' ORDER BY t.position) FROM stock.ledger_rows t",
     "SELECT string_agg(t::text, '|' ORDER BY t.position, t.lot) FROM stock.lot_moves t",
-    "SELECT string_agg(t::text, '|' ORDER BY t.recorded_at, t.version) FROM stock.supplied t",
     "SELECT string_agg(t::text, '|') FROM stock.picks('eaten') t",
     "SELECT string_agg(t::text, '|') FROM stock.picks('sold') t",
     "SELECT string_agg(t::text, '|') FROM stock.reservation('sold') t",
@@ -116,7 +117,8 @@ const FALSIFICATIONS: &[&str] = &[
     "UPDATE stock.balance_forward SET min_life = '1 hour'",
     "UPDATE stock.balance_forward SET near_expiry = '1 hour'",
     "UPDATE stock.balance_forward SET lots_since = NULL",
-    "UPDATE stock.balance_forward SET is_opening = true WHERE location = 'late'",
+    "UPDATE stock.balance_forward SET is_opening = true WHERE location = 'late' AND \
+     from_version = (SELECT max(from_version) FROM stock.balance_forward WHERE location = 'late')",
     "DELETE FROM stock.balance_forward WHERE location = 'dated'",
     "UPDATE stock.balance_forward SET location = 'elsewhere' WHERE location = 'dated'",
     "UPDATE stock.balance_forward_lot SET on_hand = on_hand + 1",
@@ -319,19 +321,22 @@ fn who_acts_on_a_key_while_it_is_archived_breaks_nothing() {
     }
     at_once(database, 6, |who, client| {
         if who == 0 {
-            for _ in 0..40 {
-                client.query_one("CALL stock.archive('0', 100)", &[]).unwrap();
+            for _ in 0..60 {
+                client.query_one("CALL stock.archive('0')", &[]).unwrap();
+                assert_eq!(value(client, "SELECT count(*) FROM stock.verify()"), "0");
             }
             return;
         }
-        for i in 0..400 {
-            let key = format!("k{}", (who * 7 + i * 3) % 40);
+        for i in 0..600 {
+            let key = format!("k{}", (who * 7 + i * 3) % 25);
             let sku = ["a", "b", "c"][i % 3];
             let order = format!("[{{\"sku\":\"{sku}\",\"location\":\"m\",\"quantity\":2}}]");
-            let text = match (who + i) % 4 {
+            let text = match (who + i) % 6 {
                 0 => format!("try_sell_stock('{key}', '{order}')"),
                 1 => format!("try_return_stock('{key}', NULL, 'back {i} {who}')"),
                 2 => format!("try_release_stock('{key}')"),
+                3 => format!("try_confirm_stock('{key}')"),
+                4 => format!("try_reopen_key('{key}', 'mistyped')"),
                 _ => format!("try_reserve_stock('{key}', '{order}', '{{\"ttl\": \"1 minute\"}}')"),
             };
             call(client, &text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
@@ -343,6 +348,55 @@ fn who_acts_on_a_key_while_it_is_archived_breaks_nothing() {
                       HAVING sum(quantity) FILTER (WHERE operation = 'return')
                            > coalesce(sum(quantity) FILTER (WHERE operation = 'confirm'), 0)) o";
     assert_eq!(value(&mut client, returned), "0", "more came back than was sold");
+    finish(database);
+}
+
+/// What is committed between the steps of a batch is not moved without having been counted: here it
+/// waits before it moves anything, and the key comes to life meanwhile.
+#[test]
+fn a_key_that_comes_to_life_in_the_middle_stays() {
+    let database = database();
+    let [mut client, mut holder, mut watcher, mut archiver] =
+        std::array::from_fn(|_| database.connect());
+    stocked(&mut client, "a", "m", 100);
+    outcome(&mut client, "sell_stock('order', 'a', 'm', 5)");
+    // A month is attached under a lock that this one holds.
+    holder
+        .batch_execute("BEGIN; LOCK TABLE stock.ledger_archive IN SHARE UPDATE EXCLUSIVE MODE")
+        .unwrap();
+    let process = backend(&mut archiver);
+    std::thread::scope(|scope| {
+        let batch = "SELECT * FROM stock.archive_batch('0', NULL, NULL, 100)";
+        let archiving = scope.spawn(|| archiver.execute(batch, &[]).unwrap());
+        wait_for_lock(&mut watcher, process);
+        assert_eq!(outcome(&mut client, "return_stock('order')"), "returned");
+        holder.batch_execute("COMMIT").unwrap();
+        archiving.join().unwrap();
+    });
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+    assert!(known(&mut client).contains("order"), "it happened a moment ago");
+    archive(&mut client);
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.ledger"), "0");
+    finish(database);
+}
+
+/// A session that sits on one level keeps neither buyers of others nor the feed waiting.
+#[test]
+fn a_level_that_stays_locked_is_left_to_the_next_run() {
+    let database = database();
+    let [mut client, mut idle, mut archiver] = std::array::from_fn(|_| database.connect());
+    for sku in ["a", "b"] {
+        stocked(&mut client, sku, "m", 100);
+        outcome(&mut client, &format!("sell_stock('{sku}', '{sku}', 'm', 5)"));
+    }
+    client.batch_execute("SELECT stock.emit_changes()").unwrap();
+    idle.batch_execute("BEGIN; SELECT stock.reserve_stock('idle', 'b', 'm', 1)").unwrap();
+    assert_eq!(archive(&mut archiver), (0, 0), "all four are of one batch");
+    let row = archiver.query_one("CALL stock.archive('0', 1)", &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2, "what is of the other level goes");
+    assert_eq!(known(&mut client), "b, stock of b m");
+    idle.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(archive(&mut archiver), (2, 3));
     finish(database);
 }
 
@@ -451,6 +505,17 @@ fn an_import_and_a_buyer_are_not_forgotten_with_their_rows() {
         .expect_err("its rows would come twice");
     assert_eq!(sqlstate(&error), "55000");
     assert_eq!(value(&mut client, "SELECT on_hand FROM stock.level"), "7");
+    client
+        .batch_execute(
+            "CREATE TABLE carts AS SELECT 'cart' AS key, 'a' AS sku, 'm' AS location,
+                    1 AS quantity, now() + interval '1 hour' AS expires_at",
+        )
+        .unwrap();
+    client.batch_execute("CALL stock.import('carts', 'carts', 'hold')").unwrap();
+    outcome(&mut client, "release_stock('cart')");
+    archive(&mut client);
+    let again = client.batch_execute("CALL stock.import('carts', 'carts', 'hold')");
+    assert_eq!(sqlstate(&again.expect_err("it would be held again")), "55000");
 
     outcome(&mut client, "sell_stock('p', 'a', 'm', 1, 'annika')");
     assert_eq!(value(&mut client, "SELECT stock.erase_buyer('annika', 'p-1')"), "6");

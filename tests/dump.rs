@@ -167,14 +167,14 @@ fn works(client: &mut postgres::Client, format: &str) {
     assert_eq!(sqlstate(&refused), "42501", "{format}: the role may not administer");
     client.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
     assert_eq!(outcome(client, "receive_stock('more', 'sku12', 'main', 7)"), "received");
+    let paid = "SELECT string_agg(concat_ws(' ', key, quantity), ', ' ORDER BY version)
+                  FROM stock.supplied";
+    assert_eq!(value(client, paid), "patient 4, paid 3", "{format}");
     // The archive goes on where it was: in the same months.
     client.batch_execute("CALL stock.archive('0')").unwrap();
     let months = "SELECT count(*) FROM pg_inherits
                    WHERE inhparent = 'stock.ledger_archive'::regclass";
     assert_eq!(value(client, months), "2", "{format}");
-    let paid = "SELECT string_agg(concat_ws(' ', key, quantity), ', ' ORDER BY version)
-                  FROM stock.supplied";
-    assert_eq!(value(client, paid), "patient 4, paid 3", "{format}");
     assert_eq!(outcome(client, "arrive_stock('lorry')"), "arrived", "{format}");
 }
 

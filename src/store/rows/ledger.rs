@@ -1,4 +1,4 @@
-//! stock.ledger: what happened to a level, for ever.
+//! stock.ledger: what happened to a level.
 
 use pg_stock_core::{Entry, LevelId, Name, Operation};
 use pgrx::pg_sys;
