@@ -266,9 +266,7 @@ $$;
 COMMENT ON FUNCTION stock.carry_forward(text[]) IS
     'Adds what the ledger rows of keys come to to the balances carried forward.';
 
-CREATE FUNCTION stock.move_to_archive(
-    chosen text[], cutoff timestamptz, moment timestamptz
-) RETURNS bigint
+CREATE FUNCTION stock.move_to_archive(chosen text[]) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET jit = off AS $$
 DECLARE
@@ -304,20 +302,26 @@ BEGIN
             RETURNING 1
         )
         SELECT count(*) FROM kept', columns, values_of)
-       INTO moved USING chosen, moment;
-    -- The key of an imported row ends with 64 digits; that of an imported order is its own.
-    UPDATE stock.import_batch b SET archived_at = moment
-     WHERE b.archived_at IS NULL
-       AND CASE b.mode WHEN 'hold' THEN b.started_at < cutoff
-           ELSE EXISTS (SELECT FROM unnest(chosen) AS k (key)
-                         WHERE k.key = 'pg_stock:import:' || b.batch || ':' || right(k.key, 64))
-           END;
+       INTO moved USING chosen, clock_timestamp();
     RETURN moved;
 END
 $$;
-COMMENT ON FUNCTION stock.move_to_archive(text[], timestamptz, timestamptz) IS
+COMMENT ON FUNCTION stock.move_to_archive(text[]) IS
     'Moves the ledger rows of keys, and what they did to lots, to stock.ledger_archive; answers '
     'how many.';
+
+CREATE FUNCTION stock.close_imports(chosen text[], cutoff timestamptz) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+-- The key of an imported row ends with 64 digits; that of an imported order is its own.
+UPDATE stock.import_batch b SET archived_at = clock_timestamp()
+ WHERE b.archived_at IS NULL
+   AND CASE b.mode WHEN 'hold' THEN b.started_at < cutoff
+       ELSE EXISTS (SELECT FROM unnest(chosen) AS k (key)
+                     WHERE k.key = 'pg_stock:import:' || b.batch || ':' || right(k.key, 64)) END
+$$;
+COMMENT ON FUNCTION stock.close_imports(text[], timestamptz) IS
+    'Closes the batches whose rows may be among keys that are archived: which of them took effect '
+    'is not known any more.';
 
 CREATE FUNCTION stock.archive_keys(chosen text[], known_rows bigint, cutoff timestamptz)
 RETURNS xid8
@@ -341,7 +345,8 @@ BEGIN
       FROM (SELECT array_agg(c.sku) AS skus, array_agg(c.location) AS locations
               FROM (SELECT DISTINCT o.sku, o.location FROM own o WHERE o.sku IS NOT NULL) c) l;
     PERFORM stock.carry_forward(chosen);
-    moved := stock.move_to_archive(chosen, cutoff, clock_timestamp());
+    moved := stock.move_to_archive(chosen);
+    PERFORM stock.close_imports(chosen, cutoff);
     -- Whoever acts on one of the keys does so with its levels locked, and looks again then. The
     -- ledger only grows: as many rows as were found at first are the same ones.
     PERFORM FROM unnest(skus, locations) AS c (sku, location)
@@ -464,8 +469,8 @@ COMMENT ON PROCEDURE stock.archive(interval, integer, bigint, bigint) IS
     'from stock.ledger to stock.ledger_archive, the keys of some batch_rows (1 to 100,000) ledger '
     'rows in each transaction; what they came to is carried forward in stock.balance_forward. From '
     'then on such a key is not known any more: a repeat of it is a new request. What was not sent '
-    'yet stays (stock.feed_lag). Answers how many keys and ledger rows. Ended at '
-    'any moment, it has done whole batches. Not inside a transaction block.';
+    'yet stays (stock.feed_lag). Answers how many keys and ledger rows. Ended at any moment, it '
+    'has done whole batches. Not inside a transaction block.';
 
 CREATE FUNCTION stock.schedule_archive(
     schedule text DEFAULT '37 3 * * *', older_than interval DEFAULT '400 days'

@@ -15,19 +15,6 @@ CREATE TABLE stock.ledger_archive (
 ) PARTITION BY RANGE (recorded_at);
 COMMENT ON TABLE stock.ledger_archive IS
     'Rows of the ledger whose keys were closed long ago, by month. Append-only.';
-DO $$
-DECLARE
-    c record;
-BEGIN
-    FOR c IN SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS meaning
-               FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = 'stock.ledger'::pg_catalog.regclass AND a.attnum > 0
-    LOOP
-        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.ledger_archive.%I IS %L',
-                                  c.attname, c.meaning);
-    END LOOP;
-END
-$$;
 COMMENT ON COLUMN stock.ledger_archive.archived_at IS
     'When it was moved here: the same for all rows of a key. A key that was used again since, and '
     'archived again, is here twice.';
@@ -163,20 +150,9 @@ SELECT NULL::timestamptz AS archived_at, NULL::jsonb AS lots, g.* FROM stock.led
 UNION ALL
 SELECT a.* FROM stock.ledger_archive a;
 COMMENT ON VIEW stock.history IS 'The ledger, with what was archived of it.';
-DO $$
-DECLARE
-    c record;
-BEGIN
-    FOR c IN SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS meaning
-               FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = 'stock.ledger_archive'::pg_catalog.regclass AND a.attnum > 0
-    LOOP
-        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.history.%I IS %L',
-                                  c.attname, c.meaning);
-    END LOOP;
-END
-$$;
 COMMENT ON COLUMN stock.history.archived_at IS 'When it was archived; NULL: it was not.';
+COMMENT ON COLUMN stock.history.lots IS
+    'What an archived row did to lots; of the others stock.ledger_lot tells.';
 
 CREATE VIEW stock.lot_history AS
 SELECT m.key, m.position, m.lot, m.on_hand_delta, m.reserved_delta, m.in_transit_delta, g.sku,
@@ -236,21 +212,6 @@ CREATE TYPE stock.entry AS (
     bought           bigint
 );
 COMMENT ON TYPE stock.entry IS 'A row of the ledger that gave its level a version.';
--- What it has of the ledger means what it means there.
-DO $$
-DECLARE
-    c record;
-BEGIN
-    FOR c IN SELECT e.attname, pg_catalog.col_description(g.attrelid, g.attnum) AS meaning
-               FROM pg_catalog.pg_attribute e
-               JOIN pg_catalog.pg_attribute g ON g.attname = e.attname
-              WHERE e.attrelid = 'stock.entry'::pg_catalog.regclass AND e.attnum > 0
-                AND g.attrelid = 'stock.ledger'::pg_catalog.regclass
-    LOOP
-        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.entry.%I IS %L', c.attname, c.meaning);
-    END LOOP;
-END
-$$;
 COMMENT ON COLUMN stock.entry.waiting_delta IS 'Change of waiting.';
 COMMENT ON COLUMN stock.entry.in_transit_delta IS 'Change of in_transit.';
 COMMENT ON COLUMN stock.entry.unsellable_delta IS 'Change of unsellable.';

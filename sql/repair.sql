@@ -137,9 +137,8 @@ END
 $$;
 COMMENT ON FUNCTION stock.remove_orphans(text, text, text) IS
     'Removes ledger rows of a level, or of all, whose operation does not exist, or that have lost '
-    'their level; and, of all, lots '
-    'that are bound to no hold, and what is said of lots by ledger rows that are not there. A '
-    'ledger row, repair, keeps them in its context.';
+    'their level; and, of all, lots that are bound to no hold, and what is said of lots by ledger '
+    'rows that are not there. A ledger row, repair, keeps them in its context.';
 
 -- -------------------------------------------------------------------------------------------------
 -- One level: first it is put down what is to be, then that is written.

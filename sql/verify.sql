@@ -344,6 +344,7 @@ SELECT o.sku, o.location, 'a lot''s date differs from the ledger (lot ' || o.lot
   JOIN (SELECT g.sku, g.location, g.lot, max(g.best_before) AS best_before
           FROM stock.ledger g
          WHERE g.operation = 'receive' AND g.best_before IS NOT NULL
+           AND (skus IS NULL OR g.sku = ANY (skus))
          GROUP BY g.sku, g.location, g.lot) d
     ON d.sku = o.sku AND d.location = o.location AND d.lot = o.lot
  WHERE d.best_before IS DISTINCT FROM o.best_before

@@ -330,17 +330,25 @@ COMMENT ON VIEW stock.ledger_rows IS
     'The ledger: every change to every level, what was archived included. A look-up by key uses an '
     'index; by SKU the whole ledger and archive are read, by time the whole ledger and the months '
     'of the archive that are asked for.';
--- Its columns mean what those of the table mean.
+-- What bears the name of a column of the ledger, and of which nothing else is said, means what it
+-- means there.
 DO $$
 DECLARE
     c record;
 BEGIN
-    FOR c IN SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS meaning
+    FOR c IN SELECT a.attrelid::pg_catalog.regclass AS place, a.attname,
+                    pg_catalog.col_description(g.attrelid, g.attnum) AS meaning
                FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = 'stock.ledger'::pg_catalog.regclass AND a.attnum > 0
+               JOIN pg_catalog.pg_attribute g ON g.attname = a.attname
+              WHERE a.attrelid IN ('stock.ledger_archive'::pg_catalog.regclass,
+                                   'stock.history'::pg_catalog.regclass,
+                                   'stock.entry'::pg_catalog.regclass,
+                                   'stock.ledger_rows'::pg_catalog.regclass)
+                AND g.attrelid = 'stock.ledger'::pg_catalog.regclass
+                AND a.attnum > 0 AND g.attnum > 0
+                AND pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
     LOOP
-        EXECUTE pg_catalog.format('COMMENT ON COLUMN stock.ledger_rows.%I IS %L',
-                                  c.attname, c.meaning);
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', c.place, c.attname, c.meaning);
     END LOOP;
 END
 $$;

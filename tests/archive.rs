@@ -6,33 +6,21 @@ use super::support::feed::{Follower, answer, levels, receive, shop};
 use super::support::{
     at_once, backend, call, database, finish, outcome, sqlstate, stocked, value, wait_for_lock,
 };
+use super::verify;
 use pg_stock_tests::invariants;
 use postgres::Client;
 
 /// Something of every kind of key: closed ones, and some of which something is open.
-const TRADE: &str = "
-    SELECT stock.set_limits('limits', 'a', 'm', 3, 50);
-    SELECT stock.freeze_level('f', 'a', 'm', 'x'); SELECT stock.unfreeze_level('u', 'a', 'm', 'x');
-    SELECT stock.reserve_stock('open', 'a', 'm', 5, buyer => 'b');
-    SELECT stock.sell_stock('sold', 'a', 'm', 5, buyer => 'b');
-    SELECT stock.return_stock('sold', '[{\"sku\":\"a\",\"location\":\"m\",\"quantity\":2}]', 'back');
-    SELECT stock.reserve_stock('late', 'a', 'm', 1, '1 ms', 'b'); SELECT pg_sleep(0.01);
-    SELECT stock.expire_reservations(10);
-    SELECT stock.release_stock('never heard of');
-    SELECT stock.dispatch_stock('lorry', '[{\"sku\":\"a\",\"from\":\"m\",\"to\":\"way\",
-                                           \"quantity\":9}]');
-    SELECT stock.arrive_stock('lorry', '[{\"sku\":\"a\",\"location\":\"way\",\"quantity\":4}]', 'p');
-    SELECT stock.receive_stock('few', 'a', 'late', 1);
-    SELECT stock.set_limits('pre-sale', 'a', 'late', backorder_limit => 20);
-    SELECT stock.sell_stock('paid', 'a', 'late', 5);
-    SELECT stock.reserve_stock('patient', 'a', 'late', 4);
-    SELECT stock.receive_stock('some', 'a', 'late', 2);
-    SELECT stock.receive_stock('d0', 'a', 'dated', 4);
-    SELECT stock.receive_stock('d1', 'a', 'dated', 3, NULL, 'x', '2060-01-01');
-    SELECT stock.receive_stock('d2', 'a', 'dated', 3, NULL, 'y', '2061-01-01');
-    SELECT stock.freeze_lot('glass', 'a', 'dated', 'y', 'glass found');
-    SELECT stock.sell_stock('eaten', 'a', 'dated', 2, buyer => 'c');
-    SELECT stock.reserve_stock('eater', 'a', 'dated', 1)";
+fn trade(client: &mut Client) {
+    verify::trade(client);
+    client
+        .batch_execute(
+            "SELECT stock.return_stock('sold', '[{\"sku\":\"a\",\"location\":\"m\",
+                                                 \"quantity\":2}]', 'back');
+             SELECT stock.sell_stock('eaten', 'a', 'dated', 2, buyer => 'c')",
+        )
+        .unwrap();
+}
 
 /// All that can be looked up of the past.
 const PAST: &[&str] = &[
@@ -64,14 +52,13 @@ fn known(client: &mut Client) -> String {
 fn closed_keys_go_and_all_adds_up_and_is_found() {
     let database = database();
     let mut client = database.connect();
-    stocked(&mut client, "a", "m", 100);
-    client.batch_execute(TRADE).unwrap();
+    trade(&mut client);
     let before = past(&mut client);
     let rows: i64 = value(&mut client, "SELECT count(*) FROM stock.ledger").parse().unwrap();
 
     let (keys, moved) = archive(&mut client);
 
-    assert_eq!(known(&mut client), "eater, lorry, open, paid, patient");
+    assert_eq!(known(&mut client), "eater, held, late, lorry, paid, patient");
     let left: i64 = value(&mut client, "SELECT count(*) FROM stock.ledger").parse().unwrap();
     assert_eq!((keys > 10, moved), (true, rows - left));
     assert_eq!(past(&mut client), before);
@@ -80,7 +67,8 @@ fn closed_keys_go_and_all_adds_up_and_is_found() {
     // What was open goes on, and goes once it is closed; then one row is left of each level.
     client
         .batch_execute(
-            "SELECT stock.confirm_stock('open'); SELECT stock.release_stock('patient');
+            "SELECT stock.confirm_stock('held'); SELECT stock.release_stock('late');
+             SELECT stock.release_stock('patient');
              SELECT stock.receive_stock('rest', 'a', 'late', 9);
              SELECT stock.release_stock('eater'); SELECT stock.arrive_stock('lorry')",
         )
@@ -135,8 +123,7 @@ const FALSIFICATIONS: &[&str] = &[
 fn what_is_carried_forward_cannot_be_falsified_unseen() {
     let database = database();
     let mut client = database.connect();
-    stocked(&mut client, "a", "m", 100);
-    client.batch_execute(TRADE).unwrap();
+    trade(&mut client);
     archive(&mut client);
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
     for falsification in FALSIFICATIONS {
