@@ -347,8 +347,9 @@ BEGIN
     PERFORM stock.carry_forward(chosen);
     moved := stock.move_to_archive(chosen);
     PERFORM stock.close_imports(chosen, cutoff);
-    -- Whoever acts on one of the keys does so with its levels locked, and looks again then. The
-    -- ledger only grows: as many rows as were found at first are the same ones.
+    -- Whoever acts on one of the keys does so with its levels locked, and looks again then; what
+    -- is done to one without lines means the same without its past. The ledger only grows: as many
+    -- rows as were found at first are the same ones.
     PERFORM FROM unnest(skus, locations) AS c (sku, location)
        JOIN stock.level l ON l.sku = c.sku AND l.location = c.location
       ORDER BY l.sku, l.location

@@ -368,6 +368,57 @@ fn a_key_that_comes_to_life_in_the_middle_stays() {
 }
 
 /// A session that sits on one level keeps neither buyers of others nor the feed waiting.
+/// A key without lines has no level whose lock would keep it from being archived while somebody acts
+/// on it.
+#[test]
+fn what_is_done_to_a_key_without_lines_while_it_is_archived_means_the_same() {
+    let database = database();
+    let (mut client, mut archiver) = (database.connect(), database.connect());
+    let reserve = |key: &str| format!("try_reserve_stock('{key}', 'a', 'm', 5)");
+    let reopen = |key: &str| format!("try_reopen_key('{key}', 'mistyped')");
+    let release = |key: &str| format!("try_release_stock('{key}')");
+    for key in ["reopened", "released", "reserved"] {
+        assert_eq!(outcome(&mut client, &release(key)), "cancelled");
+    }
+    for key in ["released", "reserved"] {
+        assert_eq!(outcome(&mut client, &reopen(key)), "reopened");
+    }
+    archiver
+        .batch_execute("BEGIN; SELECT * FROM stock.archive_batch('0', NULL, NULL, 100)")
+        .unwrap();
+    stocked(&mut client, "a", "m", 100);
+    assert_eq!(outcome(&mut client, &reopen("reopened")), "reopened");
+    assert_eq!(outcome(&mut client, &release("released")), "cancelled");
+    assert_eq!(outcome(&mut client, &reserve("reserved")), "reserved");
+    archiver.batch_execute("COMMIT").unwrap();
+    let left = "SELECT string_agg(key || ' ' || operation, ', ' ORDER BY position)
+                  FROM stock.ledger WHERE operation <> 'receive'";
+    assert_eq!(
+        value(&mut client, left),
+        "reopened reopen, released cancel, reserved reserve",
+        "all else was archived"
+    );
+
+    let mut expect = |call: String, told: &str| {
+        assert_eq!(outcome(&mut client, &call), told, "{call}");
+    };
+    expect(release("reopened"), "cancelled");
+    for key in ["reopened", "released"] {
+        expect(release(key), "cancelled");
+        expect(reserve(key), "already_released");
+        expect(reopen(key), "reopened");
+        expect(reserve(key), "reserved");
+    }
+    for key in ["reopened", "released", "reserved"] {
+        expect(reserve(key), "reserved");
+        expect(release(key), "released");
+        expect(reopen(key), "key_conflict");
+    }
+    assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
+    archive(&mut client);
+    finish(database);
+}
+
 #[test]
 fn a_level_that_stays_locked_is_left_to_the_next_run() {
     let database = database();

@@ -1,6 +1,7 @@
 //! What has become of a reservation, computed from its ledger entries and the time.
 
 use crate::facts::{Entry, LevelId, Micros, NEVER, Operation, Units};
+use crate::limits::OWN_PREFIX;
 use crate::name::Name;
 use crate::outcome::{Outcome, State};
 use crate::units;
@@ -79,10 +80,10 @@ impl Standing {
     pub fn at<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone, now: Micros) -> Standing {
         let mut standing = Standing { claim: Claim::Free, lines: Vec::new() };
         // Each cancellation but the last was taken back.
-        let count = |operation| {
-            entries.clone().into_iter().filter(|entry| entry.operation == operation).count()
-        };
-        let is_cancelled = count(Operation::Cancel) > count(Operation::Reopen);
+        let times = times_reopened(entries.clone());
+        let is_cancelled = entries.clone().into_iter().any(|entry| {
+            entry.operation == Operation::Cancel && own_number(&entry.operation_key) == times
+        });
         let makes_lines =
             |entry: &&Entry| matches!(entry.operation, Operation::Reserve | Operation::Cancel);
         entries.clone().into_iter().filter(makes_lines).for_each(|entry| standing.take(entry));
@@ -121,6 +122,30 @@ impl Standing {
             }
         }
     }
+}
+
+/// How often a key was made usable again. Told by the number that each reserve, cancellation and
+/// reopening carries, and not by counting: what came before may have been archived meanwhile, for
+/// a key that has no lines has no level whose lock would keep it.
+pub(crate) fn times_reopened<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> i64 {
+    let is_numbered = |entry: &&Entry| {
+        matches!(entry.operation, Operation::Reserve | Operation::Cancel | Operation::Reopen)
+    };
+    let numbered = entries.into_iter().filter(is_numbered);
+    numbered.map(|entry| own_number(&entry.operation_key)).max().unwrap_or(0)
+}
+
+/// An operation key of our own, for what may happen to a line or a key more than once: each
+/// deadline of a hold passes or is moved to once, each cancellation is taken back once, each
+/// version of a level supplies one line.
+pub(crate) fn own_key(number: i64) -> Name {
+    Name::from(format!("{OWN_PREFIX}{number}").as_str())
+}
+
+/// The number of an operation key of our own; 0 where it is none.
+fn own_number(operation_key: &Name) -> i64 {
+    let digits = operation_key.as_bytes().strip_prefix(OWN_PREFIX.as_bytes());
+    digits.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
 }
 
 impl LineStanding {

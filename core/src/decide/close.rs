@@ -4,13 +4,13 @@
 use super::choice::{Choice, goods, promises};
 use super::holds::Taken;
 use super::parts::{Part, accept, parts, refuse_parts, refuse_standing};
-use super::work::{Place, Work, own_key};
+use super::work::{Place, Work};
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, LotMove, Operation};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
-use crate::standing::{Claim, LineStanding};
+use crate::standing::{Claim, LineStanding, own_key};
 use crate::units;
 
 /// Takes held units out of the stock; units whose hold has lapsed are taken again if they are

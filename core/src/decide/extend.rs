@@ -2,13 +2,13 @@
 
 use super::choice::{Choice, promises};
 use super::parts::{Part, accept, all_parts, refuse_parts, unknown};
-use super::work::{Place, Work, own_key};
+use super::work::{Place, Work};
 use crate::answer::Answer;
 use crate::facts::{Entry, Hold, Micros, NEVER, Operation};
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::request::{Line, Request};
-use crate::standing::{Claim, LineStanding};
+use crate::standing::{Claim, LineStanding, own_key};
 
 /// Moves the deadline of everything still held to `ttl` from now, never earlier than it was; units
 /// whose hold has lapsed are held again if they are there. The greatest deadline counts however

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use super::HoldChange;
 use super::choice::{Choice, promises};
-use super::work::{Place, Work, blank, own_key};
+use super::work::{Place, Work, blank};
 use crate::facts::{Entry, Hold, LevelId, Micros, Operation, Units};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::request::Request;
-use crate::standing::LineStanding;
+use crate::standing::{LineStanding, own_key};
 use crate::units;
 
 /// Units taken out of a hold.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::choice::goods;
-use super::work::{Work, own_key};
+use super::work::Work;
 use crate::facts::{Entry, LevelId, Lot, LotMove, Micros, Operation, Units};
 use crate::fault::Fault;
 use crate::name::Name;
 use crate::outcome::Outcome;
 use crate::request::{Line, NamedLot, Request};
+use crate::standing::own_key;
 
 impl Work {
     /// Where goods of lots, as they are at another level, come to: each in the lot of its name. A

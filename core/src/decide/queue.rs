@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::choice::{Choice, goods, promises};
 use super::holds::Taken;
-use super::work::{Place, Work, blank, own_key};
+use super::work::{Place, Work, blank};
 use super::{Decision, WaitChange};
 use crate::facts::{Entry, Facts, LevelId, Operation, Wait};
 use crate::fault::Fault;
 use crate::limits;
 use crate::name::Name;
+use crate::standing::own_key;
 
 /// The heads of queues.
 pub type Queues = HashMap<LevelId, VecDeque<Wait>>;

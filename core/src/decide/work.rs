@@ -12,7 +12,7 @@ use crate::limits;
 use crate::name::Name;
 use crate::outcome::{Outcome, State};
 use crate::request::{Line, Request};
-use crate::standing::{Claim, LineStanding, Standing};
+use crate::standing::{Claim, LineStanding, Standing, own_key, times_reopened};
 
 /// Where a place in a queue is that is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Work {
 
     /// How often the key was made usable again.
     pub fn times_reopened(&self, key: &Name) -> i64 {
-        self.history(key).iter().filter(|entry| entry.operation == Operation::Reopen).count() as i64
+        times_reopened(self.history(key))
     }
 
     /// Writes an entry and carries it out on its level.
@@ -400,13 +400,6 @@ fn tell_state(answer: &mut Answer, standing: &Standing) {
     };
     answer.expires_at = line.and_then(LineStanding::expires_at);
     answer.backordered = line.map_or(0, LineStanding::backordered);
-}
-
-/// An operation key of our own, for what may happen to a line or a key more than once: each
-/// deadline of a hold passes or is moved to once, each cancellation is taken back once, each
-/// version of a level supplies one line.
-pub(super) fn own_key(number: i64) -> Name {
-    Name::from(format!("{}{number}", limits::OWN_PREFIX).as_str())
 }
 
 pub(super) fn blank(
