@@ -18,6 +18,7 @@ unexport PGHOST PGPORT PGUSER PGDATABASE PGDATA PGSERVICE PGOPTIONS
 # pgrx asks who it is; a shell that nobody logged in to does not say.
 export USER       := $(or $(USER),$(shell id -un))
 # Where the scripts write down what they had to skip.
+export PG
 export PG_STOCK_SKIPPED := $(STAGE)/skipped
 export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 
@@ -105,7 +106,7 @@ lint: stage ## formatting, warnings, documentation, who uses whom, SQL safety
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo clippy --manifest-path core/fuzz/Cargo.toml --target-dir target/fuzz --quiet -- -D warnings
 	cargo test -p pg_stock_tests --test house
-	scripts/lint.sh $(COPY)$(shell $(SYSTEM) --sharedir 2>/dev/null)/extension $(TOOLS)
+	scripts/lint.sh "$$($(CONFIG) --sharedir)/extension" $(TOOLS)
 
 install: setup ## build and install into the system's PostgreSQL
 	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
@@ -122,9 +123,9 @@ rust:
 	@command -v cargo >/dev/null || { echo 'Rust is missing (cargo is not in PATH): install it by rustup, 1.95 or newer' >&2; exit 1; }
 
 setup: rust
-	@scripts/setup.sh packages $(PG)
+	@scripts/setup.sh packages $(PG) $(SYSTEM)
 	@scripts/setup.sh pgrx $(PGRX) $(TOOLS)
-	@scripts/setup.sh copy $(SYSTEM) $(COPY)
+	@scripts/setup.sh copy $(PG) $(SYSTEM) $(COPY)
 	@mkdir -p $(PGRX_HOME)
 	@grep -qsF '$(CONFIG)' $(PGRX_HOME)/config.toml || cargo pgrx init --pg$(PG) $(CONFIG)
 

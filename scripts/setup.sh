@@ -1,10 +1,14 @@
 #!/bin/sh
 # Installs what building and testing need, and makes a private copy of PostgreSQL to install into.
-#   setup.sh packages PG        Debian packages: PostgreSQL PG, its headers, libclang, a C compiler
+#   setup.sh packages PG PG_CONFIG
+#                               Debian packages: libclang, a C compiler; PostgreSQL PG and its headers, unless PG_CONFIG
+#                               is that of one; where apt has none, what scripts/server.sh needs
 #   setup.sh demo-packages      what the demo needs beside that: Redis
 #   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
 #   setup.sh monitoring DIR     Prometheus and its exporters below DIR: unpacked, for installed they would run
-#   setup.sh copy PG_CONFIG DIR a copy of that PostgreSQL below DIR: nothing is installed into the system's own
+#   setup.sh copy PG PG_CONFIG DIR
+#                               a copy of that PostgreSQL below DIR: nothing is installed into the system's own; where
+#                               there is none, the one that scripts/server.sh brings
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
 
@@ -16,8 +20,32 @@ as_root() {
 }
 
 packages() {
-    install_missing "postgresql-$1" "postgresql-server-dev-$1" libclang-dev clang build-essential pkg-config libssl-dev \
-        sudo python3-venv ca-certificates
+    if is_whole "$2"; then
+        server=""
+    elif is_known "postgresql-$1"; then
+        server="postgresql-$1 postgresql-server-dev-$1"
+    elif is_debian && [ "$2" = "/usr/lib/postgresql/$1/bin/pg_config" ]; then
+        server=patchelf
+    else
+        unknown "postgresql-$1"
+    fi
+    # shellcheck disable=SC2086 # a list of words
+    install_missing $server libclang-dev clang build-essential pkg-config libssl-dev sudo python3-venv ca-certificates
+}
+
+# A PostgreSQL with its headers.
+is_whole() {
+    [ -x "$1" ] && [ -e "$("$1" --includedir-server)/postgres.h" ]
+}
+
+is_known() {
+    is_installed "$1" && return
+    [ -n "$(apt-get indextargets 'Created-By: Packages')" ] || as_root apt-get update -q
+    apt-cache show "$1" >/dev/null 2>&1
+}
+
+is_debian() {
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]
 }
 
 # redis-tools has the program of the server, without the service that redis-server would start.
@@ -27,7 +55,8 @@ demo_packages() {
 
 test_packages() {
     demo_packages
-    install_missing "postgresql-$1-cron" python3-psycopg2
+    install_missing python3-psycopg2
+    ! is_installed "postgresql-$1" || install_missing "postgresql-$1-cron"
 }
 
 monitoring() {
@@ -80,14 +109,18 @@ allow_clusters() {
 }
 
 unknown() {
-    echo "apt knows no package $1. Another PostgreSQL can be named: make SYSTEM=/path/of/its/pg_config PG=its-major;" >&2
-    echo "or add a repository that has it, PostgreSQL's own say." >&2
+    echo "apt knows no package $1. Another PostgreSQL, with its headers, can be named: make SYSTEM=/path/of/its/pg_config" >&2
+    echo "PG=its-major; or add a repository that has it, PostgreSQL's own say." >&2
     exit 1
 }
 
 # PostgreSQL finds its files relative to its programs, so that a copy of the tree is a whole installation.
 copy() {
-    config=$1 dir=$2
+    pg=$1 config=$2 dir=$3
+    if [ ! -x "$config" ]; then
+        [ -x "$dir$config" ] || "$(dirname "$0")/server.sh" "$pg" "$dir"
+        return
+    fi
     # Another version, or another extension beside ours: copy anew.
     version="$("$config" --version) $(ls "$("$config" --sharedir)/extension" "$("$config" --pkglibdir)" | cksum)"
     [ "$(cat "$dir/version" 2>/dev/null)" = "$version" ] && return
