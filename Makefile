@@ -22,10 +22,16 @@ export PG
 export PG_STOCK_SKIPPED := $(STAGE)/skipped
 export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 
+MAJORS   := 15 16 17 18
+VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# What the core promises; and what a major of PostgreSQL may break first.
+PROMISES := races isolation pairs interruptions outcome_table expiry settle queues road lots
+RISKY    := direct early races durability worker feed schema surroundings plans
+
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint install package clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-other-majors test-risky test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint install package image test-package dist clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -34,7 +40,7 @@ help: ## list the targets
 demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold; ARGS=--show-sql shows the queries
 	cargo run --release -p pg_stock_bench -- flash-sale $(ARGS)
 
-test: rust no-skips test-packages test-core test-database test-outside test-settings test-cache test-monitoring ## all tests
+test: rust no-skips test-packages test-core test-database test-outside test-settings test-upgrade test-cache test-monitoring ## all tests
 	@echo 'All groups passed. What was skipped, and why:'
 	@cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 
@@ -55,10 +61,28 @@ test-outside: rust test-packages stage ## over real connections: races, interrup
 
 test-settings: rust test-packages stage ## the promises of the core again, with each other way to let go and to write
 	for setting in early_lock_release=off early_lock_release=transaction direct_access=off; do \
-		PG_STOCK_SETTINGS=pg_stock.$$setting cargo test -p pg_stock_tests --test outside -- \
-			races isolation pairs interruptions outcome_table expiry settle queues road lots \
-			|| exit 1; \
+		PG_STOCK_SETTINGS=pg_stock.$$setting cargo test -p pg_stock_tests --test outside -- $(PROMISES) || exit 1; \
 	done
+
+test-upgrade: rust test-packages stage ## the promises with the SQL of each earlier release, before and after its update; pg_upgrade
+	for script in $(filter-out %--$(VERSION).sql,$(wildcard sql/released/*.sql)); do \
+		release=$${script#*--}; export PG_STOCK_VERSION=$${release%.sql}; \
+		cargo test -p pg_stock_tests --test outside -- $(PROMISES) && \
+		PG_STOCK_UPDATE=1 cargo test -p pg_stock_tests --test outside -- $(PROMISES) || exit 1; \
+	done
+	scripts/test-pg-upgrade.sh $(PG) $(STAGE) $(shell printf '%s\n' $(MAJORS) | sort -rn | awk '$$1 > $(PG)')
+
+test-majors: rust no-skips test-core ## all tests that the database's major matters to, with each major
+	for major in $(MAJORS); do \
+		$(MAKE) PG=$$major test-packages test-database test-outside test-settings test-upgrade || exit 1; \
+	done
+	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
+
+test-other-majors: rust ## the riskiest tests with the other majors
+	for major in $(filter-out $(PG),$(MAJORS)); do $(MAKE) PG=$$major test-risky || exit 1; done
+
+test-risky: rust test-packages stage
+	scripts/test-outside.sh $(CONFIG) $(RISKY)
 
 test-cache: rust test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)
@@ -106,13 +130,28 @@ lint: stage ## formatting, warnings, documentation, who uses whom, SQL safety
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo clippy --manifest-path core/fuzz/Cargo.toml --target-dir target/fuzz --quiet -- -D warnings
 	cargo test -p pg_stock_tests --test house
-	scripts/lint.sh "$$($(CONFIG) --sharedir)/extension" $(TOOLS)
+	scripts/lint.sh "$$($(CONFIG) --sharedir)/extension" $(TOOLS) $(VERSION)
 
 install: setup ## build and install into the system's PostgreSQL
 	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
 
-package: setup ## build a tree to be packed, below target/release
-	cargo pgrx package --pg-config $(SYSTEM) $(FEATURES)
+package: setup ## Debian packages of the extension for PostgreSQL PG and of the cache worker, into target/packages
+	@scripts/setup.sh package-packages
+	cargo pgrx package --pg-config $(CONFIG) $(FEATURES)
+	scripts/package.sh server $(PG) target/release/pg_stock-pg$(PG) target/packages
+	cargo build --release -p pg_stock_cache
+	scripts/package.sh cache target/release/pg-stock-cache target/packages
+
+image: package ## OCI images of the packages: pg_stock:PG, pg_stock_cache:PG, pg_stock_extension:PG; BASE=debian:bookworm
+	scripts/image.sh $(PG) target/packages $(BASE)
+
+test-package: package ## what was packed is installed, used and removed in containers
+	@scripts/setup.sh test-package-packages
+	scripts/test-package.sh $(PG) target/packages
+	scripts/test-image.sh $(PG) target/packages
+
+dist: ## a release for PGXN, of what is committed, into target
+	scripts/dist.sh $(VERSION)
 
 clean: ## remove everything that was built
 	rm -rf target .tools $(STAGE) core/fuzz/target
@@ -137,6 +176,7 @@ test-packages:
 
 stage: setup
 	cargo pgrx install --pg-config $(CONFIG) $(FEATURES)
+	@cp sql/released/*.sql "$$($(CONFIG) --sharedir)/extension"
 
 stage-release: setup
 	cargo pgrx install --release --pg-config $(CONFIG) $(FEATURES)

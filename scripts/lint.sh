@@ -1,8 +1,8 @@
 #!/bin/sh
 # What the compiler does not check: where SQL text stands, and that the install script is safe.
-#   lint.sh EXTENSION_DIR TOOLS_DIR
+#   lint.sh EXTENSION_DIR TOOLS_DIR VERSION
 set -eu
-extension_dir=$1 tools=$2
+extension_dir=$1 tools=$2 version=$3
 status=0
 
 fail() {
@@ -15,8 +15,9 @@ grep -rnE '"(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM) ' src --include='*.rs' 
     && fail 'SQL text belongs into src/store/sql/'
 
 # The install script: nothing that a hostile schema could catch.
-script=$(find "$extension_dir" -name 'pg_stock--*.sql' | sort | tail -n 1)
+script=$extension_dir/pg_stock--$version.sql
 grep -nE 'CREATE OR REPLACE|CREATE [A-Z ]+ IF NOT EXISTS' "$script" && fail 'the install script must create, not replace'
+scripts/released.sh check "$version" || status=1
 if [ ! -x "$tools/python/bin/pgspot" ]; then
     python3 -m venv "$tools/python"
     "$tools/python/bin/pip" install --quiet --disable-pip-version-check pgspot

@@ -5,6 +5,9 @@
 #                               is that of one; where apt has none, what scripts/server.sh needs
 #   setup.sh demo-packages      what the demo needs beside that: Redis
 #   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
+#   setup.sh package-packages   what makes packages
+#   setup.sh test-package-packages
+#                               what looks at packages
 #   setup.sh monitoring DIR     Prometheus and its exporters below DIR: unpacked, for installed they would run
 #   setup.sh copy PG PG_CONFIG DIR
 #                               a copy of that PostgreSQL below DIR: nothing is installed into the system's own; where
@@ -57,6 +60,14 @@ test_packages() {
     demo_packages
     install_missing python3-psycopg2
     ! is_installed "postgresql-$1" || install_missing "postgresql-$1-cron"
+}
+
+package_packages() {
+    install_missing debhelper dpkg-dev
+}
+
+test_package_packages() {
+    install_missing lintian
 }
 
 monitoring() {

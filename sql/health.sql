@@ -118,8 +118,12 @@ BEGIN
     value := stock.library_version();
     ok := value = "limit";
     message := 'the version of the library, and that of what is installed in this database';
-    hint := CASE WHEN NOT ok THEN 'ALTER EXTENSION pg_stock UPDATE; connect anew where the library '
-                                  'is the older one.' END;
+    hint := CASE WHEN ok THEN NULL
+                 WHEN string_to_array(value, '.')::integer[]
+                      > string_to_array("limit", '.')::integer[]
+                 THEN 'The database is behind: ALTER EXTENSION pg_stock UPDATE.'
+                 ELSE 'The library is behind: install that of the database, and restart the server '
+                      'where it is preloaded; else connect anew.' END;
     RETURN NEXT;
 
     name := 'preload';

@@ -11,8 +11,9 @@ use postgres::Client;
 use super::support::{database, value};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
+    "docs/installing.md",
     "docs/reference.md",
     "docs/goods.md",
     "docs/operating.md",

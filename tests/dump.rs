@@ -6,7 +6,7 @@ use pg_stock_tests::{Cluster, invariants};
 use postgres::Client;
 
 /// Something of everything.
-fn trade(client: &mut Client) {
+pub fn trade(client: &mut Client) {
     client
         .batch_execute(
             "SELECT stock.receive_stock('r' || i, 'sku' || i, 'main', 100)
@@ -38,7 +38,7 @@ const ARCHIVE: [&str; 4] =
     ["ledger_archive", "balance_forward", "balance_forward_lot", "balance_forward_buyer"];
 
 /// What is past: two months of it.
-fn archived(client: &mut Client) {
+pub fn archived(client: &mut Client) {
     client
         .batch_execute(
             "SELECT stock.receive_stock('long ago', 'sku3', 'main', 5);
@@ -147,7 +147,7 @@ fn a_dump_of_schemas_has_no_stock() {
 }
 
 /// The next calls work, as the role that had the right before, and an earlier key is still known.
-fn works(client: &mut postgres::Client, format: &str) {
+pub fn works(client: &mut postgres::Client, format: &str) {
     client.batch_execute("SET SESSION AUTHORIZATION shop").unwrap();
     let rows = call(client, "reserve_stock('open 5', 'sku5', 'main', 2, buyer => 'b')").unwrap();
     assert!(rows[0].replayed && rows[0].state == "held", "{format}: {rows:?}");

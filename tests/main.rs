@@ -42,6 +42,7 @@ mod standby;
 mod stat;
 mod support;
 mod surroundings;
+mod upgrade;
 mod values;
 mod verify;
 mod windows;

@@ -277,7 +277,7 @@ fn what_is_kept_of_a_repair_is_bounded_and_names_nobody() {
 /// Levels are locked in the order of their bytes, whatever the locale of the database: every call
 /// does, and two orders would meet.
 #[test]
-fn levels_are_locked_in_the_order_of_their_bytes() {
+fn levels_are_locked_in_the_order_of_their_bytes_whatever_icu_says() {
     let mut admin = cluster().connect("postgres");
     admin
         .batch_execute(

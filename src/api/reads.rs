@@ -46,7 +46,7 @@ fn check_name(fcinfo: pg_sys::FunctionCallInfo) {
 /// `library_version()`
 #[pg_extern(sql = false)]
 fn library_version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+    store::LIBRARY_VERSION
 }
 
 /// `operations()`

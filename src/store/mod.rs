@@ -51,7 +51,7 @@ pub use clock::now;
 pub use expire::{expire, forget, is_restoring, is_subscribed};
 pub use import::import;
 pub use pay::pay;
-pub use reads::{available, standing, standings};
+pub use reads::{LIBRARY_VERSION, available, installed_version, standing, standings};
 pub use run::run;
 pub use sound::run_what_is_sound;
 pub use spoil::spoil;

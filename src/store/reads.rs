@@ -7,9 +7,17 @@ use pg_stock_core::{LevelId, Name};
 
 use super::access::Access;
 use super::clock::now;
-use super::load;
+use super::{load, sql};
 use crate::durable;
 use crate::error::Error;
+
+/// The version of this library.
+pub const LIBRARY_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version of what is installed in this database.
+pub fn installed_version() -> Result<Option<Name>, Error> {
+    Ok(sql::INSTALLED_VERSION.query(&[], |row| row.name(0))?.pop())
+}
 
 /// Units of a level that may still be promised; `None` for an unknown level.
 pub fn available(at: LevelId) -> Result<Option<i64>, Error> {

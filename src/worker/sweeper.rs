@@ -59,7 +59,23 @@ pub extern "C-unwind" fn pg_stock_sweeper_main(argument: pg_sys::Datum) {
         _ => {}
     }
     if let Some(post) = board::begin_work(database, own) {
+        say_who_is_behind();
         stay(post);
+    }
+}
+
+/// Writes into the log that the library and the extension of this database are not of the same
+/// release.
+fn say_who_is_behind() {
+    let version = || or_raise(store::installed_version());
+    let found = process::attempt(|| process::active(c"pg_stock: comparing versions", version));
+    let (Ok(Some(installed)), ours) = (found, store::LIBRARY_VERSION) else { return };
+    if installed.as_bytes() != ours.as_bytes() {
+        let text = format!(
+            "the library pg_stock is {ours}, the extension in this database is {installed}"
+        );
+        let next = "Both go on working. See the row version of stock.health().";
+        ereport!(PgLogLevel::LOG, PgSqlErrorCode::ERRCODE_WARNING, text, next);
     }
 }
 

@@ -63,20 +63,44 @@ impl Cluster {
         );
         let common = std::env::var("PG_STOCK_SETTINGS").unwrap_or_default();
         let common = common.split(';').filter(|setting| !setting.is_empty());
-        common
-            .chain(settings.iter().copied())
-            .for_each(|setting| conf.push_str(&format!("{}\n", setting.replacen('=', " = ", 1))));
         cluster.append("postgresql.conf", &conf);
+        cluster.configure(common.chain(settings.iter().copied()));
         cluster.resume();
         let mut client = cluster.connect("postgres");
         client
             .batch_execute("CREATE DATABASE stock_template IS_TEMPLATE true")
             .expect("a template");
+        cluster.connect("stock_template").batch_execute(&extension()).expect("the extension");
         cluster
-            .connect("stock_template")
-            .batch_execute("CREATE EXTENSION pg_stock")
-            .expect("the extension");
-        cluster
+    }
+
+    /// A server of the major whose programs are in this folder, to which pg_upgrade brings all that
+    /// this one has. This one is stopped.
+    ///
+    /// # Panics
+    /// If it cannot be upgraded.
+    pub fn upgraded(&self, programs: &Path, settings: &[&str]) -> Cluster {
+        self.stop(false);
+        let mut newer = Cluster::new();
+        newer.programs = programs.to_owned();
+        newer.port = self.port;
+        let initdb = ["-D", &newer.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8"];
+        let as_before = ["--no-locale", "--no-data-checksums"];
+        // Before 18 there are none unless they are asked for, and no such option.
+        if let Err(error) = newer.try_run("initdb", &[&initdb[..], &as_before].concat()) {
+            assert!(error.contains("no-data-checksums"), "{error}");
+            newer.run("initdb", &[&initdb[..], &as_before[..1]].concat());
+        }
+        let socket = format!("unix_socket_directories='{}'", newer.socket());
+        let own = [&socket[..], "listen_addresses=''", "dynamic_shared_memory_type=mmap"];
+        newer.configure(own.iter().chain(settings).copied());
+        let [old, new] = [self, &newer].map(|cluster| cluster.programs.display().to_string());
+        newer.run(
+            "pg_upgrade",
+            &["-b", &old, "-B", &new, "-d", &self.data(), "-D", &newer.data(), "-U", "postgres"],
+        );
+        newer.resume();
+        newer
     }
 
     /// Makes and starts a standby of this server, which follows it until it is promoted.
@@ -248,7 +272,7 @@ impl Cluster {
         self.connect("postgres")
             .batch_execute(&format!("CREATE DATABASE {name}"))
             .expect("a database");
-        self.connect(name).batch_execute("CREATE EXTENSION pg_stock").expect("the extension");
+        self.connect(name).batch_execute(&extension()).expect("the extension");
         self.existing(name)
     }
 
@@ -297,6 +321,12 @@ impl Cluster {
         self.folder.path().join("data").display().to_string()
     }
 
+    /// Writes settings (`name=value`) to the configuration.
+    fn configure<'s>(&self, settings: impl Iterator<Item = &'s str>) {
+        let line = |setting: &str| format!("{}\n", setting.replacen('=', " = ", 1));
+        self.append("postgresql.conf", &settings.map(line).collect::<String>());
+    }
+
     fn append(&self, file: &str, text: &str) {
         use std::io::Write;
         let path = Path::new(&self.data()).join(file);
@@ -308,7 +338,7 @@ impl Cluster {
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         // A server's environment may ask for Rust backtraces: no user is to see one all the same.
-        command.current_dir("/tmp").env("RUST_BACKTRACE", "1");
+        command.current_dir(self.folder.path()).env("RUST_BACKTRACE", "1");
         for (variable, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"))
         {
@@ -345,6 +375,18 @@ impl Database<'_> {
     pub fn name(&self) -> &'static str {
         self.name
     }
+}
+
+/// How the extension is made: by the released script that the environment variable
+/// `PG_STOCK_VERSION` names, or the one that is; updated, where `PG_STOCK_UPDATE` is set, too.
+fn extension() -> String {
+    let version = std::env::var("PG_STOCK_VERSION").map(|version| format!(" VERSION '{version}'"));
+    let update = std::env::var("PG_STOCK_UPDATE").map(|_| "; ALTER EXTENSION pg_stock UPDATE");
+    format!(
+        "CREATE EXTENSION pg_stock{}{}",
+        version.unwrap_or_default(),
+        update.unwrap_or_default()
+    )
 }
 
 /// PostgreSQL refuses to run as root: the user and group to run it as, if this program runs as

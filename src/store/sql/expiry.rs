@@ -7,6 +7,13 @@
 use super::statement::Statement;
 use super::{INT, LINE, LOCATION, SKU, TEXT, TIME};
 
+/// Reads the version of the extension of this database.
+pub static INSTALLED_VERSION: Statement = Statement::new(
+    "SELECT e.extversion FROM pg_catalog.pg_extension e
+      WHERE e.extname OPERATOR(pg_catalog.=) 'pg_stock'",
+    &[],
+);
+
 /// Tells whether the data is still being restored.
 pub static RESTORING: Statement =
     Statement::new("SELECT NOT s.is_called FROM stock.ledger_position_seq s", &[]);

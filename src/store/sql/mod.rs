@@ -80,6 +80,7 @@ pub static ALL: &[&Statement] = &[
     &BIND_LOTS,
     &FREE_LOTS,
     &SHRINK_LOTS,
+    &INSTALLED_VERSION,
     &RESTORING,
     &RAISE_SEQUENCE,
     &SUBSCRIBED,

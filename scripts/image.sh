@@ -1,0 +1,29 @@
+#!/bin/sh
+# Makes images of the packages: pg_stock:PG (PostgreSQL with the library preloaded), pg_stock_cache:PG (the worker), and
+# pg_stock_extension:PG (the files alone, for an image volume).
+#   image.sh PG PACKAGES [BASE]
+set -eu
+cd "$(dirname "$0")/.."
+pg=$1 packages=$2
+case $pg in
+    15) release=bookworm ;;
+    17) release=trixie ;;
+    18) release=forky ;;
+    *) release=bookworm ;;
+esac
+base=${3:-$(scripts/base-image.sh "$release")} || { echo "$base" >&2; exit 1; }
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp packaging/oci/* "$packages/postgresql-$pg-pg-stock_$version"-*.deb "$packages/pg-stock-cache_$version"-*.deb "$work"
+for target in database:pg_stock cache:pg_stock_cache; do
+    docker build -q --target "${target%:*}" --build-arg BASE="$base" --build-arg PG="$pg" -t "${target#*:}:$pg" "$work"
+done
+mkdir "$work/extension"
+dpkg-deb -x "$packages/postgresql-$pg-pg-stock_$version"-*.deb "$work/extension"
+mkdir -p "$work/extension/share"
+mv "$work/extension/usr/lib/postgresql/$pg/lib" "$work/extension/lib"
+mv "$work/extension/usr/share/postgresql/$pg/extension" "$work/extension/share/extension"
+docker build -q -f "$work/extension.Dockerfile" -t "pg_stock_extension:$pg" "$work/extension"
+docker image ls --format '{{.Repository}}:{{.Tag}} {{.Size}}' | grep "^pg_stock.*:$pg "

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Makes Debian packages of what was built; they come into OUT.
+#   package.sh server PG TREE OUT     postgresql-PG-pg-stock, of the tree that `cargo pgrx package` has made
+#   package.sh cache PROGRAM OUT      pg-stock-cache
+set -eu
+cd "$(dirname "$0")/.."
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+# A folder in which dpkg-buildpackage finds everything: the files under root/, and debian/.
+begin() {
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    mkdir -p "$work/pg-stock/root" "$work/pg-stock/debian"
+    cd_debian="$work/pg-stock/debian"
+    cp packaging/debian/copyright packaging/debian/rules "$cd_debian"
+    sed "s/@PG@/${2:-}/g" "packaging/debian/$1/control.in" >"$cd_debian/control"
+    printf 'pg-stock (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
+        "$version" "$(sed -n 's/^Maintainer: //p' "$cd_debian/control")" \
+        "$(git log -1 --format=%aD 2>/dev/null || date -R)" >"$cd_debian/changelog"
+}
+
+# Files of one package, and its documents.
+install_all() {
+    package=$1
+    (cd "$work/pg-stock/root" && find . -type f | sed 's|^\./\(.*\)/[^/]*$|root/\1/* \1|' | sort -u) >"$cd_debian/$package.install"
+}
+
+build() {
+    (cd "$work/pg-stock" && dpkg-buildpackage --build=binary --no-sign >"$work/log" 2>&1) || { cat "$work/log" >&2; exit 1; }
+    mkdir -p "$1"
+    cp "$work"/*.deb "$1"
+    ls -l "$1"
+}
+
+server() {
+    pg=$1 tree=$2 out=$3
+    begin server "$pg"
+    package=postgresql-$pg-pg-stock
+    library=$(find "$tree" -name pg_stock.so)
+    extension=$(dirname "$(find "$tree" -name pg_stock.control)")
+    root=$work/pg-stock/root
+    install -D -m 644 "$library" "$root/usr/lib/postgresql/$pg/lib/pg_stock.so"
+    mkdir -p "$root/usr/share/postgresql/$pg/extension"
+    cp "$extension"/pg_stock* "$root/usr/share/postgresql/$pg/extension"
+    install_all "$package"
+    { echo README.md; echo CHANGELOG.md; ls docs/*.md; } | while read -r file; do cp "$file" "$work/pg-stock"; echo "${file##*/}"; done >"$cd_debian/$package.docs"
+    build "$out"
+}
+
+cache() {
+    program=$1 out=$2
+    begin cache
+    install -D -m 755 "$program" "$work/pg-stock/root/usr/bin/pg-stock-cache"
+    install_all pg-stock-cache
+    cp packaging/debian/cache/pg-stock-cache.service packaging/debian/cache/pg-stock-cache.default "$cd_debian"
+    cp cache-worker/README.md "$work/pg-stock"
+    echo README.md >"$cd_debian/pg-stock-cache.docs"
+    build "$out"
+}
+
+command=$1
+shift
+"$command" "$@"

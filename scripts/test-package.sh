@@ -1,0 +1,30 @@
+#!/bin/sh
+# Looks at the packages with lintian; installs, uses and removes them in a container of the Debian release that has this
+# PostgreSQL. Where no container can be made, a line says why, here and in the file that PG_STOCK_SKIPPED names.
+#   test-package.sh PG PACKAGES
+set -eu
+cd "$(dirname "$0")/.."
+pg=$1 packages=$(realpath "$2")
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+server=$(ls "$packages/postgresql-$pg-pg-stock_$version"-*.deb) cache=$(ls "$packages/pg-stock-cache_$version"-*.deb)
+
+for package in "$server" "$cache"; do
+    lintian --allow-root --fail-on error "$package"
+    dpkg-deb --info "$package" | sed -n 's/^ \(Package\|Version\|Installed-Size\|Depends\):/&/p'
+    dpkg-deb --contents "$package" | awk '{ print $1, $3, $6 }'
+done
+
+skip() {
+    echo "SKIPPED with PostgreSQL $pg: the test of packages in containers: $1" | tee -a "${PG_STOCK_SKIPPED:-/dev/null}"
+    exit 0
+}
+
+case $pg in
+    15) release=bookworm ;;
+    17) release=trixie ;;
+    18) release=forky ;;
+    *) skip "no release of Debian has it" ;;
+esac
+base=$(scripts/base-image.sh "$release") || skip "$base"
+docker run --rm -v "$packages:/packages:ro" -v "$PWD/packaging/try.sh:/try.sh:ro" "$base" \
+    sh /try.sh "$pg" "/packages/${server##*/}" "/packages/${cache##*/}"
