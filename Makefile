@@ -26,12 +26,12 @@ MAJORS   := 15 16 17 18
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 # What the core promises; and what a major of PostgreSQL may break first.
 PROMISES := races isolation pairs interruptions outcome_table expiry settle queues road lots
-RISKY    := direct early races durability worker feed schema surroundings plans
+RISKY    := direct:: early:: races:: durability:: worker:: feed::
 
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-other-majors test-risky test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint install package image test-package dist clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-newer-majors test-risky test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint install package image test-package dist clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
@@ -78,8 +78,8 @@ test-majors: rust no-skips test-core ## all tests that the database's major matt
 	done
 	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 
-test-other-majors: rust ## the riskiest tests with the other majors
-	for major in $(filter-out $(PG),$(MAJORS)); do $(MAKE) PG=$$major test-risky || exit 1; done
+test-newer-majors: rust ## the riskiest tests with 17 and 18, where most has changed
+	for major in 17 18; do $(MAKE) PG=$$major test-risky || exit 1; done
 
 test-risky: rust test-packages stage
 	scripts/test-outside.sh $(CONFIG) $(RISKY)

@@ -91,7 +91,8 @@ mod tests {
         Spi::run(
             "SET LOCAL enable_indexscan = off; SET LOCAL enable_nestloop = off;
              SET LOCAL random_page_cost = 1000;
-             SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL work_mem = '64kB'",
+             SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL work_mem = '64kB';
+             SET LOCAL hash_mem_multiplier = 1000; SET LOCAL geqo_threshold = 2",
         )
         .expect("settings");
         let other_settings = all_plans();

@@ -29,6 +29,14 @@ case $built in
         set -- --skip repair::levels_are_locked_in_the_order_of_their_bytes_whatever_icu_says "$@"
         ;;
 esac
+if [ "${PG:-15}" -lt 17 ]; then
+    skipped 'the tests of transaction_timeout'
+    set -- --skip durability::a_transaction_timeout "$@"
+fi
+if [ "${PG:-15}" -lt 18 ]; then
+    skipped 'the tests of what 18 lets a DBA add, and of an extension in a folder of its own'
+    set -- --skip direct::what_only_postgresql_18 --skip surroundings::an_extension_in_a_folder_of_its_own "$@"
+fi
 if [ -z "${PG_STOCK_NEWER_PROGRAMS:-}" ]; then
     set -- --skip upgrade::pg_upgrade "$@"
 fi

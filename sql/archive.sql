@@ -35,6 +35,15 @@ BEGIN
             DETAIL = format('It is %s.', coalesce(batch_rows::text, 'null')),
             HINT = 'Leave it out: a transaction then moves some thousand rows.';
     END IF;
+    SELECT a.attname INTO missing
+      FROM pg_attribute a
+     WHERE a.attrelid = 'stock.ledger_archive'::regclass AND a.attgenerated <> ''
+     LIMIT 1;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('the column "%s" of stock.ledger_archive is generated', missing),
+            HINT = 'Make it a plain column: it is given what stock.ledger has there.';
+    END IF;
     SELECT g.attname INTO missing
       FROM pg_attribute g
      WHERE g.attrelid = 'stock.ledger'::regclass AND g.attnum > 0 AND NOT g.attisdropped

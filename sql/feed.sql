@@ -153,7 +153,9 @@ COMMENT ON FUNCTION stock.begin_generation() IS
 CREATE VIEW stock.feed_lag AS
 SELECT setting.notify, f.generation, f.sequence, f.emitted_at,
        behind.changes AS changes_behind, behind.oldest AS oldest_unsent_at,
-       pg_catalog.clock_timestamp() - behind.oldest AS oldest_unsent_for, f.failed_at,
+       CASE WHEN pg_catalog.isfinite(behind.oldest)
+            THEN pg_catalog.clock_timestamp() - behind.oldest END AS oldest_unsent_for,
+       f.failed_at,
        CASE WHEN f.error IS NOT NULL THEN f.error
             WHEN behind.changes > 0 AND setting.notify = 'worker' THEN CASE w.state
             WHEN 'not_preloaded'
@@ -193,7 +195,8 @@ COMMENT ON COLUMN stock.feed_lag.changes_behind IS
     'where each transaction sends for itself.';
 COMMENT ON COLUMN stock.feed_lag.oldest_unsent_at IS
     'When the oldest of them was written; NULL: none.';
-COMMENT ON COLUMN stock.feed_lag.oldest_unsent_for IS 'How long ago that was.';
+COMMENT ON COLUMN stock.feed_lag.oldest_unsent_for IS
+    'How long ago that was; NULL: none, or for ever.';
 COMMENT ON COLUMN stock.feed_lag.failed_at IS
     'When an emission failed since the last that succeeded; NULL: none did.';
 COMMENT ON COLUMN stock.feed_lag.error IS

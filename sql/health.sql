@@ -166,7 +166,10 @@ BEGIN
                                   'standby.' END;
     RETURN NEXT;
 
-    SELECT count(*) AS holds, coalesce(moment - min(h.expires_at), '0') AS longest INTO last
+    -- Before PostgreSQL 17 no interval is infinite.
+    SELECT count(*) AS holds,
+           coalesce(CASE WHEN isfinite(min(h.expires_at)) THEN moment - min(h.expires_at)
+                         ELSE min('10000 years'::interval) END, '0') AS longest INTO last
       FROM stock.hold h WHERE h.expires_at <= moment;
     name := 'overdue_holds';
     ok := last.longest <= interval '5 minutes';

@@ -226,7 +226,8 @@ COMMENT ON COLUMN stock.worker.error IS 'Its last error.';
 
 CREATE VIEW stock.overdue AS
 SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at,
-       pg_catalog.clock_timestamp() - h.expires_at AS overdue_for,
+       CASE WHEN pg_catalog.isfinite(h.expires_at)
+            THEN pg_catalog.clock_timestamp() - h.expires_at END AS overdue_for,
        e.attempts, e.retry_at, e.sqlstate, e.message
   FROM stock.hold h
   LEFT JOIN stock.hold_error e ON e.key = h.key AND e.line = h.line
@@ -241,7 +242,7 @@ COMMENT ON COLUMN stock.overdue.location IS 'Where it is held.';
 COMMENT ON COLUMN stock.overdue.quantity IS 'Units still held.';
 COMMENT ON COLUMN stock.overdue.buyer IS 'For whom.';
 COMMENT ON COLUMN stock.overdue.expires_at IS 'The deadline that has passed.';
-COMMENT ON COLUMN stock.overdue.overdue_for IS 'For how long.';
+COMMENT ON COLUMN stock.overdue.overdue_for IS 'For how long; NULL: for ever.';
 COMMENT ON COLUMN stock.overdue.attempts IS 'How often closing it failed; NULL: never.';
 COMMENT ON COLUMN stock.overdue.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN stock.overdue.sqlstate IS 'The SQLSTATE of the last error.';

@@ -3,7 +3,7 @@
 -- Nothing in this script is looked up anywhere else, whatever the caller's search_path was.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
--- health() says who is behind: the library or the database.
+-- Says who is behind, the library or the database; and looks at a deadline of -infinity.
 CREATE OR REPLACE FUNCTION stock.health(
     doubtful_after interval DEFAULT '1 day', transaction_age interval DEFAULT '1 hour'
 ) RETURNS TABLE (
@@ -80,7 +80,10 @@ BEGIN
                                   'standby.' END;
     RETURN NEXT;
 
-    SELECT count(*) AS holds, coalesce(moment - min(h.expires_at), '0') AS longest INTO last
+    -- Before PostgreSQL 17 no interval is infinite.
+    SELECT count(*) AS holds,
+           coalesce(CASE WHEN isfinite(min(h.expires_at)) THEN moment - min(h.expires_at)
+                         ELSE min('10000 years'::interval) END, '0') AS longest INTO last
       FROM stock.hold h WHERE h.expires_at <= moment;
     name := 'overdue_holds';
     ok := last.longest <= interval '5 minutes';
@@ -180,3 +183,116 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- A generated column of the archive is refused before anything is moved.
+CREATE OR REPLACE FUNCTION stock.check_archive(older_than interval, batch_rows integer) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    least_age interval;
+    missing text;
+BEGIN
+    PERFORM stock.check_primary();
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION USING ERRCODE = 'active_sql_transaction',
+            MESSAGE = format('nothing can be archived in a %s transaction',
+                             current_setting('transaction_isolation')),
+            HINT = 'SET default_transaction_isolation TO ''read committed'' in this session.';
+    END IF;
+    -- The library defines the setting, which this loads.
+    PERFORM stock.library_version();
+    least_age := current_setting('pg_stock.min_archive_age')::interval;
+    IF older_than IS NULL OR older_than < least_age THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('older_than must be at least %s, as pg_stock.min_archive_age says',
+                             current_setting('pg_stock.min_archive_age')),
+            DETAIL = format('It is %s.', coalesce(older_than::text, 'null')),
+            HINT = 'What is archived is not known as a key any more: a repeat of it is a new '
+                   'request.';
+    END IF;
+    IF batch_rows IS NULL OR batch_rows NOT BETWEEN 1 AND 100000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'batch_rows must be from 1 to 100,000',
+            DETAIL = format('It is %s.', coalesce(batch_rows::text, 'null')),
+            HINT = 'Leave it out: a transaction then moves some thousand rows.';
+    END IF;
+    SELECT a.attname INTO missing
+      FROM pg_attribute a
+     WHERE a.attrelid = 'stock.ledger_archive'::regclass AND a.attgenerated <> ''
+     LIMIT 1;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('the column "%s" of stock.ledger_archive is generated', missing),
+            HINT = 'Make it a plain column: it is given what stock.ledger has there.';
+    END IF;
+    SELECT g.attname INTO missing
+      FROM pg_attribute g
+     WHERE g.attrelid = 'stock.ledger'::regclass AND g.attnum > 0 AND NOT g.attisdropped
+       AND (g.attname IN ('lots', 'archived_at')
+            OR NOT EXISTS (SELECT FROM pg_attribute a
+                            WHERE a.attrelid = 'stock.ledger_archive'::regclass
+                              AND a.attname = g.attname AND NOT a.attisdropped))
+     LIMIT 1;
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('stock.ledger_archive lacks the column "%s" of stock.ledger', missing),
+            HINT = 'ALTER TABLE stock.ledger_archive ADD COLUMN, so that nothing is lost; lots and '
+                   'archived_at are taken there: RENAME yours.';
+    END IF;
+END
+$$;
+
+-- Before PostgreSQL 17 no interval is infinite.
+CREATE OR REPLACE VIEW stock.overdue AS
+SELECT h.key, h.line, h.sku, h.location, h.quantity, h.buyer, h.expires_at,
+       CASE WHEN pg_catalog.isfinite(h.expires_at)
+            THEN pg_catalog.clock_timestamp() - h.expires_at END AS overdue_for,
+       e.attempts, e.retry_at, e.sqlstate, e.message
+  FROM stock.hold h
+  LEFT JOIN stock.hold_error e ON e.key = h.key AND e.line = h.line
+ WHERE greatest(h.expires_at, '-infinity') <= (SELECT pg_catalog.clock_timestamp());
+COMMENT ON COLUMN stock.overdue.overdue_for IS 'For how long; NULL: for ever.';
+
+CREATE OR REPLACE VIEW stock.shipments AS
+SELECT s.key, s.sku, s.from_location, s.to_location, s.quantity, s.dispatched_at,
+       CASE WHEN pg_catalog.isfinite(s.dispatched_at)
+            THEN pg_catalog.clock_timestamp() - s.dispatched_at END AS on_the_way_for
+  FROM stock.shipment s;
+COMMENT ON COLUMN stock.shipments.on_the_way_for IS
+    'How long ago that was; NULL: for ever.';
+
+CREATE OR REPLACE VIEW stock.feed_lag AS
+SELECT setting.notify, f.generation, f.sequence, f.emitted_at,
+       behind.changes AS changes_behind, behind.oldest AS oldest_unsent_at,
+       CASE WHEN pg_catalog.isfinite(behind.oldest)
+            THEN pg_catalog.clock_timestamp() - behind.oldest END AS oldest_unsent_for,
+       f.failed_at,
+       CASE WHEN f.error IS NOT NULL THEN f.error
+            WHEN behind.changes > 0 AND setting.notify = 'worker' THEN CASE w.state
+            WHEN 'not_preloaded'
+            THEN 'no worker runs: add pg_stock to shared_preload_libraries, or call '
+                 'stock.emit_changes()'
+            WHEN 'not_served'
+            THEN 'no worker runs: pg_stock.databases does not name this database; or call '
+                 'stock.emit_changes()'
+            WHEN 'no_worker'
+            THEN 'no worker runs: one is being started, or no slot is left for it (see the log)'
+            WHEN 'read_only'
+            THEN 'the worker waits: the database is read-only'
+            WHEN 'subscription'
+            THEN 'the worker waits: a subscription fills the tables' END END AS error
+  FROM stock.feed f
+ CROSS JOIN stock.worker w
+ CROSS JOIN (SELECT coalesce(pg_catalog.current_setting('pg_stock.notify', true), 'worker')
+                      AS notify) setting
+ CROSS JOIN LATERAL (
+       SELECT pg_catalog.count(*) AS changes, pg_catalog.min(unsent.recorded_at) AS oldest
+         FROM (SELECT g.recorded_at
+                 FROM stock.ledger g
+                WHERE setting.notify <> 'transaction'
+                  AND g.xact >= pg_catalog.pg_snapshot_xmin(f.seen)
+                  AND NOT pg_catalog.pg_visible_in_snapshot(g.xact, f.seen)
+                  AND (g.position > f.first_position OR g.xact < f.first_xact)
+                ORDER BY g.xact
+                LIMIT 100000) unsent) behind;
+COMMENT ON COLUMN stock.feed_lag.oldest_unsent_for IS
+    'How long ago that was; NULL: none, or for ever.';

@@ -152,7 +152,8 @@ COMMENT ON COLUMN stock.supplied.version IS
 
 CREATE VIEW stock.shipments AS
 SELECT s.key, s.sku, s.from_location, s.to_location, s.quantity, s.dispatched_at,
-       pg_catalog.clock_timestamp() - s.dispatched_at AS on_the_way_for
+       CASE WHEN pg_catalog.isfinite(s.dispatched_at)
+            THEN pg_catalog.clock_timestamp() - s.dispatched_at END AS on_the_way_for
   FROM stock.shipment s;
 COMMENT ON VIEW stock.shipments IS
     'What is on the way. Look-ups by key, and by (sku, to_location), use an index.';
@@ -163,7 +164,8 @@ COMMENT ON COLUMN stock.shipments.to_location IS 'Where it goes.';
 COMMENT ON COLUMN stock.shipments.quantity IS 'Units that are still on the way.';
 COMMENT ON COLUMN stock.shipments.dispatched_at IS
     'When they left; that they turned round does not change it.';
-COMMENT ON COLUMN stock.shipments.on_the_way_for IS 'How long ago that was.';
+COMMENT ON COLUMN stock.shipments.on_the_way_for IS
+    'How long ago that was; NULL: for ever.';
 
 CREATE VIEW stock.lots AS
 SELECT o.sku, o.location, o.lot, o.best_before, o.on_hand, o.reserved,

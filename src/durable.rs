@@ -25,6 +25,11 @@ const SEGMENT_HEADER_BYTES: u64 = 40;
 /// Flushes all that was written to the log so far and, where this session asks for synchronous
 /// replication, waits for it.
 pub fn flush() -> Result<(), Error> {
+    if is_timed() {
+        // SAFETY: a setting.
+        flush_within(Duration::MAX, unsafe { pg_sys::synchronous_commit });
+        return Ok(());
+    }
     // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start
     // of a page. Interrupts are held off while a standby is waited for, as PostgreSQL does; it
     // looks for them itself.
@@ -42,6 +47,19 @@ pub fn flush() -> Result<(), Error> {
     // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no
     // more. Here nothing was told yet.
     if arrived { Ok(()) } else { Err(Error::NotReplicated) }
+}
+
+/// Whether the transaction may last so long only (`transaction_timeout`, from 17 on). The wait for
+/// standbys does not look at that: PostgreSQL itself has put it off when it waits.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+fn is_timed() -> bool {
+    // SAFETY: a setting.
+    unsafe { pg_sys::TransactionTimeout > 0 }
+}
+
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+fn is_timed() -> bool {
+    false
 }
 
 /// As [`flush`], for a worker: waits for standbys as `level` (a value of synchronous_commit) asks,

@@ -202,6 +202,16 @@ fn what_cannot_be_archived_says_why() {
     let (code, message, hint) = refused("", "CALL stock.archive('0')");
     assert_eq!(code, "55000");
     assert!(message.contains("lacks the column \"tenant\"") && hint.is_some(), "{message}");
+    client
+        .batch_execute(
+            "ALTER TABLE stock.ledger_archive ADD COLUMN tenant text GENERATED ALWAYS AS ('x') STORED",
+        )
+        .unwrap();
+    let (code, message, hint) = refused("", "CALL stock.archive('0')");
+    assert_eq!(code, "55000");
+    assert!(message.contains("\"tenant\" of stock.ledger_archive is generated"), "{message}");
+    assert!(hint.is_some(), "{message}");
+    client.batch_execute("ALTER TABLE stock.ledger_archive DROP COLUMN tenant").unwrap();
     client.batch_execute("ALTER TABLE stock.ledger_archive ADD COLUMN tenant text").unwrap();
     assert_eq!(archive(&mut client), (1, 1));
     assert_eq!(value(&mut client, "SELECT tenant FROM stock.ledger_archive"), "ours");

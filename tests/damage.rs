@@ -215,3 +215,34 @@ fn a_cancel_ends_a_large_batch() {
     assert_eq!(value(&mut client, "SELECT count(*) FROM stock.hold"), "0");
     finish(database);
 }
+
+/// Whoever looks whether something is wrong is not stopped by it: no view raises because of a moment
+/// before all others.
+#[test]
+fn every_view_and_health_show_what_happened_before_all_time() {
+    let database = database();
+    let mut client = database.connect();
+    stocked(&mut client, "first", "m", 1);
+    client.batch_execute("SELECT * FROM stock.emit_changes()").unwrap();
+    super::verify::trade(&mut client);
+    client
+        .batch_execute(
+            "SET session_replication_role = replica;
+             UPDATE stock.hold SET expires_at = '-infinity', reserved_at = '-infinity';
+             UPDATE stock.shipment SET dispatched_at = '-infinity';
+             UPDATE stock.ledger SET recorded_at = '-infinity', expires_at = '-infinity';
+             UPDATE stock.lot SET best_before = '-infinity', spoils_at = '-infinity';
+             UPDATE stock.level SET next_due = '-infinity', updated_at = '-infinity';
+             RESET session_replication_role",
+        )
+        .unwrap();
+    let views = "SELECT c.relname FROM pg_class c
+                  WHERE c.relnamespace = 'stock'::regnamespace AND c.relkind = 'v'";
+    for row in client.query(views, &[]).unwrap() {
+        let view: String = row.get(0);
+        value(&mut client, &format!("SELECT count(v::text) FROM stock.{view} v"));
+    }
+    value(&mut client, "SELECT count(v::text) FROM stock.verify() v");
+    let told = "SELECT ok FROM stock.health() WHERE name = 'overdue_holds'";
+    assert_eq!(value(&mut client, told), "f");
+}

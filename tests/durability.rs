@@ -360,6 +360,30 @@ fn right_after_a_reload_an_answer_waits_as_a_commit_does() {
     assert_eq!(value(&mut waits, told), "received");
 }
 
+/// A session whose transactions may last so long only is not kept by a standby that is away: what was
+/// not told yet need not be. (A commit is not ended by it, of PostgreSQL's own either.)
+#[test]
+fn a_transaction_timeout_ends_the_wait_for_a_standby() {
+    let cluster = Cluster::start(&["fsync=off", "statement_timeout=120s"]);
+    let database = cluster.database();
+    let [mut admin, mut client] = std::array::from_fn(|_| database.connect());
+    stocked(&mut client, "a", "m", 10);
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    eventually("the session knows", || {
+        value(&mut client, "SHOW synchronous_standby_names") == "nobody"
+    });
+    let repeat = "SELECT outcome FROM stock.try_receive_stock('stock of a m', 'a', 'm', 10)";
+    client.batch_execute("SET transaction_timeout = '1s'").unwrap();
+    let mut ended = None;
+    eventually("the server knows of the standby", || {
+        client.batch_execute("BEGIN").unwrap();
+        ended = client.simple_query(repeat).err();
+        ended.is_some() || client.batch_execute("COMMIT").is_err()
+    });
+    assert_eq!(sqlstate(&ended.expect("it waits for nobody")), "25P04");
+}
+
 /// A process of a server that stands still as long as this lives.
 struct Paused(i32);
 

@@ -1,13 +1,17 @@
 //! The worker lives in clusters that were not made for it: publications and subscriptions, standbys
 //! that are away, settings that were meant for others, many databases, few worker slots.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pg_stock_tests::{Cluster, Database};
 use postgres::Client;
 
 use super::support::feed::{Follower, Listener, levels};
-use super::support::{eventually, finish, outcome, stocked, value};
+use super::support::{backend, eventually, finish, outcome, stocked, value};
 
 fn start(settings: &[&str]) -> Cluster {
     let mut all = vec!["shared_preload_libraries=pg_stock", "fsync=off", "max_worker_processes=20"];
@@ -504,4 +508,52 @@ fn a_very_large_transaction_is_told_of_and_its_memory_given_back() {
     eventually("the memory is given back", || resident() < before + 16_000);
     assert_eq!(status(&mut client, "pid"), worker, "by the same process");
     finish(database);
+}
+
+/// From 18 on the files may lie anywhere: in an image that is mounted as a volume, say.
+#[test]
+fn an_extension_in_a_folder_of_its_own_works() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let [share, lib] = ["share/extension", "lib"].map(|part| folder.path().join(part));
+    for (part, to) in [("--sharedir", &share), ("--pkglibdir", &lib)] {
+        std::fs::create_dir_all(to).unwrap();
+        let from = PathBuf::from(pg_config(part)).join(if part == "--sharedir" {
+            "extension"
+        } else {
+            ""
+        });
+        for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            if file.file_name().to_string_lossy().starts_with("pg_stock") {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().display();
+    let cluster = Cluster::start(&[
+        &format!("extension_control_path='{path}/share:$system'"),
+        &format!("dynamic_library_path='{path}/lib:$libdir'"),
+        "shared_preload_libraries=pg_stock",
+        "fsync=off",
+    ]);
+    let database = cluster.database();
+    let mut client = database.connect();
+    stocked(&mut client, "a", "m", 10);
+    assert_eq!(outcome(&mut client, "reserve_stock('k', 'a', 'm', 1)"), "reserved");
+    eventually("the worker", || value(&mut client, "SELECT state FROM stock.worker") == "working");
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", backend(&mut client))).unwrap();
+    let loaded: BTreeSet<&str> = maps
+        .lines()
+        .filter(|line| line.ends_with("/pg_stock.so"))
+        .filter_map(|line| line.split(' ').next_back())
+        .collect();
+    let ours = format!("{path}/lib/pg_stock.so");
+    assert_eq!(loaded, BTreeSet::from([&ours[..]]));
+}
+
+/// What PostgreSQL says of where its files are.
+fn pg_config(what: &str) -> String {
+    let programs = std::env::var("PG_STOCK_PROGRAMS").unwrap();
+    let output = Command::new(format!("{programs}/pg_config")).arg(what).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

@@ -145,8 +145,8 @@ struct Conditions {
     limits: [c_int; LIMITS],
 }
 
-const SWITCHES: usize = 14;
-const COSTS: usize = 5;
+const SWITCHES: usize = 15;
+const COSTS: usize = 6;
 const LIMITS: usize = 4;
 
 /// What plans may consist of. None is compiled.
@@ -165,11 +165,12 @@ fn switches() -> [(*mut bool, bool); SWITCHES] {
         (&raw mut pg_sys::enable_mergejoin, false),
         (&raw mut pg_sys::enable_material, false),
         (&raw mut pg_sys::enable_memoize, false),
+        (&raw mut pg_sys::enable_geqo, false),
         (&raw mut pg_sys::jit_enabled, false),
     ]
 }
 
-/// What a step costs, as PostgreSQL has it by default.
+/// What a step costs, and a table of hashes may take, as PostgreSQL has it by default.
 fn costs() -> [(*mut f64, f64); COSTS] {
     [
         (&raw mut pg_sys::seq_page_cost, 1.0),
@@ -177,6 +178,7 @@ fn costs() -> [(*mut f64, f64); COSTS] {
         (&raw mut pg_sys::cpu_tuple_cost, 0.01),
         (&raw mut pg_sys::cpu_index_tuple_cost, 0.005),
         (&raw mut pg_sys::cpu_operator_cost, 0.0025),
+        (&raw mut pg_sys::hash_mem_multiplier, 2.0),
     ]
 }
 
