@@ -35,4 +35,8 @@ fi
     --proc-without-search-path 'stock.entries()' \
     --proc-without-search-path 'stock.lines()' \
     "$script" || fail 'pgspot found something'
+# An update replaces what is there, which PostgreSQL allows for the extension's own alone.
+for update in sql/pg_stock--*--*.sql; do
+    "$tools/python/bin/pgspot" --ignore PS002 --ignore PS015 "$update" || fail "pgspot found something in $update"
+done
 exit $status
