@@ -216,8 +216,8 @@ fn a_cancel_ends_a_large_batch() {
     finish(database);
 }
 
-/// Whoever looks whether something is wrong is not stopped by it: no view raises because of a moment
-/// before all others.
+/// Whoever looks whether something is wrong is not stopped by it: no view raises because of a
+/// moment before all others.
 #[test]
 fn every_view_and_health_show_what_happened_before_all_time() {
     let database = database();

@@ -360,8 +360,8 @@ fn right_after_a_reload_an_answer_waits_as_a_commit_does() {
     assert_eq!(value(&mut waits, told), "received");
 }
 
-/// A session whose transactions may last so long only is not kept by a standby that is away: what was
-/// not told yet need not be. (A commit is not ended by it, of PostgreSQL's own either.)
+/// A session whose transactions may last so long only is not kept by a standby that is away: what
+/// was not told yet need not be. (A commit is not ended by it, of PostgreSQL's own either.)
 #[test]
 fn a_transaction_timeout_ends_the_wait_for_a_standby() {
     let cluster = Cluster::start(&["fsync=off", "statement_timeout=120s"]);

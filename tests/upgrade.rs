@@ -1,5 +1,5 @@
-//! From one release to the next: the library is replaced first, and ALTER EXTENSION UPDATE comes when
-//! the DBA has time for it.
+//! From one release to the next: the library is replaced first, and ALTER EXTENSION UPDATE comes
+//! when the DBA has time for it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,8 +49,8 @@ fn of_version(version: &str) -> (Database<'static>, Client) {
     (cluster().existing(name), client)
 }
 
-/// Everything that the extension has, one line for each thing: whatever a DBA or a program can see of
-/// it.
+/// Everything that the extension has, one line for each thing: whatever a DBA or a program can see
+/// of it.
 const CATALOG: &str = "
 WITH member AS (
     SELECT d.classid, d.objid FROM pg_depend d
@@ -107,7 +107,8 @@ WITH member AS (
     SELECT concat_ws(' | ', 'schema', n.nspname, n.nspacl, n.nspowner::regrole)
       FROM member m JOIN pg_namespace n ON n.oid = m.objid AND m.classid = 'pg_namespace'::regclass
      UNION ALL
-    SELECT concat_ws(' | ', 'extension', e.extversion, e.extrelocatable, e.extnamespace::regnamespace)
+    SELECT concat_ws(' | ', 'extension', e.extversion, e.extrelocatable,
+                     e.extnamespace::regnamespace)
       FROM pg_extension e WHERE e.extname = 'pg_stock'
      UNION ALL
     SELECT concat_ws(' | ', 'dumped', t.relation::regclass, t.condition)
