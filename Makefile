@@ -125,6 +125,8 @@ bench-feed: stage-release ## what notifications cost buyers, and how soon they c
 	cargo run --quiet --release -p pg_stock_bench -- feed $(ARGS)
 
 lint: stage ## formatting, warnings, documentation, who uses whom, SQL safety
+	@scripts/setup.sh lint-packages
+	shellcheck --severity=warning scripts/*.sh packaging/*.sh packaging/oci/*.sh
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet

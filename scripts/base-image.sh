@@ -10,7 +10,7 @@ make_base() {
     as_root=
     [ "$(id -u)" -eq 0 ] || as_root=sudo
     folder=$(mktemp -d)
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debootstrap >/dev/null
     # A release that is not out yet may be unknown to debootstrap, and says little of its age.
     script=/usr/share/debootstrap/scripts/$release

@@ -6,7 +6,9 @@
 # programs are told to use these. 16 is in no release of Debian: it comes from a Python package, without OpenSSL, ICU,
 # the additional modules (amcheck) and pg_cron.
 set -eu
-pg=$1 dir=$2
+pg=$1 final=$2
+# Only what is whole has its name.
+dir=$final.new
 
 release_of() {
     case $1 in
@@ -21,7 +23,7 @@ release_of() {
 configure_apt() {
     mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
     : >"$1/status"
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
     [ -n "$mirror" ] || fail "apt has no list of Debian's packages"
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     echo "deb [signed-by=$keys check-valid-until=no] $mirror $2 main" >"$1/sources.list"
@@ -63,8 +65,8 @@ unpack() {
 
 # An executable names the loader and the folder of libraries that it is started with.
 use_own_libraries() {
-    loader=$(find "$1" -name 'ld-linux-*.so.*' | head -n 1)
-    for program in "$1/usr/lib/postgresql/$pg/bin"/*; do
+    loader=$final/$(cd "$dir" && find usr -name 'ld-linux-*.so.*' | head -n 1)
+    for program in "$dir/usr/lib/postgresql/$pg/bin"/*; do
         patchelf --print-interpreter "$program" >/dev/null 2>&1 || continue
         patchelf --set-interpreter "$loader" --force-rpath --set-rpath "$(dirname "$loader")" "$program"
     done
@@ -75,7 +77,7 @@ from_debian() {
     download "$dir/apt"
     unpack "$dir/apt" "$dir"
     rm -r "$dir/apt"
-    use_own_libraries "$dir"
+    use_own_libraries
 }
 
 # Its programs look for their libraries from where they lie.
@@ -96,11 +98,12 @@ fail() {
     exit 1
 }
 
-rm -rf "$dir"
+rm -rf "$dir" "$final"
 mkdir -p "$dir"
 chmod 755 "$dir"
 case $pg in
     16) from_python ;;
     *) from_debian "$(release_of "$pg")" ;;
 esac
-echo "PostgreSQL $pg: $("$dir/usr/lib/postgresql/$pg/bin/postgres" --version), in $dir"
+mv "$dir" "$final"
+echo "PostgreSQL $pg: $("$final/usr/lib/postgresql/$pg/bin/postgres" --version), in $final"

@@ -5,6 +5,7 @@
 #                               is that of one; where apt has none, what scripts/server.sh needs
 #   setup.sh demo-packages      what the demo needs beside that: Redis
 #   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
+#   setup.sh lint-packages      what looks at scripts
 #   setup.sh package-packages   what makes packages
 #   setup.sh test-package-packages
 #                               what looks at packages
@@ -60,6 +61,10 @@ test_packages() {
     demo_packages
     install_missing python3-psycopg2
     ! is_installed "postgresql-$1" || install_missing "postgresql-$1-cron"
+}
+
+lint_packages() {
+    install_missing shellcheck
 }
 
 package_packages() {
