@@ -24,6 +24,8 @@ export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 
 MAJORS   := 15 16 17 18
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# The install scripts of earlier releases.
+EARLIER  := $(filter-out %--$(VERSION).sql,$(wildcard sql/released/*.sql))
 # What the core promises; and what a major of PostgreSQL may break first.
 PROMISES := races isolation pairs interruptions outcome_table expiry settle queues road lots
 RISKY    := direct:: early:: races:: durability:: worker:: feed::
@@ -55,6 +57,8 @@ test-database: stage ## inside the database
 	@$(if $(RUNAS),install -d -o postgres -g postgres -m 700 $(STAGE)/pgrx-data)
 	cargo pgrx test $(RUNAS) --pgdata $(STAGE)/pgrx-data $(FEATURES) pg$(PG)
 	@rm -rf $(STAGE)/pgrx-data
+	@# These tests installed themselves along with the extension.
+	$(MAKE) --no-print-directory stage
 
 test-outside: rust test-packages stage ## over real connections: races, interruptions, dumps, hostile input
 	scripts/test-outside.sh $(CONFIG)
@@ -65,7 +69,7 @@ test-settings: rust test-packages stage ## the promises of the core again, with 
 	done
 
 test-upgrade: rust test-packages stage ## the promises with the SQL of each earlier release, before and after its update; pg_upgrade
-	for script in $(filter-out %--$(VERSION).sql,$(wildcard sql/released/*.sql)); do \
+	for script in $(EARLIER); do \
 		release=$${script#*--}; export PG_STOCK_VERSION=$${release%.sql}; \
 		cargo test -p pg_stock_tests --test outside -- $(PROMISES) && \
 		PG_STOCK_UPDATE=1 cargo test -p pg_stock_tests --test outside -- $(PROMISES) || exit 1; \
@@ -74,12 +78,15 @@ test-upgrade: rust test-packages stage ## the promises with the SQL of each earl
 
 test-majors: rust no-skips test-core ## all tests that the database's major matters to, with each major
 	for major in $(MAJORS); do \
-		$(MAKE) PG=$$major test-packages test-database test-outside test-settings test-upgrade || exit 1; \
+		$(MAKE) PG=$$major SYSTEM=/usr/lib/postgresql/$$major/bin/pg_config \
+			test-packages test-database test-outside test-settings test-upgrade || exit 1; \
 	done
 	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 
 test-newer-majors: rust ## the riskiest tests with 17 and 18, where most has changed
-	for major in 17 18; do $(MAKE) PG=$$major test-risky || exit 1; done
+	for major in 17 18; do \
+		$(MAKE) PG=$$major SYSTEM=/usr/lib/postgresql/$$major/bin/pg_config test-risky || exit 1; \
+	done
 
 test-risky: rust test-packages stage
 	scripts/test-outside.sh $(CONFIG) $(RISKY)
@@ -135,10 +142,12 @@ lint: stage ## formatting, warnings, documentation, who uses whom, SQL safety
 	scripts/lint.sh "$$($(CONFIG) --sharedir)/extension" $(TOOLS) $(VERSION)
 
 install: setup ## build and install into the system's PostgreSQL
+	@[ -x $(SYSTEM) ] || { echo 'There is no $(SYSTEM): install PostgreSQL $(PG), or name another: SYSTEM=' >&2; exit 1; }
 	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
 
 package: setup ## Debian packages of the extension for PostgreSQL PG and of the cache worker, into target/packages
 	@scripts/setup.sh package-packages
+	rm -rf target/release/pg_stock-pg$(PG)
 	cargo pgrx package --pg-config $(CONFIG) $(FEATURES)
 	scripts/package.sh server $(PG) target/release/pg_stock-pg$(PG) target/packages
 	cargo build --release -p pg_stock_cache
@@ -157,7 +166,7 @@ dist: ## a release for PGXN, of what is committed, into target
 
 clean: ## remove everything that was built
 	rm -rf target .tools $(STAGE) core/fuzz/target
-	docker image rm --force pg_stock_cache_test pg_stock_base:bookworm >/dev/null 2>&1 || true
+	docker image rm --force $$(docker image ls -q --filter reference='pg_stock*' 2>/dev/null) >/dev/null 2>&1 || true
 
 # Before anything is installed.
 rust:
@@ -178,7 +187,7 @@ test-packages:
 
 stage: setup
 	cargo pgrx install --pg-config $(CONFIG) $(FEATURES)
-	@cp sql/released/*.sql "$$($(CONFIG) --sharedir)/extension"
+	@cp $(EARLIER) "$$($(CONFIG) --sharedir)/extension"
 
 stage-release: setup
 	cargo pgrx install --release --pg-config $(CONFIG) $(FEATURES)

@@ -18,8 +18,9 @@ make_base() {
     made=1
     $as_root debootstrap --variant=minbase "$release" "$folder" "$mirror" "$script" >/dev/null &&
         echo 'Acquire::Check-Valid-Until "false";' | $as_root tee "$folder/etc/apt/apt.conf.d/90age" >/dev/null &&
-        $as_root tar -C "$folder" -c . | docker import --change 'CMD ["bash"]' - "$1" >/dev/null && made=0
-    $as_root rm -rf "$folder"
+        $as_root tar -C "$folder" -cf "$folder.tar" . &&
+        $as_root docker import --change 'CMD ["bash"]' "$folder.tar" "$1" >/dev/null && made=0
+    $as_root rm -rf "$folder" "$folder.tar"
     return "$made"
 }
 

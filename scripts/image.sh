@@ -5,17 +5,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 pg=$1 packages=$2
-case $pg in
-    15) release=bookworm ;;
-    17) release=trixie ;;
-    18) release=forky ;;
-    *) release=bookworm ;;
-esac
+release=$(scripts/release-of.sh "$pg") || release=bookworm
 base=${3:-$(scripts/base-image.sh "$release")} || { echo "$base" >&2; exit 1; }
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 cp packaging/oci/* "$packages/postgresql-$pg-pg-stock_$version"-*.deb "$packages/pg-stock-cache_$version"-*.deb "$work"
 for target in database:pg_stock cache:pg_stock_cache; do
     docker build -q --target "${target%:*}" --build-arg BASE="$base" --build-arg PG="$pg" -t "${target#*:}:$pg" "$work"

@@ -10,6 +10,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 begin() {
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM
     mkdir -p "$work/pg-stock/root" "$work/pg-stock/debian"
     cd_debian="$work/pg-stock/debian"
     cp packaging/debian/copyright packaging/debian/rules "$cd_debian"
@@ -28,6 +29,7 @@ install_all() {
 build() {
     (cd "$work/pg-stock" && dpkg-buildpackage --build=binary --no-sign >"$work/log" 2>&1) || { cat "$work/log" >&2; exit 1; }
     mkdir -p "$1"
+    rm -f "$1/$package"_*.deb "$1/$package"-dbgsym_*.deb
     cp "$work"/*.deb "$1"
     ls -l "$1"
 }

@@ -10,14 +10,6 @@ pg=$1 final=$2
 # Only what is whole has its name.
 dir=$final.new
 
-release_of() {
-    case $1 in
-        15) echo bookworm ;;
-        17) echo trixie ;;
-        18) echo forky ;;
-    esac
-}
-
 # A configuration of apt's own, so that this system's is neither needed nor touched. What a release that is not out yet
 # says of its age need not be believed: its packages are signed all the same.
 configure_apt() {
@@ -63,12 +55,14 @@ unpack() {
     rm -f "$2/usr/lib/postgresql/$pg/lib/llvmjit.so"
 }
 
-# An executable names the loader and the folder of libraries that it is started with.
+# An executable names the loader and the folders of libraries that it is started with.
 use_own_libraries() {
-    loader=$final/$(cd "$dir" && find usr -name 'ld-linux-*.so.*' | head -n 1)
+    loader=$(cd "$dir" && find usr/lib lib -path '*-linux-gnu/ld-linux-*.so.*' 2>/dev/null | head -n 1)
+    kind=$(basename "$(dirname "$loader")")
     for program in "$dir/usr/lib/postgresql/$pg/bin"/*; do
         patchelf --print-interpreter "$program" >/dev/null 2>&1 || continue
-        patchelf --set-interpreter "$loader" --force-rpath --set-rpath "$(dirname "$loader")" "$program"
+        patchelf --set-interpreter "$final/$loader" --force-rpath \
+            --set-rpath "$final/usr/lib/$kind:$final/lib/$kind" "$program"
     done
 }
 
@@ -103,7 +97,8 @@ mkdir -p "$dir"
 chmod 755 "$dir"
 case $pg in
     16) from_python ;;
-    *) from_debian "$(release_of "$pg")" ;;
+    *) from_debian "$("$(dirname "$0")/release-of.sh" "$pg")" ;;
 esac
 mv "$dir" "$final"
-echo "PostgreSQL $pg: $("$final/usr/lib/postgresql/$pg/bin/postgres" --version), in $final"
+# Where it lies it must run; else it is not there.
+"$final/usr/lib/postgresql/$pg/bin/postgres" --version || { rm -rf "$final"; fail "PostgreSQL $pg does not run here"; }

@@ -39,7 +39,7 @@ packages() {
 
 # A PostgreSQL with its headers.
 is_whole() {
-    [ -x "$1" ] && [ -e "$("$1" --includedir-server)/postgres.h" ]
+    [ -x "$1" ] && [ -e "$("$1" --includedir-server)/postgres.h" ] && [ -x "$("$1" --bindir)/postgres" ]
 }
 
 is_known() {
@@ -134,6 +134,7 @@ unknown() {
 copy() {
     pg=$1 config=$2 dir=$3
     if [ ! -x "$config" ]; then
+        [ "$config" = "/usr/lib/postgresql/$pg/bin/pg_config" ] || unknown "that brings $config"
         [ -x "$dir$config" ] || "$(dirname "$0")/server.sh" "$pg" "$dir"
         return
     fi

@@ -10,7 +10,8 @@ skip() {
     exit 0
 }
 
-base=$(scripts/base-image.sh bookworm) || skip "$base"
+release=$(scripts/release-of.sh "$1") || skip "no release of Debian has PostgreSQL $1"
+base=$(scripts/base-image.sh "$release") || skip "$base"
 if docker compose version >/dev/null 2>&1; then compose="docker compose"
 elif command -v docker-compose >/dev/null; then compose=docker-compose
 else skip "there is no docker compose"; fi
@@ -23,7 +24,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends redis-server
 EOF
 compose="$compose -p pg_stock_image_test -f packaging/oci/compose.yaml"
 trap '$compose down -v -t 5 >/dev/null 2>&1' EXIT
-
+trap 'exit 130' INT TERM
 $compose up -d 2>/dev/null
 
 sql() {

@@ -19,12 +19,7 @@ skip() {
     exit 0
 }
 
-case $pg in
-    15) release=bookworm ;;
-    17) release=trixie ;;
-    18) release=forky ;;
-    *) skip "no release of Debian has it" ;;
-esac
+release=$(scripts/release-of.sh "$pg") || skip "no release of Debian has it"
 base=$(scripts/base-image.sh "$release") || skip "$base"
 docker run --rm -v "$packages:/packages:ro" -v "$PWD/packaging/try.sh:/try.sh:ro" "$base" \
     sh /try.sh "$pg" "/packages/${server##*/}" "/packages/${cache##*/}"

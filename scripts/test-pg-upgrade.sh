@@ -17,7 +17,11 @@ writes_versions() {
 }
 
 for newer; do
-    make --no-print-directory PG="$newer" stage
+    if ! make --no-print-directory PG="$newer" SYSTEM="/usr/lib/postgresql/$newer/bin/pg_config" setup; then
+        skipped "the test of pg_upgrade to $newer: no PostgreSQL $newer could be brought"
+        continue
+    fi
+    make --no-print-directory PG="$newer" SYSTEM="/usr/lib/postgresql/$newer/bin/pg_config" stage
     if writes_versions "$pg" && ! writes_versions "$newer"; then
         skipped "the test of pg_upgrade to $newer: its minor release is older than what the other one writes"
         continue

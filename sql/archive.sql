@@ -38,6 +38,9 @@ BEGIN
     SELECT a.attname INTO missing
       FROM pg_attribute a
      WHERE a.attrelid = 'stock.ledger_archive'::regclass AND a.attgenerated <> ''
+       AND EXISTS (SELECT FROM pg_attribute g
+                    WHERE g.attrelid = 'stock.ledger'::regclass AND g.attname = a.attname
+                      AND NOT g.attisdropped)
      LIMIT 1;
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',

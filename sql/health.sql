@@ -119,8 +119,8 @@ BEGIN
     ok := value = "limit";
     message := 'the version of the library, and that of what is installed in this database';
     hint := CASE WHEN ok THEN NULL
-                 WHEN string_to_array(value, '.')::integer[]
-                      > string_to_array("limit", '.')::integer[]
+                 WHEN string_to_array(substring(value, '^[0-9]+(?:[.][0-9]+)*'), '.')::integer[]
+                      > string_to_array(substring("limit", '^[0-9]+(?:[.][0-9]+)*'), '.')::integer[]
                  THEN 'The database is behind: ALTER EXTENSION pg_stock UPDATE.'
                  ELSE 'The library is behind: install that of the database, and restart the server '
                       'where it is preloaded; else connect anew.' END;

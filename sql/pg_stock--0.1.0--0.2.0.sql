@@ -33,8 +33,8 @@ BEGIN
     ok := value = "limit";
     message := 'the version of the library, and that of what is installed in this database';
     hint := CASE WHEN ok THEN NULL
-                 WHEN string_to_array(value, '.')::integer[]
-                      > string_to_array("limit", '.')::integer[]
+                 WHEN string_to_array(substring(value, '^[0-9]+(?:[.][0-9]+)*'), '.')::integer[]
+                      > string_to_array(substring("limit", '^[0-9]+(?:[.][0-9]+)*'), '.')::integer[]
                  THEN 'The database is behind: ALTER EXTENSION pg_stock UPDATE.'
                  ELSE 'The library is behind: install that of the database, and restart the server '
                       'where it is preloaded; else connect anew.' END;
@@ -184,7 +184,7 @@ BEGIN
 END
 $$;
 
--- A generated column of the archive is refused before anything is moved.
+-- A generated column of the archive that the ledger has, too, is refused before anything is moved.
 CREATE OR REPLACE FUNCTION stock.check_archive(older_than interval, batch_rows integer) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -218,6 +218,9 @@ BEGIN
     SELECT a.attname INTO missing
       FROM pg_attribute a
      WHERE a.attrelid = 'stock.ledger_archive'::regclass AND a.attgenerated <> ''
+       AND EXISTS (SELECT FROM pg_attribute g
+                    WHERE g.attrelid = 'stock.ledger'::regclass AND g.attname = a.attname
+                      AND NOT g.attisdropped)
      LIMIT 1;
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -74,7 +74,7 @@ fn say_who_is_behind() {
         let text = format!(
             "the library pg_stock is {ours}, the extension in this database is {installed}"
         );
-        let next = "Both go on working. See the row version of stock.health().";
+        let next = "See the row version of stock.health().";
         ereport!(PgLogLevel::LOG, PgSqlErrorCode::ERRCODE_WARNING, text, next);
     }
 }
