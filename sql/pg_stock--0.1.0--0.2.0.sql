@@ -184,7 +184,42 @@ BEGIN
 END
 $$;
 
--- A generated column of the archive that the ledger has, too, is refused before anything is moved.
+-- A column that the archive alone has may be generated; one that the ledger has, too, is refused
+-- before anything is moved.
+CREATE OR REPLACE FUNCTION stock.make_archive_month(moment timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
+DECLARE
+    first constant timestamptz := date_trunc('month', moment);
+    bound constant text := format('FOR VALUES FROM (%L) TO (%L)', first,
+                                  first + interval '1 month');
+    month text := 'ledger_archive_' || to_char(first, 'YYYY_MM');
+    more integer := 1;
+BEGIN
+    IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                WHERE i.inhparent = 'stock.ledger_archive'::regclass
+                  AND pg_get_expr(c.relpartbound, c.oid) = bound) THEN
+        RETURN;
+    END IF;
+    -- A month that was detached keeps its name.
+    WHILE to_regclass('stock.' || month) IS NOT NULL LOOP
+        more := more + 1;
+        month := 'ledger_archive_' || to_char(first, 'YYYY_MM_') || more;
+    END LOOP;
+    -- To attach it stands in nobody's way; to create it as a part would.
+    EXECUTE format('CREATE TABLE stock.%I (LIKE stock.ledger_archive INCLUDING GENERATED)', month);
+    EXECUTE format('REVOKE ALL ON stock.%I FROM PUBLIC', month);
+    EXECUTE format('COMMENT ON TABLE stock.%I IS %L', month,
+                   format('Archived rows of the ledger of %s.', to_char(first, 'YYYY-MM')));
+    EXECUTE format('CREATE INDEX %I ON stock.%I (key)', month || '_key', month);
+    EXECUTE format('ALTER TABLE stock.%I REPLICA IDENTITY FULL', month);
+    EXECUTE format('CREATE TRIGGER ledger_archive_is_append_only '
+                   'BEFORE UPDATE OR DELETE OR TRUNCATE ON stock.%I '
+                   'FOR EACH STATEMENT EXECUTE FUNCTION stock.refuse_ledger_change()', month);
+    EXECUTE format('ALTER TABLE stock.ledger_archive ATTACH PARTITION stock.%I %s', month, bound);
+END
+$$;
+
 CREATE OR REPLACE FUNCTION stock.check_archive(older_than interval, batch_rows integer) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -4213,7 +4213,7 @@ BEGIN
         month := 'ledger_archive_' || to_char(first, 'YYYY_MM_') || more;
     END LOOP;
     -- To attach it stands in nobody's way; to create it as a part would.
-    EXECUTE format('CREATE TABLE stock.%I (LIKE stock.ledger_archive)', month);
+    EXECUTE format('CREATE TABLE stock.%I (LIKE stock.ledger_archive INCLUDING GENERATED)', month);
     EXECUTE format('REVOKE ALL ON stock.%I FROM PUBLIC', month);
     EXECUTE format('COMMENT ON TABLE stock.%I IS %L', month,
                    format('Archived rows of the ledger of %s.', to_char(first, 'YYYY-MM')));
