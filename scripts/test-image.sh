@@ -25,7 +25,7 @@ EOF
 compose="$compose -p pg_stock_image_test -f packaging/oci/compose.yaml"
 trap '$compose down -v -t 5 >/dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
-$compose up -d 2>/dev/null
+$compose up -d
 
 sql() {
     $compose exec -T database psql -X -h /tmp -U postgres -d shop -Atc "$1"
@@ -49,7 +49,7 @@ is_cached() {
 eventually sql "SELECT stock.receive_stock('delivery-1', 'apple', 'main', 10)"
 [ "$(sql "SELECT outcome FROM stock.reserve_stock('order-1', 'apple', 'main', 2)")" = reserved ]
 eventually is_cached 8
-$compose restart -t 10 2>/dev/null
+$compose restart -t 10
 eventually sql "SELECT stock.confirm_stock('order-1')"
 eventually sql "SELECT stock.sell_stock('order-2', 'apple', 'main', 3)"
 eventually is_cached 5
