@@ -378,15 +378,10 @@ impl Database<'_> {
 }
 
 /// How the extension is made: by the released script that the environment variable
-/// `PG_STOCK_VERSION` names, or the one that is; updated, where `PG_STOCK_UPDATE` is set, too.
+/// `PG_STOCK_VERSION` names, or the one that is.
 fn extension() -> String {
     let version = std::env::var("PG_STOCK_VERSION").map(|version| format!(" VERSION '{version}'"));
-    let update = std::env::var("PG_STOCK_UPDATE").map(|_| "; ALTER EXTENSION pg_stock UPDATE");
-    format!(
-        "CREATE EXTENSION pg_stock{}{}",
-        version.unwrap_or_default(),
-        update.unwrap_or_default()
-    )
+    format!("CREATE EXTENSION pg_stock{}", version.unwrap_or_default())
 }
 
 /// PostgreSQL refuses to run as root: the user and group to run it as, if this program runs as
