@@ -62,9 +62,9 @@ fn is_timed() -> bool {
     false
 }
 
-/// As [`flush`], for a worker: waits for standbys as `level` (a value of synchronous_commit) asks,
-/// and not longer than that; false where they did not confirm. Outside a transaction, so that
-/// nobody waits for a lock of ours meanwhile.
+/// As [`flush`], but waits for standbys as `level` (a value of synchronous_commit) asks, and not
+/// longer than that; false where they did not confirm. A worker calls it outside a transaction, so
+/// that nobody waits for a lock of ours meanwhile.
 pub fn flush_within(patience: Duration, level: i32) -> bool {
     let begin = Instant::now();
     // SAFETY: as in `flush`.
