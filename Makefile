@@ -5,6 +5,12 @@ PG       ?= 15
 PGRX     := 0.18.1
 SYSTEM   ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 
+# So the clients of PGXN name it: make PG_CONFIG=path all, make PG_CONFIG=path install.
+ifeq ($(origin PG_CONFIG),command line)
+SYSTEM   := $(shell $(PG_CONFIG) --bindir)/pg_config
+PG       := $(shell $(PG_CONFIG) --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+endif
+
 # The copy must be readable for the user postgres, as whom the servers run when make is run by root.
 STAGE    := /var/tmp/pg_stock-$(shell id -u)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 COPY     := $(STAGE)/pg$(PG)
@@ -33,10 +39,10 @@ RISKY    := direct:: early:: races:: durability:: worker:: feed::
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-newer-majors test-risky test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint install package image test-package dist clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-newer-majors test-risky test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint all install package image test-package dist clean rust setup stage stage-release
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 24
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
 	@echo '  Settings: PG=15|16|17|18 (default 15), SYSTEM=path of another pg_config'
 
 demo: rust demo-packages stage-release ## a flash sale on a private throwaway PostgreSQL, with proof that nothing was oversold; ARGS=--show-sql shows the queries
@@ -143,6 +149,9 @@ lint: stage ## formatting, warnings, documentation, who uses whom, SQL safety
 install: setup ## build and install into the system's PostgreSQL
 	@[ -x $(SYSTEM) ] || { echo 'There is no $(SYSTEM): install PostgreSQL $(PG), or name another: SYSTEM=' >&2; exit 1; }
 	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
+
+all: setup
+	cargo pgrx package --pg-config $(CONFIG) $(FEATURES)
 
 package: setup ## Debian packages of the extension for PostgreSQL PG and of the cache worker, into target/packages
 	@scripts/setup.sh package-packages

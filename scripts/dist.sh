@@ -4,6 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 version=$1
+[ -e "sql/released/pg_stock--$version.sql" ] || { echo "$version is not released: scripts/released.sh" >&2; exit 1; }
 mkdir -p target
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
