@@ -169,14 +169,25 @@ fn the_library_works_with_each_older_sql_and_says_what_is_behind() {
 #[test]
 fn what_was_there_before_is_there_after_and_goes_on() {
     for version in older() {
-        let (_, mut client) = of_version(&version);
+        let (database, mut client) = of_version(&version);
+        let mut driver = database.connect();
+        let reserve = "SELECT outcome FROM stock.try_reserve_stock($1, 'b', 'm', 1)";
+        let prepared = driver.prepare(reserve).unwrap();
         client.batch_execute("CREATE ROLE shopkeeper LOGIN").unwrap();
         client.batch_execute("SELECT stock.grant_access('shopkeeper', 'operate')").unwrap();
         verify::trade(&mut client);
+        let mut told =
+            |key: &str| -> String { driver.query_one(&prepared, &[&key]).unwrap().get("outcome") };
+        assert_eq!(told("prepared"), "reserved");
         let mut follower = Follower::begin(&mut client);
         let before = content(&mut client);
         client.batch_execute("ALTER EXTENSION pg_stock UPDATE").unwrap();
         assert_eq!(content(&mut client), before, "{version}");
+        // What drivers and poolers have prepared goes on.
+        assert_eq!(
+            (told("prepared"), told("prepared since")),
+            ("reserved".into(), "reserved".into())
+        );
         assert_eq!(value(&mut client, "SELECT count(*) FROM stock.verify()"), "0");
         follower.catch_up(&mut client);
 
