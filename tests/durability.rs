@@ -17,7 +17,7 @@ use super::support::{eventually, sqlstate, stocked, value};
 
 const ROUNDS: usize = 10;
 /// How many attempts a control has to lose something; an attempt that loses nothing does not count.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 20;
 /// How many standbys are waited for.
 const SYNCHRONOUS: &str = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
 /// How many deals there must have been before a crash proves anything.
