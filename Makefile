@@ -151,23 +151,23 @@ install: setup ## build and install into the system's PostgreSQL
 	cargo pgrx install --release $(if $(RUNAS),,--sudo) --pg-config $(SYSTEM) $(FEATURES)
 
 all: setup
-	cargo pgrx package --pg-config $(CONFIG) $(FEATURES)
-
-package: setup ## Debian packages of the extension for PostgreSQL PG and of the cache worker, into target/packages
-	@scripts/setup.sh package-packages
+	@# It only adds to the tree, and whatever is there would be packed.
 	rm -rf target/release/pg_stock-pg$(PG)
 	cargo pgrx package --pg-config $(CONFIG) $(FEATURES)
-	scripts/package.sh server $(PG) target/release/pg_stock-pg$(PG) target/packages
+
+package: all ## Debian packages of the extension for PostgreSQL PG and of the cache worker, into target/packages
+	@scripts/setup.sh package-packages
+	scripts/package.sh $(VERSION) server $(PG) target/release/pg_stock-pg$(PG) target/packages
 	cargo build --release -p pg_stock_cache
-	scripts/package.sh cache target/release/pg-stock-cache target/packages
+	scripts/package.sh $(VERSION) cache target/release/pg-stock-cache target/packages
 
 image: package ## OCI images of the packages: pg_stock:PG, pg_stock_cache:PG, pg_stock_extension:PG; BASE=debian:bookworm
-	scripts/image.sh $(PG) target/packages $(BASE)
+	scripts/image.sh $(VERSION) $(PG) target/packages $(BASE)
 
 test-package: package ## what was packed is installed, used and removed in containers
 	@scripts/setup.sh test-package-packages
-	scripts/test-package.sh $(PG) target/packages
-	scripts/test-image.sh $(PG) target/packages
+	scripts/test-package.sh $(VERSION) $(PG) target/packages
+	scripts/test-image.sh $(VERSION) $(PG) target/packages
 
 dist: ## a release for PGXN, of what is committed, into target
 	scripts/dist.sh $(VERSION)

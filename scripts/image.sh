@@ -1,13 +1,12 @@
 #!/bin/sh
 # Makes images of the packages: pg_stock:PG (PostgreSQL with the library preloaded), pg_stock_cache:PG (the worker), and
 # pg_stock_extension:PG (the files alone, for an image volume).
-#   image.sh PG PACKAGES [BASE]
+#   image.sh VERSION PG PACKAGES [BASE]
 set -eu
 cd "$(dirname "$0")/.."
-pg=$1 packages=$2
+version=$1 pg=$2 packages=$3
 release=$(scripts/release-of.sh "$pg") || release=bookworm
-base=${3:-$(scripts/base-image.sh "$release")} || { echo "$base" >&2; exit 1; }
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+base=${4:-$(scripts/base-image.sh "$release")} || { echo "$base" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Makes Debian packages of what was built; they come into OUT.
-#   package.sh server PG TREE OUT     postgresql-PG-pg-stock, of the tree that `cargo pgrx package` has made
-#   package.sh cache PROGRAM OUT      pg-stock-cache
+#   package.sh VERSION server PG TREE OUT   postgresql-PG-pg-stock, of the tree that `cargo pgrx package` has made
+#   package.sh VERSION cache PROGRAM OUT    pg-stock-cache
 set -eu
 cd "$(dirname "$0")/.."
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+version=$1
+shift
 
 # A folder in which dpkg-buildpackage finds everything: the files under root/, and debian/.
 begin() {
@@ -12,22 +13,24 @@ begin() {
     trap 'rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM
     mkdir -p "$work/pg-stock/root" "$work/pg-stock/debian"
-    cd_debian="$work/pg-stock/debian"
-    cp packaging/debian/copyright packaging/debian/rules "$cd_debian"
-    sed "s/@PG@/${2:-}/g" "packaging/debian/$1/control.in" >"$cd_debian/control"
+    debian="$work/pg-stock/debian"
+    cp packaging/debian/copyright packaging/debian/rules "$debian"
+    sed "s/@PG@/${2:-}/g" packaging/debian/source "packaging/debian/$1/control.in" >"$debian/control"
     printf 'pg-stock (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
-        "$version" "$(sed -n 's/^Maintainer: //p' "$cd_debian/control")" \
-        "$(git log -1 --format=%aD 2>/dev/null || date -R)" >"$cd_debian/changelog"
+        "$version" "$(sed -n 's/^Maintainer: //p' "$debian/control")" \
+        "$(git log -1 --format=%aD 2>/dev/null || date -R)" >"$debian/changelog"
 }
 
-# Files of one package, and its documents.
+# Says where each file below root/ is installed.
 install_all() {
     package=$1
-    (cd "$work/pg-stock/root" && find . -type f | sed 's|^\./\(.*\)/[^/]*$|root/\1/* \1|' | sort -u) >"$cd_debian/$package.install"
+    (cd "$work/pg-stock/root" && find . -type f | sed 's|^\./\(.*\)/[^/]*$|root/\1/* \1|' | sort -u) \
+        >"$debian/$package.install"
 }
 
 build() {
-    (cd "$work/pg-stock" && dpkg-buildpackage --build=binary --no-sign >"$work/log" 2>&1) || { cat "$work/log" >&2; exit 1; }
+    (cd "$work/pg-stock" && dpkg-buildpackage --build=binary --no-sign >"$work/log" 2>&1) ||
+        { cat "$work/log" >&2; exit 1; }
     mkdir -p "$1"
     rm -f "$1/$package"_*.deb "$1/$package"-dbgsym_*.deb
     cp "$work"/*.deb "$1"
@@ -45,7 +48,8 @@ server() {
     mkdir -p "$root/usr/share/postgresql/$pg/extension"
     cp "$extension"/pg_stock* "$root/usr/share/postgresql/$pg/extension"
     install_all "$package"
-    { echo README.md; echo CHANGELOG.md; ls docs/*.md; } | while read -r file; do cp "$file" "$work/pg-stock"; echo "${file##*/}"; done >"$cd_debian/$package.docs"
+    cp README.md CHANGELOG.md docs/*.md "$work/pg-stock"
+    (cd "$work/pg-stock" && ls ./*.md) >"$debian/$package.docs"
     build "$out"
 }
 
@@ -54,9 +58,9 @@ cache() {
     begin cache
     install -D -m 755 "$program" "$work/pg-stock/root/usr/bin/pg-stock-cache"
     install_all pg-stock-cache
-    cp packaging/debian/cache/pg-stock-cache.service packaging/debian/cache/pg-stock-cache.default "$cd_debian"
+    cp packaging/debian/cache/pg-stock-cache.service packaging/debian/cache/pg-stock-cache.default "$debian"
     cp cache-worker/README.md "$work/pg-stock"
-    echo README.md >"$cd_debian/pg-stock-cache.docs"
+    echo README.md >"$debian/pg-stock-cache.docs"
     build "$out"
 }
 

@@ -1,23 +1,24 @@
 #!/bin/sh
 # Makes the images of the packages, and starts the compose file: a reservation, a cache that follows, a restart that
 # keeps both; and nothing is left.
-#   test-image.sh PG PACKAGES
+#   test-image.sh VERSION PG PACKAGES
 set -eu
 cd "$(dirname "$0")/.."
+version=$1 pg=$2 packages=$3
 
 skip() {
     echo "SKIPPED: the test of the images: $1" | tee -a "${PG_STOCK_SKIPPED:-/dev/null}"
     exit 0
 }
 
-release=$(scripts/release-of.sh "$1") || skip "no release of Debian has PostgreSQL $1"
+release=$(scripts/release-of.sh "$pg") || skip "no release of Debian has PostgreSQL $pg"
 base=$(scripts/base-image.sh "$release") || skip "$base"
 if docker compose version >/dev/null 2>&1; then compose="docker compose"
 elif command -v docker-compose >/dev/null; then compose=docker-compose
 else skip "there is no docker compose"; fi
 
-scripts/image.sh "$1" "$2"
-export PG="$1" POSTGRES_PASSWORD=secret CACHE_PASSWORD=other PORT=0 REDIS_IMAGE=pg_stock_redis_test
+scripts/image.sh "$version" "$pg" "$packages"
+export PG="$pg" POSTGRES_PASSWORD=secret CACHE_PASSWORD=other PORT=0 REDIS_IMAGE=pg_stock_redis_test
 docker build -q -t "$REDIS_IMAGE" - <<EOF >/dev/null
 FROM $base
 RUN apt-get update && apt-get install -y --no-install-recommends redis-server

@@ -1,11 +1,10 @@
 #!/bin/sh
 # Looks at the packages with lintian; installs, uses and removes them in a container of the Debian release that has this
 # PostgreSQL. Where no container can be made, a line says why, here and in the file that PG_STOCK_SKIPPED names.
-#   test-package.sh PG PACKAGES
+#   test-package.sh VERSION PG PACKAGES
 set -eu
 cd "$(dirname "$0")/.."
-pg=$1 packages=$(realpath "$2")
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+version=$1 pg=$2 packages=$(realpath "$3")
 server=$(ls "$packages/postgresql-$pg-pg-stock_$version"-*.deb) cache=$(ls "$packages/pg-stock-cache_$version"-*.deb)
 
 for package in "$server" "$cache"; do
