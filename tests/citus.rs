@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use pg_stock_tests::{Cluster, Database};
+use pg_stock_tests::{Cluster, Database, pg_config};
 use postgres::Client;
 
 use super::early::{committed, held_at_a_wanted_level, is_unlocked, waiting};
@@ -38,14 +38,10 @@ fn beside(settings: &[&str]) -> Cluster {
 }
 
 fn compile(folder: &Path, defines: &[&str]) {
-    let programs = std::env::var_os("PG_STOCK_PROGRAMS").expect("where PostgreSQL is");
-    let config =
-        Command::new(Path::new(&programs).join("pg_config")).arg("--includedir-server").output();
-    let headers = String::from_utf8(config.expect("pg_config").stdout).expect("a path");
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .arg(folder.join("citus.so"))
-        .args(["-I", headers.trim()])
+        .args(["-I", &pg_config("--includedir-server")])
         .args(defines)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/citus/stand_in.c"))
         .output()

@@ -3,11 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pg_stock_tests::{Cluster, Database};
+use pg_stock_tests::{Cluster, Database, pg_config};
 use postgres::Client;
 
 use super::support::feed::{Follower, Listener, levels};
@@ -514,14 +512,13 @@ fn a_very_large_transaction_is_told_of_and_its_memory_given_back() {
 #[test]
 fn an_extension_in_a_folder_of_its_own_works() {
     let folder = tempfile::tempdir_in("/tmp").unwrap();
-    let [share, lib] = ["share/extension", "lib"].map(|part| folder.path().join(part));
-    for (part, to) in [("--sharedir", &share), ("--pkglibdir", &lib)] {
-        std::fs::create_dir_all(to).unwrap();
-        let from = PathBuf::from(pg_config(part)).join(if part == "--sharedir" {
-            "extension"
-        } else {
-            ""
-        });
+    let files = [
+        (format!("{}/extension", pg_config("--sharedir")), "share/extension"),
+        (pg_config("--pkglibdir"), "lib"),
+    ];
+    for (from, to) in files {
+        let to = folder.path().join(to);
+        std::fs::create_dir_all(&to).unwrap();
         for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
             if file.file_name().to_string_lossy().starts_with("pg_stock") {
                 std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
@@ -549,11 +546,4 @@ fn an_extension_in_a_folder_of_its_own_works() {
         .collect();
     let ours = format!("{path}/lib/pg_stock.so");
     assert_eq!(loaded, BTreeSet::from([&ours[..]]));
-}
-
-/// What PostgreSQL says of where its files are.
-fn pg_config(what: &str) -> String {
-    let programs = std::env::var("PG_STOCK_PROGRAMS").unwrap();
-    let output = Command::new(format!("{programs}/pg_config")).arg(what).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

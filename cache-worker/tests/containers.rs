@@ -6,6 +6,7 @@
 
 use std::process::Command;
 
+use pg_stock_tests::pg_config;
 use postgres::{Client, NoTls};
 use redis::{Connection, RedisResult};
 use testcontainers::core::{BuildImageOptions, ContainerRequest, IntoContainerPort};
@@ -23,22 +24,13 @@ fn base() -> String {
     std::env::var("PG_STOCK_BASE_IMAGE").unwrap_or_else(|_| "debian:bookworm".into())
 }
 
-/// What the server that the tests use says of itself.
-fn of_server(what: &str) -> String {
-    let programs =
-        std::env::var("PG_STOCK_PROGRAMS").expect("PG_STOCK_PROGRAMS: use `make test-cache`");
-    let output =
-        Command::new(format!("{programs}/pg_config")).arg(what).output().expect("pg_config");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
 /// Builds an image with everything in it. It is kept, for the next time.
 fn image() -> GenericImage {
     let mut image = GenericBuildableImage::new("pg_stock_cache_test", "latest")
         .with_dockerfile_string(DOCKERFILE)
-        .with_file(format!("{}/pg_stock.so", of_server("--pkglibdir")), "./pg_stock.so")
+        .with_file(format!("{}/pg_stock.so", pg_config("--pkglibdir")), "./pg_stock.so")
         .with_file(env!("CARGO_BIN_EXE_pg-stock-cache"), "./pg-stock-cache");
-    let extension = format!("{}/extension", of_server("--sharedir"));
+    let extension = format!("{}/extension", pg_config("--sharedir"));
     for file in std::fs::read_dir(&extension).expect("the extension").map_while(Result::ok) {
         let name = file.file_name().to_string_lossy().into_owned();
         if name.starts_with("pg_stock") {

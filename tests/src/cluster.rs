@@ -121,10 +121,6 @@ impl Cluster {
 
     /// A folder for a server.
     fn new() -> Cluster {
-        let programs = std::env::var_os("PG_STOCK_PROGRAMS").expect(
-            "PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or \
-             `make demo`",
-        );
         let folder = tempfile::Builder::new()
             .prefix("pg_stock-")
             .tempdir_in("/tmp")
@@ -134,7 +130,7 @@ impl Cluster {
         if let Some((uid, gid)) = other_user() {
             chown(folder.path(), Some(uid), Some(gid)).expect("its owner");
         }
-        Cluster { server: Mutex::new(None), folder, programs: programs.into(), port: PORT }
+        Cluster { server: Mutex::new(None), folder, programs: programs(), port: PORT }
     }
 
     /// Starts the server of an existing data folder, and waits until it answers.
@@ -375,6 +371,25 @@ impl Database<'_> {
     pub fn name(&self) -> &'static str {
         self.name
     }
+}
+
+/// Where initdb and postgres are.
+fn programs() -> PathBuf {
+    let programs = std::env::var_os("PG_STOCK_PROGRAMS").expect(
+        "PG_STOCK_PROGRAMS must name the folder of initdb and postgres: use `make test` or `make \
+         demo`",
+    );
+    programs.into()
+}
+
+/// What the PostgreSQL of the tests says of itself: where its libraries are (`--pkglibdir`), say.
+///
+/// # Panics
+/// If it says nothing.
+#[must_use]
+pub fn pg_config(what: &str) -> String {
+    let output = Command::new(programs().join("pg_config")).arg(what).output().expect("pg_config");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// How the extension is made: by the released script that the environment variable

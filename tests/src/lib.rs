@@ -6,5 +6,5 @@ pub mod cluster;
 pub mod invariants;
 pub mod redis;
 
-pub use cluster::{Cluster, Database};
+pub use cluster::{Cluster, Database, pg_config};
 pub use redis::Redis;
