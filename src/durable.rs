@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use crate::error::Error;
 use crate::latch;
 
 /// Bytes of the header of a page of the log, and of the first page of a segment.
@@ -23,43 +22,14 @@ const PAGE_HEADER_BYTES: u64 = 24;
 const SEGMENT_HEADER_BYTES: u64 = 40;
 
 /// Flushes all that was written to the log so far and, where this session asks for synchronous
-/// replication, waits for it.
-pub fn flush() -> Result<(), Error> {
-    if is_timed() {
-        // SAFETY: a setting.
-        flush_within(Duration::MAX, unsafe { pg_sys::synchronous_commit });
-        return Ok(());
-    }
-    // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start
-    // of a page. Interrupts are held off while a standby is waited for, as PostgreSQL does; it
-    // looks for them itself.
-    let arrived = unsafe {
-        let end = written();
-        pg_sys::XLogFlush(end);
-        let level = pg_sys::synchronous_commit;
-        let waits = waits_for_standbys(level);
-        pg_sys::InterruptHoldoffCount += 1;
-        pg_sys::SyncRepWaitForLSN(end, false);
-        pg_sys::InterruptHoldoffCount -= 1;
-        !waits || has_arrived(end, level)
-    };
-    pgrx::check_for_interrupts!();
-    // A cancel or a timeout ends the wait, and PostgreSQL warns only: after a commit it can do no
-    // more. Here nothing was told yet.
-    if arrived { Ok(()) } else { Err(Error::NotReplicated) }
-}
-
-/// Whether the transaction may last so long only (`transaction_timeout`, from 17 on). The wait for
-/// standbys does not look at that: PostgreSQL itself has put it off when it waits.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-fn is_timed() -> bool {
+/// replication, waits for it. What ends a statement ends the wait, with its error: nothing was told
+/// yet.
+///
+/// It does not stand in the queue of SyncRepWaitForLSN. That is made for commits: no two in it may
+/// wait for the same position, a cancel is a warning, `transaction_timeout` is not looked at.
+pub fn flush() {
     // SAFETY: a setting.
-    unsafe { pg_sys::TransactionTimeout > 0 }
-}
-
-#[cfg(not(any(feature = "pg17", feature = "pg18")))]
-fn is_timed() -> bool {
-    false
+    flush_within(Duration::MAX, unsafe { pg_sys::synchronous_commit });
 }
 
 /// As [`flush`], but waits for standbys as `level` (a value of synchronous_commit) asks, and not
@@ -67,7 +37,8 @@ fn is_timed() -> bool {
 /// that nobody waits for a lock of ours meanwhile.
 pub fn flush_within(patience: Duration, level: i32) -> bool {
     let begin = Instant::now();
-    // SAFETY: as in `flush`.
+    // SAFETY: outside recovery; the position is the end of a record that was inserted, or the start
+    // of a page.
     let end = unsafe {
         let end = written();
         pg_sys::XLogFlush(end);
@@ -75,13 +46,20 @@ pub fn flush_within(patience: Duration, level: i32) -> bool {
     };
     // SAFETY: outside recovery.
     while unsafe { !has_arrived(end, level) } {
-        if begin.elapsed() >= patience {
+        let waited = begin.elapsed();
+        if waited >= patience {
             return false;
         }
-        latch::sleep(5);
+        latch::sleep_for(pg_sys::WaitEventIPC::WAIT_EVENT_SYNC_REP, pause(waited));
         pgrx::check_for_interrupts!();
     }
     true
+}
+
+/// When to look again, in milliseconds, after having waited so long: soon, where a standby answers
+/// soon; where it is away, not so often that all who wait keep the machine busy.
+fn pause(waited: Duration) -> i64 {
+    (waited.as_millis() / 8).clamp(1, 100) as i64
 }
 
 /// True unless standbys are to be waited for, by this value of synchronous_commit, and they have
@@ -176,13 +154,15 @@ fn has_bits(version: u32) -> bool {
 
 /// As [`flush`], where it matters: not on a standby, whose log is another's, and not in a session
 /// that has chosen not to wait for any commit.
-pub fn flush_before_an_answer() -> Result<(), Error> {
+pub fn flush_before_an_answer() {
     // SAFETY: asks for the state of the server, and for a variable of this backend.
     let matters = unsafe {
         !pg_sys::RecoveryInProgress()
             && pg_sys::synchronous_commit > pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32
     };
-    if matters { flush() } else { Ok(()) }
+    if matters {
+        flush();
+    }
 }
 
 /// Flushes a commit that is written and visible, and waits for synchronous replication as the

@@ -32,8 +32,6 @@ pub enum Error {
     OldSnapshot,
     /// What a transaction shows is fixed by its snapshot.
     FixedSnapshot,
-    /// The wait for synchronous standbys was cut short.
-    NotReplicated,
     /// Citus has one of our tables.
     Distributed(&'static CStr),
     /// PostgreSQL's programming interface refused a statement of ours.
@@ -137,12 +135,6 @@ impl Error {
                 "the cursor is newer than the snapshot of this transaction",
             )
             .hint("Call it in a transaction of its own."),
-            Error::NotReplicated => Row::new(
-                ERRCODE_QUERY_CANCELED,
-                "canceling statement because the wait for synchronous replication was cut short",
-            )
-            .detail("What it would report may not be on the standbys yet.")
-            .hint("Call again; or set synchronous_commit to local, not to wait for standbys."),
             Error::Distributed(table) => Row::new(
                 ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("stock.{} is distributed by Citus", table.to_string_lossy()),

@@ -43,7 +43,7 @@ pub fn emit(most: usize) -> Result<Emitted, Error> {
     standby::refuse_changes()?;
     let Some(news) = look()? else { return Ok(Emitted::default()) };
     settings::commit_durably();
-    durable::flush()?;
+    durable::flush();
     tell(&news, most)
 }
 

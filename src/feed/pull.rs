@@ -65,7 +65,7 @@ pub fn changes_since(cursor: Cursor, most: usize) -> Result<Page, Error> {
         return Ok(Page::RESYNCHRONISE);
     }
     let levels = levels::of(&changes.levels)?;
-    durable::flush()?;
+    durable::flush();
     let outcome = if changes.more { Outcome::MoreChanges } else { Outcome::CaughtUp };
     let cursor = Cursor { generation: generation.id, seen: changes.seen, after: None };
     Ok(Page { levels, outcome, cursor: Some(cursor) })
@@ -95,7 +95,7 @@ pub fn snapshot(cursor: Option<Cursor>, most: usize) -> Result<Page, Error> {
     let levels = levels::after(cursor.after.as_ref(), most)?;
     cursor.after = levels.last().map(|state| state.at.clone()).filter(|_| levels.len() == most);
     let outcome = if cursor.after.is_some() { Outcome::MoreLevels } else { Outcome::Complete };
-    durable::flush()?;
+    durable::flush();
     Ok(Page { levels, outcome, cursor: Some(cursor) })
 }
 
