@@ -109,16 +109,14 @@ pub unsafe fn findings(relation: pg_sys::Relation, shape: &Shape) -> Findings {
     if let Some(known) = FINDINGS.with_borrow(|known| known.get(&id).copied()) {
         return known;
     }
-    loop {
-        let before = CHANGES.get();
-        let found = unsafe { examine(relation, shape) };
-        // While it was examined PostgreSQL may have heard of a change.
-        if CHANGES.get() == before {
-            FINDINGS.with_borrow_mut(|known| known.insert(id, found));
-            return found;
-        }
-        pgrx::check_for_interrupts!();
+    let before = CHANGES.get();
+    let found = unsafe { examine(relation, shape) };
+    // While it was examined PostgreSQL may have heard of a change. It is none that matters now, for
+    // the table is locked: a statement, too, is planned once after its locks are there.
+    if CHANGES.get() == before {
+        FINDINGS.with_borrow_mut(|known| known.insert(id, found));
     }
+    found
 }
 
 /// Whether the current user has the right to do this, as a statement would ask.
