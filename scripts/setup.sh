@@ -10,9 +10,9 @@
 #   setup.sh test-package-packages
 #                               what looks at packages
 #   setup.sh monitoring DIR     Prometheus and its exporters below DIR: unpacked, for installed they would run
-#   setup.sh copy PG PG_CONFIG DIR
+#   setup.sh copy PG PG_CONFIG DIR [KIND]
 #                               a copy of that PostgreSQL below DIR: nothing is installed into the system's own; where
-#                               there is none, the one that scripts/server.sh brings
+#                               there is none, or KIND is `early` or `asserts`, the one that scripts/server.sh brings
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
 
@@ -132,7 +132,14 @@ unknown() {
 
 # PostgreSQL finds its files relative to its programs, so that a copy of the tree is a whole installation.
 copy() {
-    pg=$1 config=$2 dir=$3
+    pg=$1 config=$2 dir=$3 kind=${4:-}
+    case $kind in
+        early | asserts)
+            [ "$kind" = early ] || install_missing bison flex libicu-dev libssl-dev zlib1g-dev
+            [ -x "$dir$config" ] || "$(dirname "$0")/server.sh" "$pg" "$dir" "$kind"
+            return
+            ;;
+    esac
     if [ ! -x "$config" ]; then
         [ "$config" = "/usr/lib/postgresql/$pg/bin/pg_config" ] || unknown "that brings $config"
         [ -x "$dir$config" ] || "$(dirname "$0")/server.sh" "$pg" "$dir"

@@ -2,6 +2,7 @@
 
 mod answers;
 mod archive;
+mod asserts;
 mod bad_input;
 mod citus;
 mod damage;

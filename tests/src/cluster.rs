@@ -309,8 +309,13 @@ impl Cluster {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Below the folder that the environment variable `PG_STOCK_LOGS` names, where it is kept, or
+    /// beside the data.
     fn log_path(&self) -> PathBuf {
-        self.folder.path().join("log")
+        let own = self.folder.path();
+        std::env::var_os("PG_STOCK_LOGS")
+            .and_then(|kept| Some(Path::new(&kept).join(own.file_name()?)))
+            .unwrap_or_else(|| own.join("log"))
     }
 
     fn data(&self) -> String {
