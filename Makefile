@@ -13,7 +13,7 @@ endif
 
 # The copy must be readable for the user postgres, as whom the servers run when make is run by root.
 STAGE    := /var/tmp/pg_stock-$(shell id -u)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
-# Another kind of PostgreSQL than the system's: asserts, early (scripts/server.sh).
+# Another PostgreSQL than the system's, or another copy of it: asserts, early, newest (scripts/setup.sh).
 KIND     :=
 COPY     := $(STAGE)/pg$(PG)$(KIND:%=-%)
 CONFIG   := $(COPY)$(SYSTEM)
@@ -111,7 +111,7 @@ test-asserts: rust no-skips ## with a PostgreSQL 15 or 18 that was built with it
 	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED)
 
 test-with-asserts: rust test-packages stage
-	scripts/test-asserts.sh $(CONFIG) $(STAGE)/logs
+	scripts/test-asserts.sh $(CONFIG) $(COPY)-logs
 
 test-cache: rust test-packages stage ## the Redis cache: its scripts, readers, and what happens when things break
 	scripts/test-cache.sh $(PG)

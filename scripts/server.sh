@@ -14,15 +14,14 @@ dir=$final.new
 
 # A configuration of apt's own, so that this system's is neither needed nor touched. What a release that is not out yet
 # says of its age need not be believed: its packages are signed all the same.
+#   configure_apt DIR RELEASE deb|deb-src
 configure_apt() {
     mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
     : >"$1/status"
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
     [ -n "$mirror" ] || fail "apt has no list of Debian's packages"
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    for what in deb deb-src; do
-        echo "$what [signed-by=$keys check-valid-until=no] $mirror $2 main"
-    done >"$1/sources.list"
+    echo "$3 [signed-by=$keys check-valid-until=no] $mirror $2 main" >"$1/sources.list"
     cat >"$1/apt.conf" <<EOF
 Dir::Etc::SourceList "$1/sources.list";
 Dir::Etc::SourceParts "/dev/null";
@@ -71,21 +70,22 @@ use_own_libraries() {
 }
 
 from_debian() {
-    configure_apt "$dir/apt" "$1"
+    configure_apt "$dir/apt" "$1" deb
     download "$dir/apt"
     unpack "$dir/apt" "$dir"
     rm -r "$dir/apt"
     use_own_libraries
 }
 
-# It is told where it will lie, and lies there once it is whole.
+# It is told where it will lie, and lies there once it is whole. Make that runs below make takes over its variables, and
+# PostgreSQL's then makes no headers.
 from_source() {
-    configure_apt "$dir/apt" "$1"
+    configure_apt "$dir/apt" "$1" deb-src
     (cd "$dir/apt" && APT_CONFIG="$dir/apt/apt.conf" && export APT_CONFIG &&
         apt-get update -qq && apt-get source -qq --download-only "postgresql-$pg")
     mkdir "$dir/source"
     tar -xjf "$dir"/apt/*.orig.tar.bz2 -C "$dir/source" --strip-components=1
-    (cd "$dir/source" &&
+    (unset MAKELEVEL MAKEFLAGS MFLAGS && cd "$dir/source" &&
         ./configure -q --prefix="$final/usr/lib/postgresql/$pg" --enable-cassert --enable-debug --with-openssl \
             --with-icu --without-readline &&
         make -s -j2 all && make -s install DESTDIR="$dir/tree" &&

@@ -13,6 +13,7 @@
 #   setup.sh copy PG PG_CONFIG DIR [KIND]
 #                               a copy of that PostgreSQL below DIR: nothing is installed into the system's own; where
 #                               there is none, or KIND is `early` or `asserts`, the one that scripts/server.sh brings
+#                               (`newest` is none of these, in a folder of its own)
 #   setup.sh pgrx VERSION DIR   cargo-pgrx of that version below DIR
 set -eu
 
@@ -134,10 +135,15 @@ unknown() {
 copy() {
     pg=$1 config=$2 dir=$3 kind=${4:-}
     case $kind in
+        '' | newest) ;;
         early | asserts)
             [ "$kind" = early ] || install_missing bison flex libicu-dev libssl-dev zlib1g-dev
             [ -x "$dir$config" ] || "$(dirname "$0")/server.sh" "$pg" "$dir" "$kind"
             return
+            ;;
+        *)
+            echo "there is no kind of PostgreSQL that is called $kind: newest, early, asserts" >&2
+            exit 1
             ;;
     esac
     if [ ! -x "$config" ]; then

@@ -1,6 +1,7 @@
 //! What a PostgreSQL that was built with its own assertions can show (`make test-asserts`).
 
 use pg_stock_tests::cluster::Cluster;
+use pg_stock_tests::invariants;
 use postgres::{Client, SimpleQueryMessage};
 
 use super::security::CALLS;
@@ -25,6 +26,8 @@ fn each_call_answers_the_same_whatever_is_forgotten() {
         for (_, sql) in CALLS.iter().filter(|(needs, _)| levels.contains(needs)) {
             assert_eq!(told(&mut forgetful, sql), told(&mut calm, sql), "{sql}");
         }
+        forgetful.batch_execute("SET debug_discard_caches = 0").unwrap();
+        invariants::assert_hold(&mut forgetful);
     }
 }
 

@@ -160,14 +160,18 @@ impl Scan {
         let mut keys: Vec<_> =
             (1..).zip(asked).map(|(column, condition)| condition.scan_key(column)).collect();
         let count = keys.len() as i32;
-        // SAFETY: an index cannot go while its table is locked; the keys are of the types of its
-        // columns, and copied.
+        // SAFETY: the keys are of the types of the index's columns, and copied. While its table is
+        // locked an index cannot go, but by the last step of DROP INDEX CONCURRENTLY: then it is
+        // null.
         unsafe {
             let id = pg_sys::get_relname_relid(index.name.as_ptr(), table.schema());
             if id == pg_sys::InvalidOid {
                 return None;
             }
-            let relation = pg_sys::relation_open(id, table.mode());
+            let relation = pg_sys::try_relation_open(id, table.mode());
+            if relation.is_null() {
+                return None;
+            }
             if !index.is(relation, table.relation()) {
                 pg_sys::relation_close(relation, NO_LOCK);
                 return None;
