@@ -52,7 +52,7 @@ demo: rust demo-packages stage-release ## a flash sale on a private throwaway Po
 
 test: rust no-skips test-packages test-core test-database test-outside test-settings test-upgrade test-cache test-monitoring ## all tests
 	@echo 'All groups passed. What was skipped, and why:'
-	@cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
+	@sort -u $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 
 no-skips:
 	@rm -f $(PG_STOCK_SKIPPED)
@@ -73,13 +73,13 @@ test-outside: rust test-packages stage ## over real connections: races, interrup
 
 test-settings: rust test-packages stage ## the promises of the core again, with each other way to let go and to write
 	for setting in early_lock_release=off early_lock_release=transaction direct_access=off; do \
-		PG_STOCK_SETTINGS=pg_stock.$$setting cargo test -p pg_stock_tests --test outside -- $(PROMISES) || exit 1; \
+		PG_STOCK_SETTINGS=pg_stock.$$setting scripts/test-outside.sh $(CONFIG) $(PROMISES) || exit 1; \
 	done
 
 test-upgrade: rust test-packages stage ## the promises with the SQL of each earlier release; pg_upgrade
 	for script in $(EARLIER); do \
 		release=$${script#*--}; export PG_STOCK_VERSION=$${release%.sql}; \
-		cargo test -p pg_stock_tests --test outside -- $(PROMISES) || exit 1; \
+		scripts/test-outside.sh $(CONFIG) $(PROMISES) || exit 1; \
 	done
 	scripts/test-pg-upgrade.sh $(PG) $(STAGE) $(shell printf '%s\n' $(MAJORS) | sort -rn | awk '$$1 > $(PG)')
 
@@ -88,7 +88,7 @@ test-majors: rust no-skips test-core ## all tests that the database's major matt
 		$(MAKE) PG=$$major SYSTEM=/usr/lib/postgresql/$$major/bin/pg_config \
 			test-packages test-database test-outside test-settings test-upgrade || exit 1; \
 	done
-	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
+	@echo 'What was skipped, and why:'; sort -u $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 
 test-newer-majors: rust ## the riskiest tests with 17 and 18, where most has changed
 	for major in 17 18; do \
@@ -108,7 +108,7 @@ test-minors: rust ## built with the headers of an early minor release of 15 and 
 
 test-asserts: rust no-skips ## with a PostgreSQL 15 or 18 that was built with its own assertions (about half an hour)
 	$(MAKE) KIND=asserts test-with-asserts
-	@echo 'What was skipped, and why:'; cat $(PG_STOCK_SKIPPED)
+	@echo 'What was skipped, and why:'; sort -u $(PG_STOCK_SKIPPED)
 
 test-with-asserts: rust test-packages stage
 	scripts/test-asserts.sh $(CONFIG) $(COPY)-logs
@@ -208,7 +208,7 @@ demo-packages:
 	@scripts/setup.sh demo-packages
 
 test-packages:
-	@scripts/setup.sh test-packages $(PG)
+	@scripts/setup.sh test-packages $(PG) $(SYSTEM)
 
 stage: setup
 	cargo pgrx install --pg-config $(CONFIG) $(FEATURES)

@@ -4,7 +4,9 @@
 #                               Debian packages: libclang, a C compiler; PostgreSQL PG and its headers, unless PG_CONFIG
 #                               is that of one; where apt has none, what scripts/server.sh needs
 #   setup.sh demo-packages      what the demo needs beside that: Redis
-#   setup.sh test-packages PG   what only tests need: pg_cron for PostgreSQL PG, Redis, psycopg2
+#   setup.sh test-packages PG PG_CONFIG
+#                               what only tests need: Redis, psycopg2, and pg_cron for a PostgreSQL of this system, which
+#                               comes along
 #   setup.sh lint-packages      what looks at scripts
 #   setup.sh package-packages   what makes packages
 #   setup.sh test-package-packages
@@ -61,7 +63,8 @@ demo_packages() {
 test_packages() {
     demo_packages
     install_missing python3-psycopg2
-    ! is_installed "postgresql-$1" || install_missing "postgresql-$1-cron"
+    [ "$2" != "/usr/lib/postgresql/$1/bin/pg_config" ] || ! is_known "postgresql-$1" ||
+        install_missing "postgresql-$1-cron"
 }
 
 lint_packages() {

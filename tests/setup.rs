@@ -56,10 +56,14 @@ impl Machine {
     }
 
     fn install(&self, package: &str) -> (bool, String) {
+        self.setup(&["install-missing", package])
+    }
+
+    fn setup(&self, arguments: &[&str]) -> (bool, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/setup.sh");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         let output = Command::new(script)
-            .args(["install-missing", package])
+            .args(arguments)
             .env("PATH", path)
             .env("PG_STOCK_CREATECLUSTER_CONF", self.clusters())
             .output()
@@ -100,4 +104,17 @@ fn a_package_that_apt_does_not_know_is_named_before_anything_is_done() {
     let (done, error) = machine.install("no-such-package");
     assert!(!done && error.contains("no-such-package") && error.contains("SYSTEM="), "{error}");
     assert!(!machine.path("seen").exists() && !machine.clusters().exists());
+}
+
+/// On a machine where nothing was installed yet the tests must find all that they need, too.
+#[test]
+fn what_the_tests_need_comes_before_the_server_does() {
+    for (server, is_needed) in [("/usr/lib/postgresql/15/bin", true), ("/opt/bin", false)] {
+        let machine = Machine::new(r#"echo "$*" >>"${0%/*}/asked""#);
+        let (done, error) = machine.setup(&["test-packages", "15", &format!("{server}/pg_config")]);
+        assert!(done, "{error}");
+        let asked = fs::read_to_string(machine.path("bin").join("asked")).unwrap();
+        assert!(asked.contains("python3-psycopg2"), "{asked}");
+        assert_eq!(asked.contains("postgresql-15-cron"), is_needed, "{asked}");
+    }
 }
