@@ -28,6 +28,7 @@ export USER       := $(or $(USER),$(shell id -un))
 # Where the scripts write down what they had to skip.
 export PG
 export PG_STOCK_SKIPPED := $(STAGE)/skipped
+SKIPS    := sort -u $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
 export PG_STOCK_PROGRAMS := $(COPY)$(dir $(SYSTEM))
 
 MAJORS   := 15 16 17 18
@@ -52,7 +53,7 @@ demo: rust demo-packages stage-release ## a flash sale on a private throwaway Po
 
 test: rust no-skips test-packages test-core test-database test-outside test-settings test-upgrade test-cache test-monitoring ## all tests
 	@echo 'All groups passed. What was skipped, and why:'
-	@sort -u $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
+	@$(SKIPS)
 
 no-skips:
 	@rm -f $(PG_STOCK_SKIPPED)
@@ -88,7 +89,7 @@ test-majors: rust no-skips test-core ## all tests that the database's major matt
 		$(MAKE) PG=$$major SYSTEM=/usr/lib/postgresql/$$major/bin/pg_config \
 			test-packages test-database test-outside test-settings test-upgrade || exit 1; \
 	done
-	@echo 'What was skipped, and why:'; sort -u $(PG_STOCK_SKIPPED) 2>/dev/null || echo nothing
+	@echo 'What was skipped, and why:'; $(SKIPS)
 
 test-newer-majors: rust ## the riskiest tests with 17 and 18, where most has changed
 	for major in 17 18; do \
@@ -108,7 +109,7 @@ test-minors: rust ## built with the headers of an early minor release of 15 and 
 
 test-asserts: rust no-skips ## with a PostgreSQL 15 or 18 that was built with its own assertions (about half an hour)
 	$(MAKE) KIND=asserts test-with-asserts
-	@echo 'What was skipped, and why:'; sort -u $(PG_STOCK_SKIPPED)
+	@echo 'What was skipped, and why:'; $(SKIPS)
 
 test-with-asserts: rust test-packages stage
 	scripts/test-asserts.sh $(CONFIG) $(COPY)-logs

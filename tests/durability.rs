@@ -382,10 +382,13 @@ fn a_transaction_timeout_ends_the_wait_for_a_standby() {
         ended.is_some() || client.batch_execute("COMMIT").is_err()
     });
     let ended = ended.expect("it waits for nobody");
-    // The driver may tell that the connection is gone, and not why.
+    // The driver may tell that the connection is gone, and not why; the server tells both.
     assert!(ended.is_closed() || sqlstate(&ended) == "25P04", "{ended:?}");
     let said = cluster.log();
-    assert!(said.contains("FATAL:  terminating connection due to transaction timeout"), "{said}");
+    let mut lines = said.lines();
+    let reason = "FATAL:  terminating connection due to transaction timeout";
+    assert!(lines.any(|line| line.ends_with(reason)), "{said}");
+    assert!(lines.next().is_some_and(|line| line.ends_with(&format!("STATEMENT:  {repeat}"))));
 }
 
 /// A process of a server that stands still as long as this lives.
